@@ -1,0 +1,80 @@
+"""The command `ugro`. Each verb lives in `ugro_py/commands/<verb>.py` and is imported only when used."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import Any
+
+import click
+
+from ugro_py import __version__
+from ugro_py.errors import UgroError
+
+# verb -> (module under ugro_py.commands, help shown in `ugro --help` without importing it)
+VERBS: dict[str, tuple[str, str]] = {
+    "launch": ("launch", "Train on the nodes: verify, allocate, start, follow, collect."),
+    "ps": ("ps", "List jobs."),
+    "status": ("status", "Show one job: state, ranks, progress."),
+    "logs": ("logs", "Show or follow the logs of a job's ranks."),
+    "stop": ("stop", "Stop a job on every node and release its GPUs."),
+    "results": ("results", "Show what a job achieved, with its loss curve."),
+    "pull": ("pull", "Copy a job's results to a folder."),
+    "check": ("check", "Verify that nodes are ready to train."),
+    "health": ("health", "Show the health of every node."),
+    "nodes": ("nodes", "List, add and remove nodes of the inventory."),
+    "state": ("state", "Print the state of the cluster."),
+    "bootstrap": ("bootstrap", "Prepare nodes for training (runs playbooks/bootstrap.yml)."),
+    "completion": ("completion", "Print the shell completion script."),
+}
+
+
+class LazyGroup(click.Group):
+    """A group that imports a verb's module only when that verb is used, to start fast."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        return list(VERBS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
+        if cmd_name not in VERBS:
+            return None
+        module = importlib.import_module(f"ugro_py.commands.{VERBS[cmd_name][0]}")
+        command = module.command
+        assert isinstance(command, click.Command)
+        return command
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
+
+
+@click.group(cls=LazyGroup, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="ugro")
+@click.option(
+    "-i",
+    "--inventory",
+    envvar="UGRO_INVENTORY",
+    metavar="PATH",
+    help="Inventory file or folder [default: ~/.config/ugro/inventory, else this machine alone].",
+)
+@click.pass_context
+def cli(ctx: click.Context, inventory: str | None) -> None:
+    """Turn GPU machines reachable by SSH into one training platform."""
+    ctx.obj = inventory
+
+
+def main(argv: list[str] | None = None) -> Any:
+    """Run `ugro` and exit: 0, or the exit code of the error (docs/exit-codes.md)."""
+    try:
+        cli.main(args=argv, prog_name="ugro", standalone_mode=False)
+    except UgroError as error:
+        click.echo(f"ugro: {error}", err=True)
+        sys.exit(error.exit_code)
+    except click.exceptions.Exit as stop:
+        sys.exit(stop.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(2)
+    except (click.Abort, KeyboardInterrupt):
+        sys.exit(130)
+    sys.exit(0)

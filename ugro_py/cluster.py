@@ -1,0 +1,73 @@
+"""What UGRO knows of a cluster: its nodes and training defaults, as plain values."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from ugro_py.errors import NotFoundError
+
+
+@dataclass(frozen=True)
+class Node:
+    """One machine of the cluster, as the inventory describes it.
+
+    `address` is the one the other nodes reach it by; `vram_gb` is GB per GPU; `slots` is how many
+    CPU ranks the node takes when it has no GPU; `train_python` is the interpreter that has torch.
+    """
+
+    name: str
+    address: str
+    role: Literal["master", "worker"] = "worker"
+    connection: Literal["ssh", "local"] = "ssh"
+    user: str | None = None
+    port: int = 22
+    ssh_key: str | None = None
+    ssh_args: tuple[str, ...] = ()
+    python: str = "/usr/bin/python3"
+    train_python: str = "~/.ugro/venv/bin/python"
+    node_dir: str = "~/.ugro"
+    gpu: str | None = None
+    gpu_count: int | None = None
+    vram_gb: float | None = None
+    slots: int = 1
+
+
+@dataclass(frozen=True)
+class TrainingDefaults:
+    """What `ugro launch` uses where the user gives no option."""
+
+    model: str = "tiny-llama"
+    dataset: str = "python-docs"
+    epochs: int = 1
+    batch_size_per_gpu: int = 8
+    gradient_accumulation: int = 1
+
+
+@dataclass(frozen=True)
+class Cluster:
+    """All nodes in inventory order, master first, and the defaults of the cluster."""
+
+    name: str
+    nodes: tuple[Node, ...]
+    source: Path
+    master_port: int = 29500
+    training: TrainingDefaults = field(default_factory=TrainingDefaults)
+
+    @property
+    def master(self) -> Node:
+        """The node with role `master`; a valid inventory has exactly one."""
+        return next(node for node in self.nodes if node.role == "master")
+
+    def node(self, name: str) -> Node:
+        """Return the node called `name`.
+
+        Raises:
+            NotFoundError: there is no such node.
+        """
+        for node in self.nodes:
+            if node.name == name:
+                return node
+        known = ", ".join(node.name for node in self.nodes)
+        raise NotFoundError(f"node {name!r}", f"not in {self.source}", f"known nodes: {known}")

@@ -1,0 +1,137 @@
+"""Where everything is: the only module that knows file names.
+
+Three places exist: the project (checkout or installed wheel), the user's own files on the controller
+(`~/.config/ugro`, `~/ugro_data`), and the folder UGRO keeps on every node (`~/.ugro`).
+"""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+_PACKAGE = Path(__file__).resolve().parent
+_IN_CHECKOUT = (_PACKAGE.parent / "galaxy.yml").is_file()
+
+
+def project_root() -> Path | None:
+    """Return the root of the checkout, or None when UGRO runs from an installed wheel."""
+    return _PACKAGE.parent if _IN_CHECKOUT else None
+
+
+def collection_dir() -> Path:
+    """Return the folder of the collection `ugro.cluster` (plugins/, roles/, playbooks/)."""
+    if _IN_CHECKOUT:
+        return _PACKAGE.parent
+    return _PACKAGE.parent / "ansible_collections" / "ugro" / "cluster"
+
+
+def collections_path() -> Path:
+    """Return the folder that holds `ansible_collections/`, for ANSIBLE_COLLECTIONS_PATH."""
+    return _PACKAGE.parent / ".dev" if _IN_CHECKOUT else _PACKAGE.parent
+
+
+def playbook(name: str) -> Path:
+    """Return the path of the playbook `name` (without `.yml`)."""
+    return collection_dir() / "playbooks" / f"{name}.yml"
+
+
+def module_utils_dir() -> Path:
+    """Return the folder of the Python that runs on nodes."""
+    return collection_dir() / "plugins" / "module_utils"
+
+
+def _data(name: str) -> Path:
+    return (_PACKAGE.parent if _IN_CHECKOUT else _PACKAGE / "_data") / name
+
+
+def train_dir() -> Path:
+    """Return the folder of the training code that UGRO ships (`train_production.py`)."""
+    return _data("train")
+
+
+def embedded_inventory() -> Path:
+    """Return the default inventory: this machine as three logical nodes."""
+    return _data("inventory") / "local" / "hosts.yml"
+
+
+def user_inventory() -> Path:
+    """Return the inventory that `ugro nodes add` creates, used as soon as it exists."""
+    return Path("~/.config/ugro/inventory/hosts.yml").expanduser()
+
+
+def data_dir() -> Path:
+    """Return the central store, `~/ugro_data` or `$UGRO_DATA`."""
+    return Path(os.environ.get("UGRO_DATA", "~/ugro_data")).expanduser()
+
+
+def database_url() -> str:
+    """Return the URL of the state database: `$UGRO_DB` or SQLite in the central store."""
+    return os.environ.get("UGRO_DB") or f"sqlite:///{data_dir() / 'ugro.db'}"
+
+
+def control_dir() -> Path:
+    """Return the folder of SSH control sockets, shared with Ansible (see ansible.cfg)."""
+    return Path("~/.ugro/cm").expanduser()
+
+
+def experiment_notes(name: str) -> Path:
+    """Return the Markdown notes of an experiment."""
+    return data_dir() / "experiments" / f"{name}.md"
+
+
+@dataclass(frozen=True)
+class JobPaths:
+    """The central store of one job: `~/ugro_data/jobs/<job>/`."""
+
+    job: str
+
+    @property
+    def root(self) -> Path:
+        return data_dir() / "jobs" / self.job
+
+    @property
+    def config(self) -> Path:
+        """The run capsule."""
+        return self.root / "config.json"
+
+    @property
+    def metrics(self) -> Path:
+        """One JSON object per step and rank, the seed's fields."""
+        return self.root / "metrics.jsonl"
+
+    @property
+    def logs(self) -> Path:
+        return self.root / "logs"
+
+    def rank_log(self, rank: int) -> Path:
+        return self.logs / f"rank_{rank}.log"
+
+    @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"
+
+    @property
+    def tensorboard(self) -> Path:
+        return self.root / "tensorboard"
+
+    @property
+    def controller_log(self) -> Path:
+        """What the process that follows the job wrote when it ran in the background."""
+        return self.root / "controller.log"
+
+    def attempt(self, number: int) -> Path:
+        """The folder of one attempt: node specs, and what each node's supervisor reported."""
+        return self.root / "attempts" / str(number)
+
+    def node_spec(self, attempt: int, node: str) -> Path:
+        """What one node was told to run."""
+        return self.attempt(attempt) / f"{node}.spec.json"
+
+    def node_events(self, attempt: int, node: str) -> Path:
+        """A byte-for-byte copy of the node's `events.jsonl`; its size is the offset to resume from."""
+        return self.attempt(attempt) / f"{node}.events.jsonl"
+
+    def torchrun_log(self, attempt: int, node: str) -> Path:
+        """What torchrun itself printed on the node."""
+        return self.attempt(attempt) / f"{node}.torchrun.log"
