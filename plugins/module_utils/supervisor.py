@@ -1,0 +1,217 @@
+# Copyright (c) 2026 The UGRO developers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+"""Run one node's part of a job: start torchrun, watch every rank, keep the facts in ``events.jsonl``.
+
+``python supervisor.py ATTEMPT_DIR`` reads ``ATTEMPT_DIR/spec.json`` (docs/architecture.md). It needs nobody: when the
+controller or the network is gone it goes on, and whoever comes back reads the events from the offset it had reached.
+SIGTERM stops the job's part here: SIGTERM to the ranks, SIGKILL to whatever is left after the grace period.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from typing import Any, Dict, List, Optional
+
+from . import processes
+from .rank_watch import RankWatch
+from .samples import SystemSampler
+
+TICK_S = 0.05
+# What the ranks of this node still get when one of them failed: the others can only hang, so hardly anything.
+FAILURE_GRACE_S = 0.3
+
+
+class EventLog:
+    """Appends events, one JSON object a line, each by one write so that a line is whole or absent."""
+
+    def __init__(self, path: str) -> None:
+        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        self._lost = 0
+
+    def write(self, kind: str, **values: Any) -> None:
+        if self._lost:
+            values["lost_before"] = self._lost
+        line = json.dumps({"t": round(time.time(), 4), "kind": kind, **values}, allow_nan=False) + "\n"
+        try:
+            os.write(self._fd, line.encode())
+            self._lost = 0
+        except OSError:
+            self._lost += 1  # a full disk: the job goes on, and the next event that fits says how many are missing
+
+    def sync(self) -> None:
+        os.fsync(self._fd)
+
+
+class Supervisor:
+    """The state of one node's part of one attempt."""
+
+    def __init__(self, attempt_dir: str) -> None:
+        self.dir = attempt_dir
+        with open(os.path.join(attempt_dir, "spec.json"), encoding="utf-8") as file:
+            self.spec: Dict[str, Any] = json.load(file)
+        self.events = EventLog(os.path.join(attempt_dir, "events.jsonl"))
+        self.sampler = SystemSampler([gpu for launch in self.spec["launches"] for gpu in launch["gpus"]])
+        self.ranks = [
+            RankWatch(attempt_dir, rank, gpu, self.sampler)
+            for launch in self.spec["launches"]
+            for rank, gpu in zip(launch["ranks"], launch["gpus"])
+        ]
+        self.torchruns: List["subprocess.Popen[bytes]"] = []
+        self.stop_reason: Optional[str] = None
+        self.kill_at: Optional[float] = None
+        self.poller = select.poll()
+        self._seen_checkpoints: set = set()
+
+    def run(self) -> int:
+        """Run to the end. Returns the exit code: 0, the first failing rank's, or torchrun's own."""
+        signal.signal(signal.SIGTERM, self._on_stop)
+        signal.signal(signal.SIGINT, self._on_stop)
+        processes.become_subreaper()
+        self._identify()
+        for launch in self.spec["launches"]:
+            self._start_torchrun(launch)
+        while any(run.poll() is None for run in self.torchruns):
+            self._tick()
+        return self._finish()
+
+    def _identify(self) -> None:
+        """Leave what names this process for good, and the first event."""
+        me = {
+            "pid": os.getpid(),
+            "start_ticks": processes.start_ticks(os.getpid()),
+            "boot_id": processes.boot_id(),
+            "attempt": self.spec["attempt"],
+            "token": self.spec["token"],
+        }
+        self.events.write("supervisor_started", **me)
+        path = os.path.join(self.dir, "supervisor.json")
+        with open(path + ".new", "w", encoding="utf-8") as file:
+            json.dump(me, file)
+        os.rename(path + ".new", path)
+
+    def _start_torchrun(self, launch: Dict[str, Any]) -> None:
+        env = dict(os.environ)
+        env.update(self.spec["env"])
+        if self.spec["kind"] == "cuda":
+            env["CUDA_VISIBLE_DEVICES"] = ",".join(launch["gpus"])
+        command = list(launch["command"])
+        with open(os.path.join(self.dir, "logs", "torchrun.log"), "ab") as log:
+            run = subprocess.Popen(
+                command,
+                cwd=os.path.join(self.dir, "code"),
+                env=env,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                preexec_fn=processes.die_with_parent,
+            )
+        self.torchruns.append(run)
+        self.events.write("torchrun_started", pid=run.pid, ranks=launch["ranks"], command=command)
+
+    def _on_stop(self, number: int, _frame: Any) -> None:
+        reason, grace = "signal %d" % number, float(self.spec["stop_grace_s"])
+        try:
+            with open(os.path.join(self.dir, "stop.json"), encoding="utf-8") as file:
+                asked = json.load(file)
+            reason, grace = asked["reason"], float(asked["grace_s"])
+        except (OSError, ValueError, KeyError):
+            pass  # a plain signal, from systemd or a person
+        self._stop(reason, grace)
+
+    def _stop(self, reason: str, grace_s: float) -> None:
+        """Begin to stop: SIGTERM to the ranks now, SIGKILL to everything after the grace period."""
+        deadline = time.monotonic() + grace_s
+        if self.stop_reason is None:
+            self.stop_reason = reason
+            self.events.write("stopping", reason=reason, grace_s=grace_s)
+            processes.signal_all([rank.pid for rank in self.ranks if rank.pid and not rank.ended], signal.SIGTERM)
+            self.kill_at = deadline
+        elif self.kill_at is None or deadline < self.kill_at:
+            self.kill_at = deadline  # asked again, less patiently
+
+    def _tick(self) -> None:
+        self._wait()
+        for rank in self.ranks:
+            if rank.pid is None and rank.find_pid():
+                self.events.write("rank_started", rank=rank.rank, pid=rank.pid, t=rank.started_at)
+                if rank.pidfd is not None:
+                    self.poller.register(rank.pidfd, select.POLLIN)
+            if rank.pid is not None and not rank.ended and rank.check_end():
+                self._rank_ended(rank)
+            for line in rank.metrics():
+                self.events.write("metrics", **line)
+        sample = self.sampler.due()
+        if sample is not None:
+            self.events.write("sample", **sample)
+            self._announce_checkpoints()
+        if self.kill_at is not None and time.monotonic() >= self.kill_at:
+            self._kill()
+
+    def _wait(self) -> None:
+        """Sleep until a rank ends, a child ends, or the next tick."""
+        for fd, _event in self.poller.poll(TICK_S * 1000):
+            self.poller.unregister(fd)
+
+    def _rank_ended(self, rank: RankWatch) -> None:
+        self.events.write("rank_exited", **rank.end_report())
+        if rank.exit_code and self.stop_reason is None:
+            self._stop("rank %d failed" % rank.rank, FAILURE_GRACE_S)
+
+    def _announce_checkpoints(self) -> None:
+        """Tell of each checkpoint once its manifest (written last, by rename) is there."""
+        folder = os.path.join(self.dir, "checkpoints")
+        for name in os.listdir(folder):
+            if name.endswith(".json") and name not in self._seen_checkpoints:
+                self._seen_checkpoints.add(name)
+                self.events.write("checkpoint", path="checkpoints/" + name[: -len(".json")])
+
+    def _kill(self) -> None:
+        processes.signal_all(processes.with_token(self.spec["token"]) | processes.descendants(os.getpid()), signal.SIGKILL)
+        self.kill_at = time.monotonic() + 0.2
+
+    def _finish(self) -> int:
+        """Sweep what is left, read the last lines, and write how it ended."""
+        for rank in self.ranks:
+            if not rank.ended and (rank.pid is not None or rank.find_pid()):
+                rank.check_end(torchrun_gone=True)
+                self._rank_ended(rank)
+        swept, left = processes.sweep(self.spec["token"], os.getpid())
+        for rank in self.ranks:
+            for line in rank.metrics(last=True):
+                self.events.write("metrics", **line)
+        self._announce_checkpoints()
+        codes = [run.returncode for run in self.torchruns]
+        exit_code = next((rank.exit_code for rank in self.ranks if rank.exit_code), None)
+        if exit_code is None:
+            exit_code = next((code for code in codes if code), 0)
+        for code in codes:
+            self.events.write("torchrun_exited", exit_code=code)
+        self.events.write(
+            "finished",
+            exit_code=exit_code,
+            ranks={str(rank.rank): rank.exit_code for rank in self.ranks},
+            stop_reason=self.stop_reason,
+            swept=swept,
+            left_over=left,
+        )
+        self.events.sync()
+        return exit_code
+
+
+def main(attempt_dir: str) -> int:
+    """Run the supervisor of `attempt_dir` unless one already did or does."""
+    try:
+        os.close(os.open(os.path.join(attempt_dir, "supervisor.lock"), os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        return 0
+    return 1 if Supervisor(attempt_dir).run() else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))
