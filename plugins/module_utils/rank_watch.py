@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 import time
 from typing import Any, Dict, Iterator, List, Optional
@@ -69,6 +70,7 @@ class RankWatch:
         self._sampler = sampler
         self._pid_file = os.path.join(attempt_dir, "pids", str(rank))
         self._log = os.path.join(attempt_dir, "logs", "rank_%d.log" % rank)
+        self._torchrun_log = os.path.join(attempt_dir, "logs", "torchrun.log")
         self._log_lines = LineReader(self._log)
         self._metric_lines = LineReader(os.path.join(attempt_dir, "metrics", "rank_%d.jsonl" % rank))
         self._parser = MetricParser(rank)
@@ -90,21 +92,35 @@ class RankWatch:
         return True
 
     def check_end(self, torchrun_gone: bool = False) -> bool:
-        """Say whether the rank ended, and note its exit code.
+        """Say whether the rank ended and its exit code is known (or never will be: `torchrun_gone`).
 
-        torchrun reaps its children within 0.1 s; the wait status is read from the zombie before. When torchrun was
-        quicker, or is gone, the code is unknown: a rank that nobody saw fail is then reported with torchrun's verdict.
+        torchrun reaps its children every 0.1 s; the wait status is read from the zombie before. When torchrun was
+        quicker, its own log names a rank that failed; a rank that it does not name by its own end ended well.
         """
         assert self.pid is not None
         if processes.is_alive(self.pid, self._ticks):
             return False
-        if not self.ended:
+        if self.exit_code is None:
             self.exit_code = processes.zombie_exit(self.pid)
-            self.ended = True
-            if self.pidfd is not None:
-                os.close(self.pidfd)
-                self.pidfd = None
+        if self.exit_code is None:
+            self.exit_code = self._code_in_torchrun_log()
+        if self.exit_code is None and not torchrun_gone:
+            return False
+        self.ended = True
+        if self.pidfd is not None:
+            os.close(self.pidfd)
+            self.pidfd = None
         return True
+
+    def _code_in_torchrun_log(self) -> Optional[int]:
+        """Return the exit code that torchrun reported for this rank's process, if it did."""
+        try:
+            with open(self._torchrun_log, "rb") as file:
+                text = file.read()
+        except FileNotFoundError:
+            return None
+        found = re.search(rb"exitcode: (-?\d+)\) local_rank: \d+ \(pid: %d\)" % self.pid, text)
+        return int(found.group(1)) if found else None
 
     def end_report(self) -> Dict[str, Any]:
         """Return what the event ``rank_exited`` says."""

@@ -179,14 +179,17 @@ class Supervisor:
         """Sweep what is left, read the last lines, and write how it ended."""
         for rank in self.ranks:
             if not rank.ended and (rank.pid is not None or rank.find_pid()):
-                rank.check_end(torchrun_gone=True)
-                self._rank_ended(rank)
+                if rank.check_end(torchrun_gone=True):
+                    self._rank_ended(rank)
         swept, left = processes.sweep(self.spec["token"], os.getpid())
         for rank in self.ranks:
             for line in rank.metrics(last=True):
                 self.events.write("metrics", **line)
         self._announce_checkpoints()
         codes = [run.returncode for run in self.torchruns]
+        if not any(codes):
+            for rank in self.ranks:
+                rank.exit_code = rank.exit_code or 0  # torchrun saw every rank end well
         exit_code = next((rank.exit_code for rank in self.ranks if rank.exit_code), None)
         if exit_code is None:
             exit_code = next((code for code in codes if code), 0)

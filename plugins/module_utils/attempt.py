@@ -1,0 +1,219 @@
+# Copyright (c) 2026 The UGRO developers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+"""One attempt's folder on a node: start it, ask how it is, stop it, find strays. Used by the session and the module.
+
+``<node_dir>/<node>/jobs/<job>/<attempt>/``, laid out as docs/architecture.md says.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import sys
+import time
+from typing import Any, Dict, Iterator, List, Optional, Tuple
+
+from . import processes, units
+
+_FOLDERS = ("logs", "metrics", "pids", "checkpoints", "tensorboard")
+
+
+class Attempt:
+    """An attempt of a job as it lies on this node.
+
+    Args:
+        node_dir: what UGRO keeps on the node, ``~/.ugro`` unless the inventory says otherwise.
+        node: the node's name in the inventory; several logical nodes can share a machine.
+        job: the job's name.
+        number: the attempt's number.
+    """
+
+    def __init__(self, node_dir: str, node: str, job: str, number: int) -> None:
+        self.node, self.job, self.number = node, job, number
+        self.root = os.path.join(os.path.expanduser(node_dir), node)
+        self.dir = os.path.join(self.root, "jobs", job, str(number))
+
+    @property
+    def unit(self) -> str:
+        return units.unit_name(self.job, self.number, self.node)
+
+    def path(self, *names: str) -> str:
+        return os.path.join(self.dir, *names)
+
+    def _json(self, name: str) -> Dict[str, Any]:
+        try:
+            with open(self.path(name), encoding="utf-8") as file:
+                value = json.load(file)
+        except (FileNotFoundError, ValueError):
+            return {}
+        return value if isinstance(value, dict) else {}
+
+    def prepare(self, spec: Dict[str, Any], code: Optional[str]) -> None:
+        """Make the folder: the spec, and the code as a copy of its own so that a script may write beside itself."""
+        os.makedirs(self.dir, mode=0o700, exist_ok=True)
+        for name in _FOLDERS:
+            os.makedirs(self.path(name), mode=0o700, exist_ok=True)
+        if not os.path.isdir(self.path("code")):
+            if code:
+                shutil.copytree(code, self.path("code.new"), symlinks=True)
+                os.rename(self.path("code.new"), self.path("code"))
+            else:
+                os.makedirs(self.path("code"))
+        resolved = self._resolve(spec)
+        with open(self.path("spec.json.new"), "w", encoding="utf-8") as file:
+            json.dump(resolved, file, indent=1)
+        os.chmod(self.path("spec.json.new"), 0o600)
+        os.rename(self.path("spec.json.new"), self.path("spec.json"))
+
+    def _resolve(self, spec: Dict[str, Any]) -> Dict[str, Any]:
+        """Return the spec with this machine's paths: ``{python}``, ``{attempt}`` and ``{rank_exec}`` as whole words."""
+        words = {
+            "{python}": os.path.expanduser(spec["python"]),
+            "{attempt}": self.dir,
+            "{rank_exec}": os.path.join(os.path.dirname(os.path.abspath(__file__)), "rank_exec.py"),
+        }
+        spec = dict(spec)
+        spec["launches"] = [
+            dict(launch, command=[words.get(word, word) for word in launch["command"]])
+            for launch in spec["launches"]
+        ]
+        resume = spec["env"].get("UGRO_RESUME_FROM", "")
+        spec["env"] = dict(
+            spec["env"],
+            UGRO_CHECKPOINT_DIR=self.path("checkpoints"),
+            UGRO_TENSORBOARD_DIR=self.path("tensorboard"),
+            UGRO_RESUME_FROM=self.path(resume) if resume and not os.path.isabs(resume) else resume,
+        )
+        return spec
+
+    def start(self, spec: Dict[str, Any], code: Optional[str] = None, timeout_s: float = 10.0) -> Dict[str, Any]:
+        """Start the supervisor unless this attempt was started before. Returns :meth:`status` plus ``changed``.
+
+        Raises:
+            OSError: it cannot be started; the text says what the system answered.
+        """
+        before = self.status()
+        if before["state"] != "absent":
+            return dict(before, changed=False)
+        self.prepare(spec, code)
+        # The package root of this file: `python -m` finds the supervisor's siblings from there.
+        package = __name__.rpartition(".")[0] or "module_utils"
+        root = os.path.dirname(os.path.abspath(__file__))
+        for _part in package.split("."):
+            root = os.path.dirname(root)
+        program = [
+            sys.executable,
+            "-c",
+            "import sys; sys.path.insert(0, sys.argv[1]); from %s.supervisor import main; sys.exit(main(sys.argv[2]))"
+            % package,
+            root,
+            self.dir,
+        ]
+        manager = units.start(self.unit, program, self.path("logs", "supervisor.log"))
+        end = time.monotonic() + timeout_s
+        while not os.path.exists(self.path("supervisor.json")):
+            if time.monotonic() > end:
+                raise OSError("the supervisor did not start in %g s: %s" % (timeout_s, self._tail("supervisor.log")))
+            time.sleep(0.005)
+        return dict(self.status(), changed=True, manager=manager)
+
+    def _tail(self, log: str) -> str:
+        try:
+            with open(self.path("logs", log), encoding="utf-8", errors="replace") as file:
+                return " | ".join(file.read().splitlines()[-3:]) or "no output"
+        except FileNotFoundError:
+            return "no output"
+
+    def finished(self) -> Optional[Dict[str, Any]]:
+        """Return the event ``finished``, or None."""
+        try:
+            with open(self.path("events.jsonl"), "rb") as file:
+                file.seek(0, os.SEEK_END)
+                file.seek(max(0, file.tell() - 65536))
+                lines = file.read().splitlines()
+        except FileNotFoundError:
+            return None
+        for line in reversed(lines):
+            if b'"finished"' in line:
+                try:
+                    event = json.loads(line)
+                except ValueError:
+                    continue
+                if event.get("kind") == "finished":
+                    return event
+        return None
+
+    def status(self) -> Dict[str, Any]:
+        """Return how the attempt is here.
+
+        ``state`` is ``absent`` (never started), ``started`` (its supervisor lives), ``stopped`` (it wrote how it
+        ended) or ``lost`` (the supervisor ended without a word: killed, or the machine rebooted).
+        """
+        me = self._json("supervisor.json")
+        status: Dict[str, Any] = {"unit": self.unit, "dir": self.dir, "pid": me.get("pid"), "pids": {}, "log_paths": []}
+        if not me:
+            return dict(status, state="absent")
+        for name in sorted(os.listdir(self.path("pids"))):
+            if name.isdigit():
+                with open(self.path("pids", name), encoding="ascii") as file:
+                    status["pids"][name] = int(file.read())
+        status["log_paths"] = [self.path("logs", name) for name in sorted(os.listdir(self.path("logs")))]
+        done = self.finished()
+        if done:
+            return dict(status, state="stopped", exit_code=done["exit_code"], left_over=done["left_over"])
+        alive = me["boot_id"] == processes.boot_id() and processes.is_alive(me["pid"], me["start_ticks"])
+        return dict(status, state="started" if alive else "lost")
+
+    def stop(self, reason: str, grace_s: float, timeout_s: float = 10.0) -> Dict[str, Any]:
+        """Stop the attempt and return :meth:`status` plus ``changed`` and ``left`` (living processes; 0 is the rule).
+
+        SIGTERM to the ranks, SIGKILL after `grace_s`; `timeout_s` more and the unit is killed from outside.
+        """
+        status = self.status()
+        changed = status["state"] == "started"
+        if changed:
+            with open(self.path("stop.json.new"), "w", encoding="utf-8") as file:
+                json.dump({"reason": reason, "grace_s": grace_s}, file)
+            os.rename(self.path("stop.json.new"), self.path("stop.json"))
+            processes.signal_all([status["pid"]], signal.SIGTERM)
+            end = time.monotonic() + grace_s + timeout_s
+            while self.status()["state"] == "started" and time.monotonic() < end:
+                time.sleep(0.02)
+        token = self._json("spec.json").get("token")
+        left = 0
+        if token and self.status()["state"] != "stopped":
+            # The supervisor cannot do it any more: take what it left.
+            units.kill(self.unit)
+            killed, left = processes.sweep(token)
+            changed = changed or killed > 0
+        return dict(self.status(), changed=changed, left=left)
+
+
+def all_attempts(node_dir: str, node: str) -> Iterator[Tuple[str, int]]:
+    """Yield (job, attempt) of every attempt that lies on this node."""
+    jobs = os.path.join(os.path.expanduser(node_dir), node, "jobs")
+    for job in sorted(os.listdir(jobs)) if os.path.isdir(jobs) else []:
+        for number in sorted(os.listdir(os.path.join(jobs, job))):
+            if number.isdigit():
+                yield job, int(number)
+
+
+def reap_strays(node_dir: str, node: str, live: List[List[Any]]) -> List[Dict[str, Any]]:
+    """Stop every attempt that runs here but is not in `live` ([job, attempt] pairs), and tell which.
+
+    The attempt number is a fencing token: a node that was cut off and comes back must not train on in a gang that
+    the controller has given up.
+    """
+    wanted = {(job, int(number)) for job, number in live}
+    reaped = []
+    for job, number in all_attempts(node_dir, node):
+        attempt = Attempt(node_dir, node, job, number)
+        if (job, number) in wanted:
+            continue
+        state = attempt.status()["state"]
+        token = attempt._json("spec.json").get("token")
+        if state == "started" or (state == "lost" and token and processes.with_token(token)):
+            reaped.append(dict(attempt.stop("stray", 0.0), job=job, attempt=number))
+    return reaped

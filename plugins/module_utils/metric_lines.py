@@ -1,0 +1,316 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""Losses and other metrics out of the lines a training script prints.
+
+A script that was not written for UGRO prints its progress in one of a few usual forms; `MetricParser` knows them:
+
+- Hugging Face Trainer: ``{'loss': 2.31, 'grad_norm': 1.2, 'learning_rate': 5e-05, 'epoch': 0.5}``
+- progress bars of Lightning and tqdm: ``Epoch 0:  50%|##  | 10/20 [00:01<00:01, train_loss=2.1]``
+- text: ``loss=2.31``, ``loss: 2.31``, ``step 10 | loss 3.2``, ``step 10: train loss 3.2, val loss 3.4``
+- JSON: ``{"step": 10, "training_loss": 3.2}``
+
+A script that knows UGRO writes JSON lines to ``UGRO_METRICS_FILE`` instead, with the seed's fields.
+Nothing here raises on any input, and the time is linear in the length of a line.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import re
+
+# Longer lines are not metrics: a dump of a tensor, say. Only the end of a line of many bar updates matters.
+LONGEST_LINE = 65536
+# A metrics file may hold keys of its own; this many numbers are kept beside the known ones.
+MOST_OTHER_KEYS = 32
+
+# What a key of a dict, a JSON object or a `key=value` text means; keys are compared in lower case.
+ALIASES = {
+    "training_loss": ("training_loss", "train_loss", "loss", "train/loss", "training/loss", "train_loss_step",
+                      "loss_step", "lm_loss", "lm loss", "train loss", "training loss"),
+    "gradient_norm": ("gradient_norm", "grad_norm", "gradnorm", "gnorm", "train/grad_norm", "grad norm"),
+    "learning_rate": ("learning_rate", "lr", "train/learning_rate", "learning rate"),
+    "throughput_tokens_sec": ("throughput_tokens_sec", "tokens_per_second", "tokens_per_sec", "tokens/s",
+                              "tokens/sec", "tok/s", "tps", "train_tokens_per_second"),
+    "step": ("step", "global_step", "iteration", "iter", "current_steps", "train/global_step"),
+    "total_steps": ("total_steps", "max_steps", "total_step"),
+    "epoch": ("epoch", "train/epoch"),
+    "gpu_util": ("gpu_util",),
+    "gpu_mem_used_gb": ("gpu_mem_used_gb",),
+}  # fmt: skip
+_MEANING = {alias: key for key, aliases in ALIASES.items() for alias in aliases}
+_COUNTS = ("step", "total_steps")
+
+_NUMBER = (
+    r"[-+]?(?:nan|inf(?:inity)?|(?:\d{1,20}(?:,\d{3}){0,6}(?:\.\d{0,40})?|\.\d{1,40})(?:e[-+]?\d{1,4})?)"
+)
+_GAP = r"['\"]?[ \t]{0,4}[:=]?[ \t]{0,12}['\"]?(?:tensor\()?"
+_ANSI = re.compile(r"\x1b(?:\[[0-9;?]{0,32}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,512}(?:\x07|\x1b\\)|[@-Z\\^_])")
+# Every pattern starts with a word and has bounded repeats, so that searching is linear.
+_LOSS = re.compile(r"loss(?:[_/]step)?(" + _GAP + ")(" + _NUMBER + r")(?![\w%])", re.IGNORECASE)
+_BEFORE_LOSS = re.compile(r"(?:([a-z]{1,16})([ _/.-]))?([a-z]{0,16})([ _/.-]{0,2})$")
+_LOSS_WORDS = frozenset(
+    "train training lm batch avg average mean total step running current curr the ce".split()
+)
+_NOT_TRAINING = frozenset(
+    "val valid validation validating eval evaluating evaluation test testing dev".split()
+)
+_NOT_LOSS = _NOT_TRAINING | frozenset("best min lowest packet packets data aux scale".split())
+_LEARNING_RATE = re.compile(r"(?<![a-z])(?:learning[ _]rate|lr)" + _GAP + "(" + _NUMBER + ")", re.IGNORECASE)
+_GRADIENT_NORM = re.compile(
+    r"(?<![a-z])(?:grad(?:ient)?[ _.]?norm|gnorm)" + _GAP + "(" + _NUMBER + ")", re.IGNORECASE
+)
+_TOKENS_AFTER = re.compile(
+    r"(?<![a-z])(?:tok(?:en)?s?(?:/|_per_)s(?:ec(?:ond)?)?|tps)" + _GAP + "(" + _NUMBER + r")(k?)",
+    re.IGNORECASE,
+)
+_TOKENS_BEFORE = re.compile(
+    r"(?<![\w.,])(" + _NUMBER + r")[ \t]{0,4}(k?)[ \t]{0,4}tok(?:en)?s?(?:/| per )s", re.I
+)
+_COUNT = r"['\"]?[ \t]{0,4}[:=#]?[ \t]{0,12}\[?[ \t]{0,4}(\d{1,15})"
+_OF = r"(?:[ \t]{0,6}(?:/|of)[ \t]{0,12}(\d{1,15}))?(?![\w%])"
+_STEP = re.compile(r"(?<![a-z])(?:global_step|step|iteration|iter)" + _COUNT + _OF, re.IGNORECASE)
+_EPOCH = re.compile(r"(?<![a-z])epoch" + _COUNT + r"(\.\d{1,12})?" + _OF, re.IGNORECASE)
+_BAR = re.compile(r"\| {0,8}(\d{1,15})/(\d{1,15}|\?) \[")
+_NO_NAME = re.compile(r"\s*(?:\d{1,3}%)?")
+_PAIR = re.compile(
+    r"['\"]([\w/ .-]{1,64})['\"][ \t]{0,4}:[ \t]{0,4}(?:tensor\()?['\"]?(" + _NUMBER + r")(?![\w%])", re.I
+)
+_TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?")
+
+
+class MetricParser:
+    """Turns lines of one rank into metrics; remembers what it needs to number the steps.
+
+    The dictionaries it returns hold `rank`, `step` and those of `training_loss`, `gradient_norm`,
+    `learning_rate`, `throughput_tokens_sec` (tokens/s), `epoch` and `total_steps` which the line tells.
+    A NaN or an infinity becomes None, and `nonfinite` lists its key.
+    """
+
+    def __init__(self, rank: int) -> None:
+        self.rank = rank
+        self._own_metrics = False
+        self._step = 0
+        self._raw_step = 0
+        self._offset = 0
+        self._epoch = 0.0
+        self._first_epoch: int | None = None
+        self._trainer_bar: tuple[int, int] | None = None
+        self._bar_loss = ""
+        self._bar_waits = -1
+
+    def feed_log(self, line: str) -> dict | None:
+        """Return the metrics a line of the rank's output tells, or None.
+
+        Once the script has written a metrics line of its own, what it prints is not counted again.
+        """
+        if self._own_metrics or not ("oss" in line or "OSS" in line or "|" in line):
+            return None
+        if len(line) > LONGEST_LINE:
+            line = line[-LONGEST_LINE:].partition("\r")[2]  # only a progress bar's line may be long
+        found = None
+        for part in line.replace("\n", "\r").split("\r"):
+            if part:
+                found = self._part(_ANSI.sub("", part) if "\x1b" in part else part) or found
+        return found
+
+    def feed_metrics(self, line: str) -> dict | None:
+        """Return a line of the script's own metrics file, validated, or None if it is broken or empty.
+
+        Known keys and their usual synonyms get their standard name, other finite numbers are passed through.
+        """
+        values = _json_object(line.strip())
+        if values is None:
+            return None
+        metrics, seen = self._known(values)
+        others = {
+            k: v for k, v in values.items() if k not in seen and k not in ("rank", "job_id") and _is_key(k)
+        }
+        for key in list(others)[:MOST_OTHER_KEYS]:
+            self._put(metrics, key, others[key], numbers_only=True)
+        if not any(key not in ("step", "total_steps", "epoch", "nonfinite") for key in metrics):
+            return None
+        moment = values.get("timestamp")
+        if isinstance(moment, str) and _TIME.fullmatch(moment):
+            metrics["timestamp"] = moment
+        self._own_metrics = True
+        return self._numbered(metrics)
+
+    def _part(self, text: str) -> dict | None:
+        bar = _BAR.search(text) if "|" in text else None
+        head = text[: max(0, text.rfind("|", 0, bar.start()))] if bar else ""
+        if "oss" not in text and "OSS" not in text:
+            if bar and bar[2] != "?" and _NO_NAME.fullmatch(head):
+                self._trainer_bar_moved(int(bar[1]), int(bar[2]))
+            return None
+        start, end = text.find("{"), text.rfind("}")
+        if 0 <= start < end:
+            values = _json_object(text[start : end + 1])
+            if values is None:
+                values = dict(_PAIR.findall(text[start : end + 1]))
+            if any("loss" in key.lower() for key in values):
+                return self._from_object(values)
+        return self._from_text(text, bar, head)
+
+    def _from_object(self, values: dict) -> dict | None:
+        # Trainer ends with a summary whose train_loss is the mean of the run: no point of the curve.
+        if "train_runtime" in values:
+            return None
+        metrics, _ = self._known(values)
+        return self._numbered(metrics) if "training_loss" in metrics else None
+
+    def _from_text(self, text: str, bar: re.Match | None, head: str) -> dict | None:
+        step, epoch = _STEP.search(text), _EPOCH.search(text)
+        loss = next((m for m in _LOSS.finditer(text) if _is_training_loss(m, text, bool(step))), None)
+        if loss is None:
+            return None
+        metrics: dict = {}
+        self._put(metrics, "training_loss", loss[2])
+        for key, pattern in (("learning_rate", _LEARNING_RATE), ("gradient_norm", _GRADIENT_NORM)):
+            match = pattern.search(text)
+            if match:
+                self._put(metrics, key, match[1])
+        tokens = _TOKENS_AFTER.search(text) or _TOKENS_BEFORE.search(text)
+        rate = _number(tokens[1]) if tokens else None
+        if tokens and rate is not None:
+            self._put(metrics, "throughput_tokens_sec", rate * 1000 if tokens[2] else rate)
+        if epoch:
+            self._put(metrics, "epoch", epoch[1] + (epoch[2] or ""))
+        if bar:
+            if _NOT_TRAINING.intersection(re.split(r"[^a-z]+", head[-200:].lower())):
+                return None
+            epochs = int(epoch[3]) if epoch and epoch[3] else None
+            return self._from_bar(metrics, bar, epochs, loss[2])
+        if step:
+            self._put(metrics, "step", step[1])
+            if step[2]:
+                self._put(metrics, "total_steps", step[2])
+        return self._numbered(metrics)
+
+    def _from_bar(self, metrics: dict, bar: re.Match, epochs: int | None, loss: str) -> dict | None:
+        """A bar counts within an epoch; the step is counted over the whole run."""
+        raw = int(bar[1])
+        total = int(bar[2]) if bar[2] != "?" else None
+        epoch = metrics.get("epoch")
+        if epoch is not None and total is not None:
+            if self._first_epoch is None:
+                self._first_epoch = 1 if epoch == 1 else 0  # people count from 1, Lightning from 0
+            raw += max(0, int(epoch) - self._first_epoch) * total
+            if epochs is not None:
+                metrics["total_steps"] = epochs * total
+        if raw < self._raw_step:
+            if raw == 0 or loss == self._bar_loss:
+                return None
+            self._offset = self._step  # a new bar without an epoch's number
+            self._raw_step = 0
+        # A bar is drawn again and again. Lightning moves it first and updates the loss after that: the first
+        # drawing of a step still shows the loss of the step before it, and only the second one counts.
+        if raw == self._raw_step:
+            return None
+        if loss == self._bar_loss and raw != self._bar_waits:
+            self._bar_waits = raw
+            return None
+        self._bar_loss = loss
+        self._raw_step = raw
+        self._step = metrics["step"] = raw + self._offset
+        metrics["rank"] = self.rank
+        return metrics
+
+    def _trainer_bar_moved(self, count: int, total: int) -> None:
+        """Remember the bar of Trainer, which tells the step that its dict lines lack; not that of an evaluation."""
+        bar = self._trainer_bar
+        if bar is None or bar[1] == total or bar[0] >= bar[1]:
+            self._trainer_bar = (count, total)
+
+    def _known(self, values: dict) -> tuple[dict, set]:
+        """Return the known metrics of an object and the keys that told them; the first synonym wins."""
+        metrics: dict = {}
+        lower = {key.lower(): key for key in values if isinstance(key, str)}
+        for key, aliases in ALIASES.items():
+            for alias in aliases:
+                if alias in lower and self._put(metrics, key, values[lower[alias]]):
+                    break
+        return metrics, {original for name, original in lower.items() if name in _MEANING}
+
+    @staticmethod
+    def _put(metrics: dict, key: str, value: object, numbers_only: bool = False) -> bool:
+        """Set a number, or None and a note in `nonfinite`; tell whether there was a number at all."""
+        if numbers_only and not isinstance(value, (int, float)):
+            return False
+        number = _number(value)
+        if number is None:
+            return False
+        if not math.isfinite(number):
+            if key in _COUNTS:
+                return False
+            metrics[key] = None
+            metrics.setdefault("nonfinite", []).append(key)
+        elif key in _COUNTS:
+            if not 0 <= number < 1e15:
+                return False
+            metrics[key] = int(number)
+        else:
+            metrics[key] = number
+        return True
+
+    def _numbered(self, metrics: dict) -> dict:
+        """Give the metrics their step: their own, that of the progress bar, or the next one."""
+        step = metrics.get("step")
+        epoch = metrics.get("epoch") or 0.0
+        if step is None:
+            step = self._step + 1
+            if self._trainer_bar is not None:
+                step = max(step, self._trainer_bar[0])
+                metrics.setdefault("total_steps", self._trainer_bar[1])
+        elif not self._own_metrics:
+            # "Epoch [2/5], Step [1/600]": the steps of an epoch start again, those of the run go on.
+            if step <= self._raw_step and epoch > self._epoch:
+                self._offset = self._step
+                metrics.pop("total_steps", None)
+            self._raw_step = step
+            step += self._offset
+            if self._offset:
+                metrics.pop("total_steps", None)
+        self._epoch = epoch
+        self._step = metrics["step"] = step
+        metrics["rank"] = self.rank
+        return metrics
+
+
+def _is_training_loss(match: re.Match, text: str, has_step: bool) -> bool:
+    """Tell whether `loss NUMBER` is the loss of training: not "val loss 3.1", nor "packet loss 3"."""
+    before = _BEFORE_LOSS.search(text[max(0, match.start() - 36) : match.start()].lower())
+    outer, outer_joint, word, joint = before.groups() if before else (None, None, "", "")
+    if word in _NOT_LOSS or (word and not joint):
+        return False
+    if joint and " " not in joint and (word not in _LOSS_WORDS or (outer in _NOT_LOSS and outer_joint)):
+        return False
+    gap, value = match[1], match[2].lower()
+    sure = bool(gap.strip()) or has_step or word in _LOSS_WORDS
+    return sure or "." in value or value.lstrip("+-").startswith(("nan", "inf"))
+
+
+def _json_object(text: str) -> dict | None:
+    if not (text.startswith("{") and len(text) <= LONGEST_LINE):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    return value if isinstance(value, dict) else None
+
+
+def _is_key(key: object) -> bool:
+    return isinstance(key, str) and 0 < len(key) <= 64 and key.isprintable() and key != "nonfinite"
+
+
+def _number(value: object) -> float | int | None:
+    """Return a number as it is, or read from text ("2.31", "1,200", "nan"); None for anything else."""
+    if isinstance(value, bool) or not isinstance(value, (int, float, str)):
+        return None
+    try:
+        if isinstance(value, int):
+            return value if abs(value) < 2**63 else float(value)
+        return float(value) if isinstance(value, float) else float(value[:64].replace(",", ""))
+    except (ValueError, OverflowError):
+        return None

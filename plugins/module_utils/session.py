@@ -1,0 +1,210 @@
+# Copyright (c) 2026 The UGRO developers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+"""The program that answers the controller on a node: one JSON object a line, requests in, answers and pushes out.
+
+It lives as long as its SSH channel and keeps nothing: every job survives it. Requests are
+``{"id": 1, "method": "report", "params": {...}}``; answers ``{"id": 1, "result": ...}`` or ``{"id": 1, "error": "..."}``;
+pushes ``{"push": "bytes"|"state"|"heartbeat", ...}``. Each request runs in a thread of its own, so that one that hangs
+(a driver that does not answer) holds up no other.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import socket
+import sys
+import threading
+import time
+from typing import Any, Dict, List, Optional
+
+from . import processes
+from .attempt import Attempt, all_attempts, reap_strays
+from .follow import Follower
+
+HEARTBEAT_S = 1.0
+
+
+class Session:
+    """Answers requests until standard input ends."""
+
+    def __init__(self, node_dir: str, node: str) -> None:
+        self.node_dir = node_dir
+        self.node = node
+        self._followers: Dict[str, Follower] = {}
+        self._listeners: Dict[int, socket.socket] = {}
+        self._lock = threading.Lock()
+
+    # -- plumbing ---------------------------------------------------------------------------------------------
+
+    def send(self, message: Dict[str, Any]) -> None:
+        data = json.dumps(message).encode() + b"\n"
+        with self._lock:
+            try:
+                sys.stdout.buffer.write(data)
+                sys.stdout.buffer.flush()
+            except (BrokenPipeError, ValueError):
+                os._exit(0)  # the controller is gone; nothing here needs an end of its own
+
+    def _answer(self, request: Dict[str, Any]) -> None:
+        method = getattr(self, "do_" + str(request.get("method")), None)
+        try:
+            if method is None:
+                raise ValueError("no method %r" % request.get("method"))
+            self.send({"id": request["id"], "result": method(**request.get("params", {}))})
+        except Exception as error:  # noqa: BLE001  the controller must get an answer, whatever went wrong
+            self.send({"id": request["id"], "error": "%s: %s" % (type(error).__name__, error)})
+
+    def _beat(self) -> None:
+        while True:
+            time.sleep(HEARTBEAT_S)
+            self.send({"push": "heartbeat", "t": time.time()})
+
+    def serve(self) -> None:
+        threading.Thread(target=self._beat, daemon=True).start()
+        for line in sys.stdin.buffer:
+            request = json.loads(line)
+            threading.Thread(target=self._answer, args=(request,), daemon=True).start()
+
+    def _attempt(self, job: str, attempt: int) -> Attempt:
+        return Attempt(self.node_dir, self.node, job, attempt)
+
+    # -- methods ----------------------------------------------------------------------------------------------
+
+    def do_hello(self) -> Dict[str, Any]:
+        """Return the time here, to measure the clock's offset, and what names this boot."""
+        return {"t": time.time(), "boot_id": processes.boot_id(), "pid": os.getpid()}
+
+    def do_report(
+        self, address: Optional[str] = None, train_python: Optional[str] = None, paths: Optional[List[str]] = None
+    ) -> Dict[str, Any]:
+        """Return the readings of this machine, its GPUs, and the attempts that run here."""
+        from . import gpu, node
+
+        folder = os.path.expanduser(self.node_dir)
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        report = node.read_node(
+            address=address, paths=[folder, *(paths or [])], train_python=train_python, name=self.node
+        )
+        running = [
+            [job, number]
+            for job, number in all_attempts(self.node_dir, self.node)
+            if self._attempt(job, number).status()["state"] == "started"
+        ]
+        return {"node": report, "gpu": gpu.read_gpus(), "running": running, "t": time.time()}
+
+    def do_deep(self, train_python: str) -> Dict[str, Any]:
+        """Import torch, compute on every device and return what came out, see deep_check.py."""
+        from . import deep_check
+
+        return deep_check.run(os.path.expanduser(train_python))
+
+    def do_listen(self, address: str, port: int = 0) -> Dict[str, Any]:
+        """Open a port on `address` for a moment and return it: a free one, unless `port` asks for a certain one."""
+        listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind((address, port))
+        listener.listen(64)
+        self._listeners[listener.getsockname()[1]] = listener
+        return {"port": listener.getsockname()[1]}
+
+    def do_unlisten(self, port: int) -> Dict[str, Any]:
+        listener = self._listeners.pop(port, None)
+        if listener:
+            listener.close()
+        return {}
+
+    def do_connect(self, address: str, port: int, timeout_s: float = 3.0) -> Dict[str, Any]:
+        """Try a connection to another node and return how long it took, in ms."""
+        start = time.monotonic()
+        socket.create_connection((address, port), timeout=timeout_s).close()
+        return {"latency_ms": round(1000 * (time.monotonic() - start), 2)}
+
+    def _code_dir(self, digest: str) -> str:
+        return os.path.join(os.path.expanduser(self.node_dir), self.node, "code", digest)
+
+    def do_has_code(self, digest: str) -> Dict[str, Any]:
+        """Say whether the code with this digest is here whole; else make room and name where it must go."""
+        final, partial = self._code_dir(digest), self._code_dir(digest) + ".part"
+        if os.path.isdir(final):
+            os.utime(final)
+            return {"here": True, "path": final}
+        os.makedirs(partial, mode=0o700, exist_ok=True)
+        return {"here": False, "path": partial}
+
+    def do_take_code(self, digest: str, source: Optional[str] = None) -> Dict[str, Any]:
+        """Declare the code with this digest whole; `source` copies it first, on a node that is this machine."""
+        final, partial = self._code_dir(digest), self._code_dir(digest) + ".part"
+        if source and not os.path.isdir(final):
+            shutil.copytree(source, partial, symlinks=True, dirs_exist_ok=True)
+        if not os.path.isdir(final):
+            os.rename(partial, final)
+        self._forget_old_code(keep=digest)
+        return {"path": final}
+
+    def _forget_old_code(self, keep: str, count: int = 10) -> None:
+        """Remove all but the newest `count` copies of code."""
+        folder = os.path.dirname(self._code_dir(keep))
+        paths = [os.path.join(folder, name) for name in os.listdir(folder) if name != keep]
+        for path in sorted(paths, key=os.path.getmtime, reverse=True)[count:]:
+            shutil.rmtree(path)
+
+    def do_start(self, spec: Dict[str, Any], digest: Optional[str]) -> Dict[str, Any]:
+        attempt = self._attempt(spec["job"], spec["attempt"])
+        return attempt.start(spec, self._code_dir(digest) if digest else None)
+
+    def do_status(self, job: str, attempt: int) -> Dict[str, Any]:
+        return self._attempt(job, attempt).status()
+
+    def do_stop(self, job: str, attempt: int, reason: str, grace_s: float) -> Dict[str, Any]:
+        return self._attempt(job, attempt).stop(reason, grace_s)
+
+    def do_reap(self, live: List[List[Any]]) -> List[Dict[str, Any]]:
+        return reap_strays(self.node_dir, self.node, live)
+
+    def do_follow(self, job: str, attempt: int, offsets: Dict[str, int]) -> Dict[str, Any]:
+        """Push what is appended to the attempt's files from `offsets` on."""
+        key = "%s/%d" % (job, attempt)
+        self.do_unfollow(job, attempt)
+        follower = Follower(self._attempt(job, attempt), offsets, self.send)
+        self._followers[key] = follower
+        follower.start()
+        return {}
+
+    def do_unfollow(self, job: str, attempt: int) -> Dict[str, Any]:
+        follower = self._followers.pop("%s/%d" % (job, attempt), None)
+        if follower:
+            follower.stop()
+        return {}
+
+    def do_sizes(self, job: str, attempt: int) -> Dict[str, int]:
+        """Return the sizes of the followed files, so that the controller knows when it has everything."""
+        here = self._attempt(job, attempt)
+        names = ["events.jsonl"] + ["logs/" + name for name in os.listdir(here.path("logs")) if name.endswith(".log")]
+        return {name: os.path.getsize(here.path(name)) for name in names if os.path.exists(here.path(name))}
+
+    def do_outputs(self, job: str, attempt: int) -> Dict[str, Any]:
+        """Return where the attempt's results are and what is in them, in bytes."""
+        here = self._attempt(job, attempt)
+        found = {}
+        for folder in ("checkpoints", "tensorboard"):
+            sizes = [
+                os.path.getsize(os.path.join(path, name))
+                for path, _folders, names in os.walk(here.path(folder))
+                for name in names
+            ]
+            found[folder] = {"path": here.path(folder), "files": len(sizes), "bytes": sum(sizes)}
+        return found
+
+    def do_remove(self, job: str) -> Dict[str, Any]:
+        """Remove a job's folder; its results are in the central store."""
+        path = os.path.join(os.path.expanduser(self.node_dir), self.node, "jobs", job)
+        if os.path.isdir(path):
+            shutil.rmtree(path)
+        return {}
+
+
+def main(node_dir: str, node: str) -> None:
+    """Serve the controller on standard input and output."""
+    Session(node_dir, node).serve()
