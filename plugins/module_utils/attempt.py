@@ -76,8 +76,7 @@ class Attempt:
         }
         spec = dict(spec)
         spec["launches"] = [
-            dict(launch, command=[words.get(word, word) for word in launch["command"]])
-            for launch in spec["launches"]
+            dict(launch, command=[words.get(word, word) for word in launch["command"]]) for launch in spec["launches"]
         ]
         resume = spec["env"].get("UGRO_RESUME_FROM", "")
         spec["env"] = dict(
@@ -152,7 +151,13 @@ class Attempt:
         ended) or ``lost`` (the supervisor ended without a word: killed, or the machine rebooted).
         """
         me = self._json("supervisor.json")
-        status: Dict[str, Any] = {"unit": self.unit, "dir": self.dir, "pid": me.get("pid"), "pids": {}, "log_paths": []}
+        status: Dict[str, Any] = {
+            "unit": self.unit,
+            "dir": self.dir,
+            "pid": me.get("pid"),
+            "pids": {},
+            "log_paths": [],
+        }
         if not me:
             return dict(status, state="absent")
         for name in sorted(os.listdir(self.path("pids"))):

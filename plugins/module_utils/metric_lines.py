@@ -2,7 +2,8 @@
 # SPDX-License-Identifier: Apache-2.0
 """Losses and other metrics out of the lines a training script prints.
 
-A script that was not written for UGRO prints its progress in one of a few usual forms; `MetricParser` knows them:
+A script that was not written for UGRO prints its progress in one of a few usual forms, and `MetricParser`
+knows them:
 
 - Hugging Face Trainer: ``{'loss': 2.31, 'grad_norm': 1.2, 'learning_rate': 5e-05, 'epoch': 0.5}``
 - progress bars of Lightning and tqdm: ``Epoch 0:  50%|##  | 10/20 [00:01<00:01, train_loss=2.1]``
@@ -24,59 +25,51 @@ LONGEST_LINE = 65536
 # A metrics file may hold keys of its own; this many numbers are kept beside the known ones.
 MOST_OTHER_KEYS = 32
 
-# What a key of a dict, a JSON object or a `key=value` text means; keys are compared in lower case.
-ALIASES = {
-    "training_loss": ("training_loss", "train_loss", "loss", "train/loss", "training/loss", "train_loss_step",
-                      "loss_step", "lm_loss", "lm loss", "train loss", "training loss"),
-    "gradient_norm": ("gradient_norm", "grad_norm", "gradnorm", "gnorm", "train/grad_norm", "grad norm"),
-    "learning_rate": ("learning_rate", "lr", "train/learning_rate", "learning rate"),
-    "throughput_tokens_sec": ("throughput_tokens_sec", "tokens_per_second", "tokens_per_sec", "tokens/s",
-                              "tokens/sec", "tok/s", "tps", "train_tokens_per_second"),
-    "step": ("step", "global_step", "iteration", "iter", "current_steps", "train/global_step"),
-    "total_steps": ("total_steps", "max_steps", "total_step"),
-    "epoch": ("epoch", "train/epoch"),
-    "gpu_util": ("gpu_util",),
-    "gpu_mem_used_gb": ("gpu_mem_used_gb",),
-}  # fmt: skip
-_MEANING = {alias: key for key, aliases in ALIASES.items() for alias in aliases}
+# What a key of a dict or a JSON object means; keys are compared in lower case, the first one wins.
+_SYNONYMS = """
+training_loss: training_loss train_loss loss train/loss training/loss train_loss_step loss_step lm_loss
+gradient_norm: gradient_norm grad_norm gradnorm gnorm train/grad_norm
+learning_rate: learning_rate lr train/learning_rate
+throughput_tokens_sec: throughput_tokens_sec tokens_per_second tokens_per_sec tokens/s tokens/sec tok/s tps
+step: step global_step iteration iter current_steps train/global_step
+total_steps: total_steps max_steps
+epoch: epoch train/epoch
+gpu_util: gpu_util
+gpu_mem_used_gb: gpu_mem_used_gb
+"""
+SYNONYMS = {key: names.split() for key, names in (line.split(":") for line in _SYNONYMS.strip().splitlines())}
+_KNOWN = frozenset(name for names in SYNONYMS.values() for name in names)
 _COUNTS = ("step", "total_steps")
 
-_NUMBER = (
-    r"[-+]?(?:nan|inf(?:inity)?|(?:\d{1,20}(?:,\d{3}){0,6}(?:\.\d{0,40})?|\.\d{1,40})(?:e[-+]?\d{1,4})?)"
-)
+_NUMBER = r"([-+]?(?:nan|inf(?:inity)?|(?:\d{1,20}(?:,\d{3}){0,6}(?:\.\d{0,40})?|\.\d{1,40})(?:e[-+]?\d{1,4})?))"
 _GAP = r"['\"]?[ \t]{0,4}[:=]?[ \t]{0,12}['\"]?(?:tensor\()?"
-_ANSI = re.compile(r"\x1b(?:\[[0-9;?]{0,32}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,512}(?:\x07|\x1b\\)|[@-Z\\^_])")
-# Every pattern starts with a word and has bounded repeats, so that searching is linear.
-_LOSS = re.compile(r"loss(?:[_/]step)?(" + _GAP + ")(" + _NUMBER + r")(?![\w%])", re.IGNORECASE)
-_BEFORE_LOSS = re.compile(r"(?:([a-z]{1,16})([ _/.-]))?([a-z]{0,16})([ _/.-]{0,2})$")
-_LOSS_WORDS = frozenset(
-    "train training lm batch avg average mean total step running current curr the ce".split()
-)
-_NOT_TRAINING = frozenset(
-    "val valid validation validating eval evaluating evaluation test testing dev".split()
-)
-_NOT_LOSS = _NOT_TRAINING | frozenset("best min lowest packet packets data aux scale".split())
-_LEARNING_RATE = re.compile(r"(?<![a-z])(?:learning[ _]rate|lr)" + _GAP + "(" + _NUMBER + ")", re.IGNORECASE)
-_GRADIENT_NORM = re.compile(
-    r"(?<![a-z])(?:grad(?:ient)?[ _.]?norm|gnorm)" + _GAP + "(" + _NUMBER + ")", re.IGNORECASE
-)
-_TOKENS_AFTER = re.compile(
-    r"(?<![a-z])(?:tok(?:en)?s?(?:/|_per_)s(?:ec(?:ond)?)?|tps)" + _GAP + "(" + _NUMBER + r")(k?)",
-    re.IGNORECASE,
-)
-_TOKENS_BEFORE = re.compile(
-    r"(?<![\w.,])(" + _NUMBER + r")[ \t]{0,4}(k?)[ \t]{0,4}tok(?:en)?s?(?:/| per )s", re.I
-)
 _COUNT = r"['\"]?[ \t]{0,4}[:=#]?[ \t]{0,12}\[?[ \t]{0,4}(\d{1,15})"
 _OF = r"(?:[ \t]{0,6}(?:/|of)[ \t]{0,12}(\d{1,15}))?(?![\w%])"
-_STEP = re.compile(r"(?<![a-z])(?:global_step|step|iteration|iter)" + _COUNT + _OF, re.IGNORECASE)
-_EPOCH = re.compile(r"(?<![a-z])epoch" + _COUNT + r"(\.\d{1,12})?" + _OF, re.IGNORECASE)
+
+
+def _pattern(text: str) -> re.Pattern:
+    for name, part in (("NUMBER", _NUMBER), ("GAP", _GAP), ("COUNT", _COUNT), ("OF", _OF)):
+        text = text.replace(name, part)
+    return re.compile(text, re.IGNORECASE)
+
+
+# Each pattern starts with a word and has bounded repeats, so that searching is linear.
+_LOSS = _pattern(r"loss(?:[_/]step)?(GAP)NUMBER(?![\w%])")
+_LEARNING_RATE = _pattern(r"(?<![a-z])(?:learning[ _]rate|lr)GAPNUMBER")
+_GRADIENT_NORM = _pattern(r"(?<![a-z])(?:grad(?:ient)?[ _.]?norm|gnorm)GAPNUMBER")
+_TOKENS_AFTER = _pattern(r"(?<![a-z])(?:tok(?:en)?s?(?:/|_per_)s(?:ec(?:ond)?)?|tps)GAPNUMBER(k?)")
+_TOKENS_BEFORE = _pattern(r"(?<![\w.,])NUMBER[ \t]{0,4}(k?)[ \t]{0,4}tok(?:en)?s?(?:/| per )s")
+_STEP = _pattern(r"(?<![a-z])(?:global_step|step|iteration|iter)COUNTOF")
+_EPOCH = _pattern(r"(?<![a-z])epochCOUNT(\.\d{1,12})?OF")
+_PAIR = _pattern(r"['\"]([\w/ .-]{1,64})['\"][ \t]{0,4}:[ \t]{0,4}(?:tensor\()?['\"]?NUMBER(?![\w%])")
 _BAR = re.compile(r"\| {0,8}(\d{1,15})/(\d{1,15}|\?) \[")
 _NO_NAME = re.compile(r"\s*(?:\d{1,3}%)?")
-_PAIR = re.compile(
-    r"['\"]([\w/ .-]{1,64})['\"][ \t]{0,4}:[ \t]{0,4}(?:tensor\()?['\"]?(" + _NUMBER + r")(?![\w%])", re.I
-)
+_WORD_BEFORE = re.compile(r"([a-z]{0,16})([ _/.-]{0,2})$")
+_ANSI = re.compile(r"\x1b(?:\[[0-9;?]{0,32}[ -/]{0,4}[@-~]|\][^\x07\x1b]{0,512}(?:\x07|\x1b\\)|[@-Z\\^_])")
 _TIME = re.compile(r"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:\.\d{1,9})?(?:Z|[+-]\d\d:?\d\d)?")
+_LOSS_WORDS = frozenset("train training lm batch avg average mean total step running current ce".split())
+_NOT_TRAINING = frozenset("val valid validation validating eval evaluating evaluation test dev".split())
+_NOT_LOSS = _NOT_TRAINING | frozenset("best min lowest packet packets data aux scale".split())
 
 
 class MetricParser:
@@ -123,11 +116,9 @@ class MetricParser:
         if values is None:
             return None
         metrics, seen = self._known(values)
-        others = {
-            k: v for k, v in values.items() if k not in seen and k not in ("rank", "job_id") and _is_key(k)
-        }
-        for key in list(others)[:MOST_OTHER_KEYS]:
-            self._put(metrics, key, others[key], numbers_only=True)
+        others = [key for key in values if key not in seen and _is_number_of_its_own(key, values[key])]
+        for key in others[:MOST_OTHER_KEYS]:
+            self._put(metrics, key, values[key])
         if not any(key not in ("step", "total_steps", "epoch", "nonfinite") for key in metrics):
             return None
         moment = values.get("timestamp")
@@ -141,7 +132,10 @@ class MetricParser:
         head = text[: max(0, text.rfind("|", 0, bar.start()))] if bar else ""
         if "oss" not in text and "OSS" not in text:
             if bar and bar[2] != "?" and _NO_NAME.fullmatch(head):
-                self._trainer_bar_moved(int(bar[1]), int(bar[2]))
+                # The bar of Trainer tells the step that its dicts lack; the bar of an evaluation does not.
+                known = self._trainer_bar
+                if known is None or known[1] == int(bar[2]) or known[0] >= known[1]:
+                    self._trainer_bar = (int(bar[1]), int(bar[2]))
             return None
         start, end = text.find("{"), text.rfind("}")
         if 0 <= start < end:
@@ -183,7 +177,7 @@ class MetricParser:
             return self._from_bar(metrics, bar, epochs, loss[2])
         if step:
             self._put(metrics, "step", step[1])
-            if step[2]:
+            if step[2] and not (epoch and epoch[3]):  # "Epoch [2/5], Step [1/600]" may be 600 of 3000
                 self._put(metrics, "total_steps", step[2])
         return self._numbered(metrics)
 
@@ -216,41 +210,27 @@ class MetricParser:
         metrics["rank"] = self.rank
         return metrics
 
-    def _trainer_bar_moved(self, count: int, total: int) -> None:
-        """Remember the bar of Trainer, which tells the step that its dict lines lack; not that of an evaluation."""
-        bar = self._trainer_bar
-        if bar is None or bar[1] == total or bar[0] >= bar[1]:
-            self._trainer_bar = (count, total)
-
     def _known(self, values: dict) -> tuple[dict, set]:
         """Return the known metrics of an object and the keys that told them; the first synonym wins."""
         metrics: dict = {}
         lower = {key.lower(): key for key in values if isinstance(key, str)}
-        for key, aliases in ALIASES.items():
-            for alias in aliases:
-                if alias in lower and self._put(metrics, key, values[lower[alias]]):
+        for key, names in SYNONYMS.items():
+            for name in names:
+                if name in lower and self._put(metrics, key, values[lower[name]]):
                     break
-        return metrics, {original for name, original in lower.items() if name in _MEANING}
+        return metrics, {original for name, original in lower.items() if name in _KNOWN}
 
     @staticmethod
-    def _put(metrics: dict, key: str, value: object, numbers_only: bool = False) -> bool:
+    def _put(metrics: dict, key: str, value: object) -> bool:
         """Set a number, or None and a note in `nonfinite`; tell whether there was a number at all."""
-        if numbers_only and not isinstance(value, (int, float)):
-            return False
         number = _number(value)
-        if number is None:
+        if number is None or (key in _COUNTS and not 0 <= number < 1e15):
             return False
-        if not math.isfinite(number):
-            if key in _COUNTS:
-                return False
+        if math.isfinite(number):
+            metrics[key] = int(number) if key in _COUNTS else number
+        else:
             metrics[key] = None
             metrics.setdefault("nonfinite", []).append(key)
-        elif key in _COUNTS:
-            if not 0 <= number < 1e15:
-                return False
-            metrics[key] = int(number)
-        else:
-            metrics[key] = number
         return True
 
     def _numbered(self, metrics: dict) -> dict:
@@ -263,15 +243,14 @@ class MetricParser:
                 step = max(step, self._trainer_bar[0])
                 metrics.setdefault("total_steps", self._trainer_bar[1])
         elif not self._own_metrics:
-            # "Epoch [2/5], Step [1/600]": the steps of an epoch start again, those of the run go on.
+            # Where the steps of an epoch start again, those of the run go on.
             if step <= self._raw_step and epoch > self._epoch:
-                self._offset = self._step
-                metrics.pop("total_steps", None)
+                self._offset = self._step + (step == 0)
             self._raw_step = step
             step += self._offset
             if self._offset:
                 metrics.pop("total_steps", None)
-        self._epoch = epoch
+        self._epoch = max(self._epoch, epoch)
         self._step = metrics["step"] = step
         metrics["rank"] = self.rank
         return metrics
@@ -279,12 +258,14 @@ class MetricParser:
 
 def _is_training_loss(match: re.Match, text: str, has_step: bool) -> bool:
     """Tell whether `loss NUMBER` is the loss of training: not "val loss 3.1", nor "packet loss 3"."""
-    before = _BEFORE_LOSS.search(text[max(0, match.start() - 36) : match.start()].lower())
-    outer, outer_joint, word, joint = before.groups() if before else (None, None, "", "")
+    before = text[max(0, match.start() - 36) : match.start()].lower()
+    word, joint = _WORD_BEFORE.search(before).groups()
     if word in _NOT_LOSS or (word and not joint):
         return False
-    if joint and " " not in joint and (word not in _LOSS_WORDS or (outer in _NOT_LOSS and outer_joint)):
-        return False
+    if joint and " " not in joint:
+        outer, outer_joint = _WORD_BEFORE.search(before[: -len(word + joint)]).groups()
+        if word not in _LOSS_WORDS or (outer in _NOT_LOSS and " " not in outer_joint):
+            return False
     gap, value = match[1], match[2].lower()
     sure = bool(gap.strip()) or has_step or word in _LOSS_WORDS
     return sure or "." in value or value.lstrip("+-").startswith(("nan", "inf"))
@@ -300,8 +281,9 @@ def _json_object(text: str) -> dict | None:
     return value if isinstance(value, dict) else None
 
 
-def _is_key(key: object) -> bool:
-    return isinstance(key, str) and 0 < len(key) <= 64 and key.isprintable() and key != "nonfinite"
+def _is_number_of_its_own(key: str, value: object) -> bool:
+    named = 0 < len(key) <= 64 and key.isprintable() and key not in ("rank", "job_id", "nonfinite")
+    return named and isinstance(value, (int, float))
 
 
 def _number(value: object) -> float | int | None:

@@ -77,7 +77,10 @@ class Session:
         return {"t": time.time(), "boot_id": processes.boot_id(), "pid": os.getpid()}
 
     def do_report(
-        self, address: Optional[str] = None, train_python: Optional[str] = None, paths: Optional[List[str]] = None
+        self,
+        address: Optional[str] = None,
+        train_python: Optional[str] = None,
+        paths: Optional[List[str]] = None,
     ) -> Dict[str, Any]:
         """Return the readings of this machine, its GPUs, and the attempts that run here."""
         from . import gpu, node

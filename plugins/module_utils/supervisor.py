@@ -172,7 +172,9 @@ class Supervisor:
                 self.events.write("checkpoint", path="checkpoints/" + name[: -len(".json")])
 
     def _kill(self) -> None:
-        processes.signal_all(processes.with_token(self.spec["token"]) | processes.descendants(os.getpid()), signal.SIGKILL)
+        processes.signal_all(
+            processes.with_token(self.spec["token"]) | processes.descendants(os.getpid()), signal.SIGKILL
+        )
         self.kill_at = time.monotonic() + 0.2
 
     def _finish(self) -> int:

@@ -1,0 +1,124 @@
+# Copyright (c) 2026 The UGRO developers
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
+"""The form of GPU readings, the same whichever program they come from.
+
+A GB is 2**30 bytes: so a "12 GB" card reads as 12.0 (NVIDIA counts its memory in binary units too).
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+from typing import Any, Dict, List, Optional
+
+# nvmlClocksEventReason* of nvml.h.
+_THROTTLE_BITS = (
+    (0x001, "gpu_idle"),
+    (0x002, "applications_clocks_setting"),
+    (0x004, "sw_power_cap"),
+    (0x008, "hw_slowdown"),
+    (0x010, "sync_boost"),
+    (0x020, "sw_thermal_slowdown"),
+    (0x040, "hw_thermal_slowdown"),
+    (0x080, "hw_power_brake_slowdown"),
+    (0x100, "display_clock_setting"),
+)
+
+
+def unknown(index: Optional[int]) -> Dict[str, Any]:
+    """Return the reading of a GPU of which nothing is known but its index."""
+    return {
+        "index": index,
+        "uuid": None,
+        "name": None,
+        "vram_total_gb": None,
+        "vram_used_gb": None,
+        "util_percent": None,
+        "temperature_c": None,
+        "power_w": None,
+        "power_limit_w": None,
+        "clock_sm_mhz": None,
+        "clock_mem_mhz": None,
+        "throttle_reasons": [],
+        "ecc": None,
+        "pcie": None,
+        "mig": None,
+        "processes": [],
+        "lost": False,
+        "error": None,
+    }
+
+
+def sample(gpu: Dict[str, Any]) -> Dict[str, Any]:
+    """Return the part of a reading that a telemetry sample holds."""
+    return {
+        "uuid": gpu["uuid"],
+        "index": gpu["index"],
+        "util": gpu["util_percent"],
+        "mem_used_gb": gpu["vram_used_gb"],
+        "temperature_c": gpu["temperature_c"],
+        "power_w": gpu["power_w"],
+    }
+
+
+def text(value: Any) -> Optional[str]:
+    """Return text; older nvidia-ml-py answers in bytes."""
+    return value.decode(errors="replace") if isinstance(value, bytes) else value
+
+
+def gb(size: Optional[float]) -> Optional[float]:
+    """Return bytes as GB (2**30), to the third digit."""
+    return None if size is None else round(size / 2**30, 3)
+
+
+def scaled(value: Optional[float], divisor: int) -> Optional[float]:
+    """Return ``value / divisor`` to one digit, or None."""
+    return None if value is None else round(value / divisor, 1)
+
+
+def throttle_reasons(mask: Optional[int]) -> List[str]:
+    """Return the names of the bits set in NVML's mask of clock event reasons."""
+    return [name for bit, name in _THROTTLE_BITS if mask and mask & bit]
+
+
+def ecc(corrected: Optional[int], uncorrected: Optional[int]) -> Optional[Dict[str, Optional[int]]]:
+    """Return the two error counts, or None for a GPU without ECC."""
+    if corrected is None and uncorrected is None:
+        return None
+    return {"corrected": corrected, "uncorrected": uncorrected}
+
+
+def pcie(
+    generation: Optional[int], width: Optional[int], max_generation: Optional[int], max_width: Optional[int]
+) -> Optional[Dict[str, Optional[int]]]:
+    """Return the PCIe link as it is and as it could be, or None when nothing is known of it."""
+    if generation is None and width is None and max_generation is None and max_width is None:
+        return None
+    return {
+        "generation": generation,
+        "width": width,
+        "max_generation": max_generation,
+        "max_width": max_width,
+    }
+
+
+def process(pid: int, kind: str, mem_used_gb: Optional[float], name: Optional[str] = None) -> Dict[str, Any]:
+    """Return what is known of a process that uses a GPU.
+
+    Args:
+        pid: its process id, as the GPU driver sees it.
+        kind: ``compute`` or ``graphics`` (a desktop's own programs).
+        mem_used_gb: GPU memory it holds.
+        name: used when /proc does not tell (another PID namespace).
+    """
+    user = None
+    try:
+        uid = os.stat("/proc/%d" % pid).st_uid
+        with open("/proc/%d/comm" % pid, encoding="utf-8", errors="replace") as file:
+            name = file.read().strip()
+        user = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        user = str(uid)  # an account that exists no more
+    except OSError:
+        pass  # ended meanwhile, or in a PID namespace that is not ours
+    return {"pid": pid, "type": kind, "user": user, "name": name, "mem_used_gb": mem_used_gb}
