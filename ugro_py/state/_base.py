@@ -1,0 +1,79 @@
+"""What the parts of the store share: transactions, and finding rows by name."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import Connection, insert, select
+
+from ugro_py.errors import NotFoundError
+from ugro_py.state.database import Database
+from ugro_py.state.models import attempts, events, jobs
+
+
+def now() -> datetime:
+    """Return the present time, aware and in UTC."""
+    return datetime.now(UTC)
+
+
+class Part:
+    """A part of `Store`; all parts work on the same database."""
+
+    database: Database
+
+    @staticmethod
+    def _job_id(connection: Connection, name: str, *, lock: bool = False) -> int:
+        """Return the id of a job; with `lock` (PostgreSQL) nobody else changes it meanwhile."""
+        query = select(jobs.c.id).where(jobs.c.name == name)
+        found: int | None = connection.scalar(query.with_for_update() if lock else query)
+        if found is None:
+            raise _no_such_job(connection, name)
+        return found
+
+    @staticmethod
+    def _attempt_id(connection: Connection, job: str, number: int) -> int:
+        query = (
+            select(attempts.c.id)
+            .join(jobs, jobs.c.id == attempts.c.job_id)
+            .where(jobs.c.name == job, attempts.c.number == number)
+        )
+        found: int | None = connection.scalar(query)
+        if found is None:
+            raise NotFoundError(f"attempt {number} of job {job!r}", "there is none", f"run `ugro status {job}`")
+        return found
+
+    @staticmethod
+    def _event(
+        connection: Connection,
+        kind: str,
+        text: str,
+        *,
+        job_id: int | None = None,
+        node: str | None = None,
+        rank: int | None = None,
+        severity: str = "info",
+        data: Mapping[str, Any] | None = None,
+    ) -> None:
+        connection.execute(
+            insert(events).values(
+                at=now(),
+                kind=kind,
+                severity=severity,
+                text=text,
+                job_id=job_id,
+                node=node,
+                rank=rank,
+                data=dict(data) if data is not None else None,
+            )
+        )
+
+
+def _no_such_job(connection: Connection, name: str) -> NotFoundError:
+    newest = connection.scalars(select(jobs.c.name).order_by(jobs.c.id.desc()).limit(1000)).all()
+    close = difflib.get_close_matches(name, newest, n=3, cutoff=0.5)
+    advice = f"did you mean {' or '.join(close)}?" if close else "run `ugro ps --all` to see all jobs"
+    shown = name if len(name) <= 70 else name[:67] + "..."
+    return NotFoundError(f"job {shown!r}", "there is none", advice)

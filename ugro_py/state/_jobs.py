@@ -1,0 +1,174 @@
+"""Jobs in the store, and who controls them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from sqlalchemy import Row, false, insert, null, select, update
+from sqlalchemy.exc import IntegrityError
+
+from ugro_py.errors import UsageError
+from ugro_py.names import check_name
+from ugro_py.state._base import Part, now
+from ugro_py.state.models import ENDED, JOB_STATUSES, jobs
+from ugro_py.state.rows import Controller, JobRow
+
+
+class Jobs(Part):
+    """Jobs from their request to their end."""
+
+    def create_job(self, name: str, user: str, request: Mapping[str, Any]) -> JobRow:
+        """Record a new job with status `pending`. `request` is what was asked for, as JSON values.
+
+        Raises:
+            UsageError: the name is not valid or another job has it.
+        """
+        check_name(name)
+        values = {"name": name, "user": user, "request": dict(request), "status": "pending"}
+        try:
+            with self.database.write() as connection:
+                result = connection.execute(insert(jobs).values(created_at=now(), **values).returning(jobs))
+                row = result.one()
+                self._event(connection, "job_status", "pending", job_id=row.id)
+        except IntegrityError as error:
+            other = self.job(name)
+            raise UsageError(
+                f"job name {name!r}",
+                f"taken by the {other.status} job of {other.user} ({other.created_at:%Y-%m-%d %H:%M} UTC)",
+                "choose another with --name",
+            ) from error
+        return _job_row(row)
+
+    def job(self, name: str) -> JobRow:
+        """Return the job called `name`.
+
+        Raises:
+            NotFoundError: there is none; the message names the closest ones.
+        """
+        with self.database.read() as connection:
+            job_id = self._job_id(connection, name)
+            return _job_row(connection.execute(select(jobs).where(jobs.c.id == job_id)).one())
+
+    def jobs(self, *, active: bool | None = None, limit: int | None = None) -> list[JobRow]:
+        """Return jobs, newest first; `active` True or False keeps those that run or have ended."""
+        query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
+        if active is not None:
+            ended = jobs.c.status.in_(ENDED)
+            query = query.where(~ended if active else ended)
+        with self.database.read() as connection:
+            return [_job_row(row) for row in connection.execute(query)]
+
+    def set_job(self, job: str, status: str, reason: str = "", exit_code: int | None = None) -> None:
+        """Move a job to `status` and record why; an event is added if anything changed.
+
+        `started_at` is set when the job first becomes `running`, `ended_at` when it is completed,
+        failed or stopped (and cleared when it is started again).
+
+        Raises:
+            NotFoundError: there is no such job.
+            ValueError: the status is none of `JOB_STATUSES`.
+        """
+        if status not in JOB_STATUSES:
+            raise ValueError(f"{status!r} is not a job status")
+        with self.database.write() as connection:
+            job_id = self._job_id(connection, job, lock=True)
+            old = connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
+            if (old.status, old.reason, old.exit_code) == (status, reason, exit_code):
+                return
+            values: dict[str, Any] = {"status": status, "reason": reason, "exit_code": exit_code}
+            if status == "running" and old.started_at is None:
+                values["started_at"] = now()
+            if status not in ENDED:
+                values["ended_at"] = None
+            elif old.status not in ENDED:
+                values["ended_at"] = now()
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+            text = f"{old.status} -> {status}" + (f": {reason}" if reason else "")
+            severity = "error" if status == "failed" else "info"
+            self._event(connection, "job_status", text, job_id=job_id, severity=severity)
+
+    def request_stop(self, job: str, force: bool = False) -> None:
+        """Ask whoever controls the job to stop it; nothing happens if it has ended.
+
+        Raises:
+            NotFoundError: there is no such job.
+        """
+        with self.database.write() as connection:
+            job_id = self._job_id(connection, job, lock=True)
+            old = connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
+            if old.status in ENDED or (old.stop_requested and old.stop_force >= force):
+                return
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(stop_requested=True, stop_force=force))
+            text = "stop by force asked" if force else "stop asked"
+            self._event(connection, "stop_requested", text, job_id=job_id)
+
+    def claim(self, job: str, controller: Controller) -> bool:
+        """Become the controller of a job; return whether that worked.
+
+        It works if the job has no controller, if `controller` is it already, or if its present one is
+        `controller.replaces` (which the caller found dead). Of several that try, one wins.
+
+        Raises:
+            NotFoundError: there is no such job.
+        """
+        free = jobs.c.controller_pid.is_(None)
+        replaces = _held_by(controller.replaces) if controller.replaces else false()
+        with self.database.write() as connection:
+            job_id = self._job_id(connection, job)
+            result = connection.execute(
+                update(jobs)
+                .where(jobs.c.id == job_id, free | _held_by(controller) | replaces)
+                .values(
+                    controller_host=controller.host,
+                    controller_boot_id=controller.boot_id,
+                    controller_pid=controller.pid,
+                    controller_start_ticks=controller.start_ticks,
+                )
+            )
+            return result.rowcount == 1
+
+    def unclaim(self, job: str, controller: Controller) -> None:
+        """Give a job up; nothing happens if `controller` does not control it."""
+        with self.database.write() as connection:
+            connection.execute(
+                update(jobs)
+                .where(jobs.c.name == job, _held_by(controller))
+                .values(
+                    controller_host=null(),
+                    controller_boot_id=null(),
+                    controller_pid=null(),
+                    controller_start_ticks=null(),
+                )
+            )
+
+
+def _held_by(controller: Controller) -> Any:
+    return (
+        (jobs.c.controller_host == controller.host)
+        & (jobs.c.controller_boot_id == controller.boot_id)
+        & (jobs.c.controller_pid == controller.pid)
+        & (jobs.c.controller_start_ticks == controller.start_ticks)
+    )
+
+
+def _job_row(row: Row[Any]) -> JobRow:
+    controller = None
+    if row.controller_pid is not None:
+        controller = Controller(
+            row.controller_host, row.controller_boot_id, row.controller_pid, row.controller_start_ticks
+        )
+    return JobRow(
+        name=row.name,
+        user=row.user,
+        status=row.status,
+        reason=row.reason,
+        exit_code=row.exit_code,
+        request=row.request,
+        created_at=row.created_at,
+        started_at=row.started_at,
+        ended_at=row.ended_at,
+        controller=controller,
+        stop_requested=row.stop_requested,
+        stop_force=row.stop_force,
+    )

@@ -1,0 +1,188 @@
+"""The tables of the state database. Schema changes go through a revision in `migrations/versions`.
+
+SQLAlchemy Core, not its ORM: the store hands out frozen rows, and Core loads in less time.
+"""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    CheckConstraint,
+    Column,
+    DateTime,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    MetaData,
+    String,
+    Table,
+    Text,
+    UniqueConstraint,
+    false,
+)
+from sqlalchemy.types import TypeDecorator
+
+JOB_STATUSES = ("pending", "starting", "running", "collecting", "completed", "failed", "stopped")
+ENDED = frozenset({"completed", "failed", "stopped"})
+"""The statuses after which nothing of a job, an attempt or a rank runs any more."""
+
+
+class UtcDateTime(TypeDecorator[datetime]):
+    """An aware datetime in UTC; SQLite forgets the zone, so it is put back on reading."""
+
+    impl = DateTime(timezone=True)
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        if value.tzinfo is None:
+            raise ValueError(f"{value!r} has no time zone")
+        return value.astimezone(UTC)
+
+    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
+        if value is None:
+            return None
+        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
+
+
+# Names of constraints are fixed, so that migrations can address them on every database.
+metadata = MetaData(
+    naming_convention={
+        "ix": "ix_%(table_name)s_%(column_0_N_name)s",
+        "uq": "uq_%(table_name)s_%(column_0_N_name)s",
+        "ck": "ck_%(table_name)s_%(constraint_name)s",
+        "fk": "fk_%(table_name)s_%(column_0_N_name)s",
+        "pk": "pk_%(table_name)s",
+    }
+)
+
+
+def _id() -> Column[int]:
+    return Column("id", Integer, primary_key=True)
+
+
+def _reference(name: str, target: str, **options: Any) -> Column[Any]:
+    return Column(name, ForeignKey(target), **options)
+
+
+nodes = Table(
+    "nodes",
+    metadata,
+    Column("name", String(63), primary_key=True),
+    Column("address", String(255), nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("facts", JSON, nullable=False),
+    Column("last_seen", UtcDateTime),
+)
+
+gpus = Table(
+    "gpus",
+    metadata,
+    Column("uuid", String(128), primary_key=True),
+    _reference("node", "nodes.name", nullable=False, index=True),
+    Column("index", Integer, nullable=False),
+    Column("kind", String(10), nullable=False),
+    Column("name", Text, nullable=False),
+    Column("vram_gb", Float),
+    Column("missing", Boolean, nullable=False, server_default=false()),
+)
+
+jobs = Table(
+    "jobs",
+    metadata,
+    _id(),
+    Column("name", String(63), nullable=False, unique=True),
+    Column("user", Text, nullable=False),
+    Column("status", String(20), nullable=False, index=True),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("exit_code", Integer),
+    Column("request", JSON, nullable=False),
+    Column("created_at", UtcDateTime, nullable=False),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    Column("stop_requested", Boolean, nullable=False, server_default=false()),
+    Column("stop_force", Boolean, nullable=False, server_default=false()),
+    Column("controller_host", Text),
+    Column("controller_boot_id", Text),
+    Column("controller_pid", Integer),
+    # Clock ticks since boot; at 100 a second 32 bits would do for 248 days only.
+    Column("controller_start_ticks", BigInteger),
+    CheckConstraint(f"status IN {JOB_STATUSES}", name="status"),
+)
+
+attempts = Table(
+    "attempts",
+    metadata,
+    _id(),
+    _reference("job_id", "jobs.id", nullable=False),
+    Column("number", Integer, nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("reason", Text, nullable=False, server_default=""),
+    Column("master_addr", String(255), nullable=False),
+    Column("master_port", Integer, nullable=False),
+    Column("token", Text, nullable=False),
+    Column("sync_window_s", Float),
+    Column("first_failed_rank", Integer),
+    Column("started_at", UtcDateTime, nullable=False),
+    Column("ended_at", UtcDateTime),
+    UniqueConstraint("job_id", "number"),
+)
+
+ranks = Table(
+    "ranks",
+    metadata,
+    _id(),
+    _reference("attempt_id", "attempts.id", nullable=False),
+    Column("rank", Integer, nullable=False),
+    Column("node", String(63), nullable=False),
+    Column("local_rank", Integer, nullable=False),
+    _reference("gpu_uuid", "gpus.uuid", nullable=False),
+    Column("status", String(20), nullable=False),
+    Column("pid", Integer),
+    Column("exit_code", Integer),
+    Column("signal", Integer),
+    Column("started_at", UtcDateTime),
+    Column("ended_at", UtcDateTime),
+    UniqueConstraint("attempt_id", "rank"),
+)
+
+allocations = Table(
+    "allocations",
+    metadata,
+    _id(),
+    _reference("gpu_uuid", "gpus.uuid", nullable=False),
+    _reference("attempt_id", "attempts.id", nullable=False, index=True),
+    Column("allocated_at", UtcDateTime, nullable=False),
+    Column("released_at", UtcDateTime),
+)
+# One GPU, one holder: the database itself refuses a second allocation that is not released.
+Index(
+    "uq_allocations_active_gpu",
+    allocations.c.gpu_uuid,
+    unique=True,
+    sqlite_where=allocations.c.released_at.is_(None),
+    postgresql_where=allocations.c.released_at.is_(None),
+)
+
+events = Table(
+    "events",
+    metadata,
+    _id(),
+    Column("at", UtcDateTime, nullable=False),
+    Column("kind", String(40), nullable=False),
+    Column("severity", String(10), nullable=False),
+    Column("text", Text, nullable=False),
+    _reference("job_id", "jobs.id", index=True),
+    Column("node", String(63)),
+    Column("rank", Integer),
+    Column("data", JSON(none_as_null=True)),
+)
