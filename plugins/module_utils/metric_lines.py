@@ -84,7 +84,7 @@ class MetricParser:
         self.rank = rank
         self._own_metrics = False
         self._step = 0
-        self._raw_step = 0
+        self._raw_step = -1
         self._offset = 0
         self._epoch = 0.0
         self._first_epoch: int | None = None
@@ -199,7 +199,7 @@ class MetricParser:
             self._raw_step = 0
         # A bar is drawn again and again. Lightning moves it first and updates the loss after that: the first
         # drawing of a step still shows the loss of the step before it, and only the second one counts.
-        if raw == self._raw_step:
+        if raw in (0, self._raw_step):
             return None
         if loss == self._bar_loss and raw != self._bar_waits:
             self._bar_waits = raw
