@@ -1,9 +1,9 @@
 # Copyright (c) 2026 The UGRO developers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
-"""Run a function that may hang in the kernel (a sick GPU driver, a dead NFS server, a silent DNS) with a deadline.
+"""Run a function that may hang (a sick GPU driver, a dead NFS server, a silent DNS) with a deadline.
 
-A thread would not do: one that hangs in the kernel keeps its process, and with it the SSH channel, from ending. So
-the function runs in a forked child which is given up, and killed, when its time is over.
+A thread would not do: one that hangs in the kernel keeps its process, and with it the SSH channel, from ending.
+So the function runs in a forked child which is given up, and killed, when its time is over.
 """
 
 from __future__ import annotations
@@ -93,15 +93,3 @@ class Call:
             except ChildProcessError:
                 return  # somebody else's wait() took it
             time.sleep(0.001)
-
-
-def call(function: Callable[[], Any], deadline_s: float, late: Optional[Any] = None) -> Any:
-    """Return ``function()`` from a child process, or `late` when there is no answer within `deadline_s` seconds.
-
-    Raises:
-        CallError: the function raised.
-    """
-    try:
-        return Call(function).result(deadline_s)
-    except DeadlineError:
-        return late

@@ -2,8 +2,8 @@
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 """GPU readings of this node: by NVML, else by nvidia-smi, else there is no GPU.
 
-A GB is 2**30 bytes. A reading that a GPU does not support is None, a GPU that fell off the bus is an entry with
-``lost`` true: a sick GPU is data, never an exception.
+A GB is 2**30 bytes. A reading that a GPU does not support is None, a GPU that fell off the bus is an entry
+with ``lost`` true: a sick GPU is data, never an exception.
 """
 
 from __future__ import annotations
@@ -32,13 +32,13 @@ def read_gpus(deadline_s: float = 5.0, train_python: Optional[str] = None) -> Di
 
         - ``source``: ``nvml``, ``nvidia-smi`` or ``none``;
         - ``driver``, ``cuda``: versions of the driver and the newest CUDA it supports, or None;
-        - ``error``: None or ``{"kind", "text"}``, where kind is ``driver_library_mismatch``, ``no_driver`` (the
-          machine has NVIDIA hardware and no driver that works), ``timeout`` or ``failed``;
+        - ``error``: None or ``{"kind", "text"}``, where kind is ``driver_library_mismatch``, ``no_driver``
+          (NVIDIA hardware and no driver that works), ``timeout`` or ``failed``;
         - ``gpus``: a list of ``index, uuid, name, vram_total_gb, vram_used_gb, util_percent, temperature_c,
           power_w, power_limit_w, clock_sm_mhz, clock_mem_mhz, throttle_reasons`` (names), ``ecc``
           (``{corrected, uncorrected}`` since the driver was loaded, or None), ``pcie`` (``{generation, width,
-          max_generation, max_width}`` or None), ``mig`` (bool or None), ``processes`` (``{pid, type, user, name,
-          mem_used_gb}``; type is ``compute`` or ``graphics``), ``lost`` (bool) and ``error`` (text or None).
+          max_generation, max_width}`` or None), ``mig`` (bool or None), ``processes`` (``{pid, type, user,
+          name, mem_used_gb}``; type is ``compute`` or ``graphics``), ``lost`` (bool) and ``error`` (text or None).
     """
     end = time.monotonic() + deadline_s
     result: Dict[str, Any] = {"source": "none", "driver": None, "cuda": None, "error": None, "gpus": []}
@@ -125,8 +125,8 @@ def _nvidia_devices() -> int:
 class Sampler:
     """Repeated cheap readings for telemetry. NVML is opened once; without a GPU a reading costs nothing.
 
-    Readings are taken in a thread, so that nvidia-smi (a good part of a second) or a driver that hangs delays the
-    samples and not the caller.
+    Readings are taken in a thread, so that nvidia-smi (a good part of a second) or a driver that hangs delays
+    the samples and not the caller.
 
     Args:
         wait_s: how long `read` waits for a fresh reading; NVML answers in a few milliseconds.

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The UGRO developers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
-"""The network interfaces of this machine with all their addresses, by getifaddrs(3): no program is started."""
+"""The network interfaces of this machine with all their addresses, by getifaddrs(3)."""
 
 from __future__ import annotations
 

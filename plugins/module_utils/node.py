@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The UGRO developers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
-"""Readings of this node that matter to training: Python and torch, disk, memory, clock, network, unit manager.
+"""Readings of this node that matter to training: Python, torch, disk, memory, clock, network, unit manager.
 
 No program is started (unless the training interpreter is no environment of its own) and nothing is waited for
 longer than a deadline; a usual reading takes a few milliseconds.
@@ -32,7 +32,7 @@ def read_node(
 
     Args:
         address: the node's cluster address (an IP or a name), to find the interface that holds it.
-        paths: folders whose file systems are looked at; one that is not there yet counts as its nearest parent.
+        paths: folders whose file systems are looked at; of one that is not there yet, its nearest parent's.
         train_python: the interpreter that has torch.
         name: the node's name in the inventory, handed through.
         deadline_s: when to give up on a file system or resolver that does not answer.
