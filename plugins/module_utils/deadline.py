@@ -13,7 +13,7 @@ import os
 import select
 import signal
 import time
-from typing import Any, Callable, Optional
+from typing import Any, Callable
 
 
 class DeadlineError(Exception):

@@ -109,9 +109,9 @@ def _query(
         if not invalid or invalid.group(1) not in fields:
             break
         fields = tuple(field for field in fields if field != invalid.group(1))
-    rows = [dict(zip(fields, (_value(cell) for cell in row))) for row in _rows(output) if len(row) == len(fields)]
     raw = [row for row in _rows(output) if len(row) == len(fields)]
-    gpus = [(row["pci.bus_id"] or "", _gpu(row, " ".join(cells))) for row, cells in zip(rows, raw)]
+    rows = [{field: _value(row[column]) for column, field in enumerate(fields)} for row in raw]
+    gpus = [(row["pci.bus_id"] or "", _gpu(row, " ".join(raw[number]))) for number, row in enumerate(rows)]
     for bus_id, reason in _NO_HANDLE.findall(output):
         gpu = gpu_values.unknown(None)
         gpu.update(lost=True, error="%s (PCI %s)" % (reason.strip() or "no device handle", bus_id))

@@ -86,7 +86,7 @@ def _from_folder(program: str) -> Optional[Dict[str, Any]]:
 
 
 def _environment_version(prefix: str) -> Optional[str]:
-    """Return the Python version of the virtual or conda environment at `prefix`, None if it is neither or not closed."""
+    """Return the Python version of the self-contained environment at `prefix`, None if it is none."""
     settings = {}
     try:
         with open(os.path.join(prefix, "pyvenv.cfg"), encoding="utf-8", errors="replace") as file:
