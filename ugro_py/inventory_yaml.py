@@ -1,0 +1,284 @@
+"""Reads Ansible's YAML inventory format (and the group_vars and host_vars beside it), keeping line numbers.
+
+Only structure is known here: groups, hosts, variables and the order in which Ansible lets one
+definition win over another. What the variables mean is `ugro_py.inventory_keys`' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from ugro_py.errors import InventoryError
+
+# libyaml reads a file several times faster; wheels of PyYAML for rare platforms may lack it.
+_LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
+_MAX_BYTES = 1 << 20  # an inventory of 30 machines has about 10 kB
+_MAX_DEPTH = 20  # of groups within groups; also ends a group that contains itself through a YAML alias
+_VAULT = b"$ANSIBLE_VAULT"
+_SECTIONS = ("hosts", "vars", "children")
+
+
+@dataclass(frozen=True)
+class Value:
+    """One variable: where it is written (`file:line`), how to get its value, and its parts if it is a mapping."""
+
+    where: str
+    load: Callable[[], Any]
+    parts: Callable[[], Vars]
+
+
+Vars = dict[str, Value]
+
+
+@dataclass
+class Group:
+    """A group of the inventory, with its definitions at all places of the file merged."""
+
+    name: str
+    where: str
+    vars: Vars = field(default_factory=dict)
+    hosts: list[str] = field(default_factory=list)
+    children: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Host:
+    """A host of the inventory, with its definitions at all places of the file merged."""
+
+    name: str
+    where: str
+    vars: Vars = field(default_factory=dict)
+
+
+@dataclass
+class Tree:
+    """The whole inventory: every group and host, in the order of the file."""
+
+    file: Path
+    groups: dict[str, Group] = field(default_factory=dict)
+    hosts: dict[str, Host] = field(default_factory=dict)
+
+    def members(self, group: str) -> list[str]:
+        """Return the hosts of `group` and of its children, in the order of the file."""
+        names = {host for name in self.descendants(group) for host in self.groups[name].hosts}
+        return [host for host in self.hosts if host in names]
+
+    def descendants(self, group: str) -> list[str]:
+        """Return `group` and all groups below it."""
+        found: list[str] = []
+        queue = [group]
+        while queue:
+            name = queue.pop(0)
+            if name in self.groups and name not in found:
+                found.append(name)
+                queue += self.groups[name].children
+        return found
+
+    def groups_of(self, host: str) -> list[str]:
+        """Return the groups that hold `host`, the weakest first: by depth, then name, as in Ansible."""
+        depth = self._depths()
+        holders = [name for name in self.groups if name != "all" and host in self.members(name)]
+        return ["all", *sorted(holders, key=lambda name: (depth[name], name))]
+
+    def _depths(self) -> dict[str, int]:
+        depth = dict.fromkeys(self.groups, 1)
+        for _ in range(_MAX_DEPTH):  # longest path from the top; a cycle just stops at the limit
+            for group in self.groups.values():
+                if group.name == "all":
+                    continue
+                for child in group.children:
+                    depth[child] = max(depth[child], min(depth[group.name] + 1, _MAX_DEPTH))
+        return depth
+
+
+def invalid(where: str, message: str, next_step: str = "") -> InventoryError:
+    """Return (not raise) the error for one place of the inventory; `where` is `file:line` or a file."""
+    return InventoryError(where, message, next_step)
+
+
+def read_tree(file: Path) -> Tree:
+    """Read an inventory file.
+
+    Raises:
+        InventoryError: missing, not YAML, not the shape of an Ansible inventory, or a key twice.
+    """
+    tree = Tree(file)
+    root = _compose(file, _read(file))
+    if root is None:
+        raise invalid(str(file), "the inventory is empty", "see inventory/example/hosts.yml")
+    for key, where, node in _pairs(file, root, "the inventory", "a mapping of groups"):
+        _read_group(tree, key, where, node, 0)
+    return tree
+
+
+def vars_beside(file: Path, folder: str, name: str) -> Vars:
+    """Read `group_vars` or `host_vars` (`folder`) of the group or host `name` beside an inventory file.
+
+    Files that Ansible Vault encrypts are left out: they hold secrets, which UGRO does not read.
+
+    Raises:
+        InventoryError: a file cannot be read, is not YAML or not a mapping.
+    """
+    found: Vars = {}
+    base = file.parent / folder
+    if not base.is_dir():
+        return found
+    for suffix in ("", ".yml", ".yaml", ".json"):  # the first that exists counts, as in Ansible
+        path = base / f"{name}{suffix}"
+        if path.exists():
+            for part in _vars_files(path) if path.is_dir() else [path]:
+                found.update(_read_vars_file(part))
+            break
+    return found
+
+
+def _vars_files(folder: Path) -> Iterator[Path]:
+    for path in sorted(folder.iterdir()):
+        if path.name.startswith(".") or path.name.endswith("~"):
+            continue
+        if path.is_dir() and not path.suffix:
+            yield from _vars_files(path)
+        elif path.is_file() and path.suffix in ("", ".yml", ".yaml", ".json"):
+            yield path
+
+
+def _read_vars_file(path: Path) -> Vars:
+    data = _read(path)
+    if data.startswith(_VAULT):
+        return {}
+    node = _compose(path, data)
+    return {} if node is None else _read_vars(path, node, "the file")
+
+
+def _read(path: Path) -> bytes:
+    try:
+        with path.open("rb") as stream:
+            data = stream.read(_MAX_BYTES + 1)
+    except OSError as error:
+        reason = error.strerror or str(error)
+        raise invalid(str(path), reason, "give the inventory with -i PATH or $UGRO_INVENTORY") from error
+    if len(data) > _MAX_BYTES:
+        raise invalid(str(path), f"is larger than {_MAX_BYTES >> 20} MiB", "is this an inventory?")
+    return data
+
+
+def _compose(file: Path, data: bytes) -> yaml.Node | None:
+    if data.startswith(_VAULT):
+        raise invalid(str(file), "is encrypted with Ansible Vault", "keep only secrets in vaulted files")
+    try:
+        node: yaml.Node | None = yaml.compose(data, Loader=_LOADER)
+    except yaml.reader.ReaderError as error:
+        line = data[: error.position].count(b"\n") + 1
+        raise invalid(f"{file}:{line}", f"is not YAML ({error.reason})") from error
+    except yaml.MarkedYAMLError as error:
+        mark = error.problem_mark or error.context_mark
+        where = f"{file}:{mark.line + 1}" if mark else str(file)
+        raise invalid(where, f"is not YAML ({error.problem or error.context})") from error
+    except RecursionError as error:
+        raise invalid(str(file), "is not an inventory (nested too deeply)") from error
+    return None if node is None or _is_null(node) else node
+
+
+def _is_null(node: yaml.Node) -> bool:
+    return bool(node.tag == "tag:yaml.org,2002:null")
+
+
+def _where(file: Path, node: yaml.Node) -> str:
+    return f"{file}:{node.start_mark.line + 1}"
+
+
+def _pairs(file: Path, node: yaml.Node, what: str, expected: str) -> list[tuple[str, str, yaml.Node]]:
+    """Return (key, place, value) of a mapping, with merge keys (`<<`) resolved; an empty value is no pair."""
+    if _is_null(node):
+        return []
+    if not isinstance(node, yaml.MappingNode):
+        kind = "a list" if isinstance(node, yaml.SequenceNode) else f"{str(node.value)[:60]!r}"
+        raise invalid(_where(file, node), f"{what} is {kind}", f"write {expected}")
+    own: dict[str, tuple[str, str, yaml.Node]] = {}
+    merged: dict[str, tuple[str, str, yaml.Node]] = {}
+    for key_node, value_node in node.value:
+        if key_node.tag == "tag:yaml.org,2002:merge":
+            sources = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
+            for source in sources:
+                if source is node or not isinstance(source, yaml.MappingNode):
+                    raise invalid(_where(file, key_node), "`<<` does not name a mapping")
+                for pair in _plain_pairs(file, source):
+                    merged.setdefault(pair[0], pair)
+            continue
+        pair = _pair(file, key_node, value_node)
+        if pair[0] in own:
+            first = own[pair[0]][1]
+            raise invalid(pair[1], f"{pair[0]!r} is already in {what} at {first}", "keep one of the two")
+        own[pair[0]] = pair
+    return [*own.values(), *(pair for key, pair in merged.items() if key not in own)]
+
+
+def _plain_pairs(file: Path, node: yaml.MappingNode) -> list[tuple[str, str, yaml.Node]]:
+    return [_pair(file, key, value) for key, value in node.value]
+
+
+def _pair(file: Path, key: yaml.Node, value: yaml.Node) -> tuple[str, str, yaml.Node]:
+    if not isinstance(key, yaml.ScalarNode):
+        raise invalid(_where(file, key), "a key is not plain text", "is a template missing its quotes?")
+    return str(key.value), _where(file, key), value
+
+
+def _read_vars(file: Path, node: yaml.Node, what: str) -> Vars:
+    return {
+        key: Value(where, _loader(where, key, value), partial(_read_vars, file, value, key))
+        for key, where, value in _pairs(file, node, what, "a mapping, `key: value`")
+    }
+
+
+def _loader(where: str, key: str, node: yaml.Node) -> Callable[[], Any]:
+    """Values are built on demand: those that UGRO does not use may carry tags such as `!vault`."""
+
+    def load() -> Any:
+        try:
+            return yaml.constructor.SafeConstructor().construct_document(node)
+        except yaml.constructor.ConstructorError as error:
+            if node.tag.startswith("!"):
+                raise invalid(where, f"{key} has the tag {node.tag}", "UGRO needs it as plain text") from error
+            raise invalid(where, f"{key}: {error.problem}") from error
+        except (ValueError, RecursionError) as error:
+            raise invalid(where, f"{key}: {error}") from error
+
+    return load
+
+
+def _read_group(tree: Tree, name: str, where: str, node: yaml.Node, depth: int) -> None:
+    if depth > _MAX_DEPTH:
+        raise invalid(where, f"groups are nested more than {_MAX_DEPTH} deep")
+    group = tree.groups.setdefault(name, Group(name, where))
+    what = f"group {name!r}"
+    for section, place, content in _pairs(tree.file, node, what, "`hosts:`, `vars:` or `children:` below it"):
+        if section not in _SECTIONS:
+            raise invalid(place, f"{what}: {section!r} is not hosts, vars or children", closest(section, _SECTIONS))
+        inner = f"{section} of {what}"
+        if section == "vars":
+            group.vars.update(_read_vars(tree.file, content, inner))
+            continue
+        for key, key_where, value in _pairs(tree.file, content, inner, "one name a line, each ended by a colon"):
+            if section == "children":
+                _read_group(tree, key, key_where, value, depth + 1)
+                if key not in group.children:
+                    group.children.append(key)
+            else:
+                host = tree.hosts.setdefault(key, Host(key, key_where))
+                host.vars.update(_read_vars(tree.file, value, f"host {key!r}"))
+                if key not in group.hosts:
+                    group.hosts.append(key)
+
+
+def closest(word: str, known: tuple[str, ...] | list[str]) -> str:
+    """Return `did you mean 'x'?` for the known word nearest to `word`, or the known words if none is near."""
+    import difflib  # only errors need it
+
+    near = difflib.get_close_matches(word, known, n=1, cutoff=0.6)
+    return f"did you mean {near[0]!r}?" if near else "known: " + ", ".join(known)
