@@ -1,0 +1,43 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""Fixtures every test may use: the lab of real hosts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from tests.lab import Lab, skip_reason
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skip the tests marked `lab`, with the reason, where the lab cannot run."""
+    lab_items = [item for item in items if item.get_closest_marker("lab")]
+    reason = skip_reason() if lab_items else None
+    for item in lab_items if reason else ():
+        item.add_marker(pytest.mark.skip(reason=reason))
+
+
+@pytest.fixture(scope="session")
+def lab3() -> Iterator[Lab]:
+    """Three hosts shared by the whole run: users root, ob and ollie; gpu2's SSH port is 2222.
+
+    A test that unplugs or switches off a host puts it back, or boots its own with `make_lab`.
+    """
+    with Lab.up(3, users="mixed", ports={2: 2222}) as lab:
+        yield lab
+
+
+@pytest.fixture
+def make_lab() -> Iterator[Callable[..., Lab]]:
+    """A function like `Lab.up` whose labs end with the test."""
+    made: list[Lab] = []
+
+    def up(*arguments: object, **options: object) -> Lab:
+        made.append(Lab.up(*arguments, **options))  # type: ignore[arg-type]
+        return made[-1]
+
+    yield up
+    for lab in made:
+        lab.down()
