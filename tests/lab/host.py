@@ -248,6 +248,8 @@ class Host:
         for entry in Path("/proc").iterdir():
             if not entry.name.isdigit() or _namespace(int(entry.name)) != namespace:
                 continue
+            if not _alive(int(entry.name)):
+                continue
             if not token or token.encode() in _read(entry / "environ"):
                 found.append(int(entry.name))
         return sorted(found) if namespace else []
@@ -317,6 +319,12 @@ def _namespace(pid: int) -> str:
         return ""
 
 
+def _alive(pid: int) -> bool:
+    """Tell whether a process runs; one that has ended but was not waited for does not."""
+    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()
+    return bool(fields) and fields[0] not in (b"Z", b"X")
+
+
 def _children(pid: int) -> list[int]:
     """Return the children of a process, by reading every process: not all kernels list them."""
     found = []
@@ -329,8 +337,7 @@ def _children(pid: int) -> list[int]:
 
 
 def _wait_gone(pids: Iterable[int], seconds: float = 10) -> None:
-    """Wait until the processes have ended (one nobody has waited for yet has no namespaces either)."""
     deadline = time.monotonic() + seconds
     for pid in pids:
-        while pid and _namespace(pid) and time.monotonic() < deadline:
+        while pid and _alive(pid) and time.monotonic() < deadline:
             time.sleep(0.01)
