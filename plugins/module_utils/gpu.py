@@ -37,8 +37,8 @@ def read_gpus(deadline_s: float = 5.0, train_python: Optional[str] = None) -> Di
         - ``gpus``: a list of ``index, uuid, name, vram_total_gb, vram_used_gb, util_percent, temperature_c,
           power_w, power_limit_w, clock_sm_mhz, clock_mem_mhz, throttle_reasons`` (names), ``ecc``
           (``{corrected, uncorrected}`` since the driver was loaded, or None), ``pcie`` (``{generation, width,
-          max_generation, max_width}`` or None), ``mig`` (bool or None), ``processes`` (``{pid, type, user,
-          name, mem_used_gb}``; type is ``compute`` or ``graphics``), ``lost`` (bool) and ``error`` (text or None).
+          max_generation, max_width}`` or None), ``mig`` (bool or None), ``processes`` (see
+          `gpu_values.process`), ``lost`` (bool) and ``error`` (text or None).
     """
     end = time.monotonic() + deadline_s
     result: Dict[str, Any] = {"source": "none", "driver": None, "cuda": None, "error": None, "gpus": []}

@@ -110,8 +110,13 @@ def process(pid: int, kind: str, mem_used_gb: Optional[float], name: Optional[st
         kind: ``compute`` or ``graphics`` (a desktop's own programs).
         mem_used_gb: GPU memory it holds.
         name: used when /proc does not tell (another PID namespace).
+
+    Returns:
+        ``{pid, type, user, name, mem_used_gb, job}``; job is the UGRO job it belongs to, None for anybody else's
+        and for one whose environment this user may not read.
     """
     user = None
+    job = None
     try:
         uid = os.stat("/proc/%d" % pid).st_uid
         with open("/proc/%d/comm" % pid, encoding="utf-8", errors="replace") as file:
@@ -121,4 +126,11 @@ def process(pid: int, kind: str, mem_used_gb: Optional[float], name: Optional[st
         user = str(uid)  # an account that exists no more
     except OSError:
         pass  # ended meanwhile, or in a PID namespace that is not ours
-    return {"pid": pid, "type": kind, "user": user, "name": name, "mem_used_gb": mem_used_gb}
+    try:
+        with open("/proc/%d/environ" % pid, "rb") as file:
+            for entry in file.read().split(b"\0"):
+                if entry.startswith(b"UGRO_JOB_ID="):
+                    job = entry.partition(b"=")[2].decode(errors="replace")
+    except OSError:
+        pass  # another user's
+    return {"pid": pid, "type": kind, "user": user, "name": name, "mem_used_gb": mem_used_gb, "job": job}
