@@ -53,6 +53,8 @@ def resolve(data: Any, node: str) -> Any:
 
 
 def _shown(data: Any) -> str:
+    if isinstance(data, list | tuple | set | dict):
+        return "a mapping" if isinstance(data, dict) else "a list"  # its text could be of any length
     return f"{data!r:.60}"
 
 

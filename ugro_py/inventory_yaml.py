@@ -20,6 +20,7 @@ from ugro_py.errors import InventoryError
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_BYTES = 1 << 20  # an inventory of 30 machines has about 10 kB
 _MAX_DEPTH = 20  # of groups within groups; also ends a group that contains itself through a YAML alias
+_MAX_NESTING = 200  # of anything within anything
 _VAULT = b"$ANSIBLE_VAULT"
 _SECTIONS = ("hosts", "vars", "children")
 
@@ -172,6 +173,7 @@ def _compose(file: Path, data: bytes) -> yaml.Node | None:
     if data.startswith(_VAULT):
         raise invalid(str(file), "is encrypted with Ansible Vault", "keep only secrets in vaulted files")
     try:
+        _check_nesting(file, data)
         node: yaml.Node | None = yaml.compose(data, Loader=_LOADER)
     except yaml.reader.ReaderError as error:
         line = data[: error.position].count(b"\n") + 1
@@ -180,9 +182,25 @@ def _compose(file: Path, data: bytes) -> yaml.Node | None:
         mark = error.problem_mark or error.context_mark
         where = f"{file}:{mark.line + 1}" if mark else str(file)
         raise invalid(where, f"is not YAML ({error.problem or error.context})") from error
-    except RecursionError as error:
-        raise invalid(str(file), "is not an inventory (nested too deeply)") from error
     return None if node is None or _is_null(node) else node
+
+
+def _check_nesting(file: Path, data: bytes) -> None:
+    """Refuse nesting that would overflow the C stack of libyaml's composer, which ends the whole process.
+
+    Only brackets and dashes can nest deeply within the size limit, so other files are not read twice.
+    """
+    if sum(data.count(mark) for mark in (b"[", b"{", b"-", b"?")) < _MAX_NESTING:
+        return
+    depth = 0
+    for event in yaml.parse(data, Loader=_LOADER):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _MAX_NESTING:
+                where = f"{file}:{event.start_mark.line + 1}" if event.start_mark else str(file)
+                raise invalid(where, f"is not an inventory (nested more than {_MAX_NESTING} deep)")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _is_null(node: yaml.Node) -> bool:
@@ -193,7 +211,7 @@ def _where(file: Path, node: yaml.Node) -> str:
     return f"{file}:{node.start_mark.line + 1}"
 
 
-def _pairs(file: Path, node: yaml.Node, what: str, expected: str) -> list[tuple[str, str, yaml.Node]]:
+def _pairs(file: Path, node: yaml.Node, what: str, expected: str, depth: int = 0) -> list[tuple[str, str, yaml.Node]]:
     """Return (key, place, value) of a mapping, with merge keys (`<<`) resolved; an empty value is no pair."""
     if _is_null(node):
         return []
@@ -206,10 +224,12 @@ def _pairs(file: Path, node: yaml.Node, what: str, expected: str) -> list[tuple[
         if key_node.tag == "tag:yaml.org,2002:merge":
             sources = value_node.value if isinstance(value_node, yaml.SequenceNode) else [value_node]
             for source in sources:
-                if source is node or not isinstance(source, yaml.MappingNode):
+                if not isinstance(source, yaml.MappingNode):
                     raise invalid(_where(file, key_node), "`<<` does not name a mapping")
-                for pair in _plain_pairs(file, source):
-                    merged.setdefault(pair[0], pair)
+                if depth > _MAX_DEPTH:
+                    raise invalid(_where(file, key_node), f"`<<` is nested more than {_MAX_DEPTH} deep")
+                for inner in _pairs(file, source, what, expected, depth + 1):
+                    merged.setdefault(inner[0], inner)
             continue
         pair = _pair(file, key_node, value_node)
         if pair[0] in own:
@@ -217,10 +237,6 @@ def _pairs(file: Path, node: yaml.Node, what: str, expected: str) -> list[tuple[
             raise invalid(pair[1], f"{pair[0]!r} is already in {what} at {first}", "keep one of the two")
         own[pair[0]] = pair
     return [*own.values(), *(pair for key, pair in merged.items() if key not in own)]
-
-
-def _plain_pairs(file: Path, node: yaml.MappingNode) -> list[tuple[str, str, yaml.Node]]:
-    return [_pair(file, key, value) for key, value in node.value]
 
 
 def _pair(file: Path, key: yaml.Node, value: yaml.Node) -> tuple[str, str, yaml.Node]:
