@@ -132,6 +132,10 @@ class JobPaths:
         """A byte-for-byte copy of the node's `events.jsonl`; its size is the offset to resume from."""
         return self.attempt(attempt) / f"{node}.events.jsonl"
 
-    def torchrun_log(self, attempt: int, node: str) -> Path:
-        """What torchrun itself printed on the node."""
-        return self.attempt(attempt) / f"{node}.torchrun.log"
+    def node_log(self, attempt: int, node: str, name: str) -> Path:
+        """A log of the node that is no rank's: `torchrun.log`, `supervisor.log`."""
+        return self.attempt(attempt) / f"{node}.{name}"
+
+    def gang(self, attempt: int) -> Path:
+        """Who takes part in an attempt and how to reach them: what a new controller needs to take over."""
+        return self.attempt(attempt) / "gang.json"

@@ -1,0 +1,117 @@
+"""What is known of a running attempt: its ranks and nodes, as their events tell. Pure: events in, facts out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+
+@dataclass
+class RankState:
+    """One rank. Times are in seconds since 1970 by the controller's clock."""
+
+    rank: int
+    node: str
+    status: str = "starting"
+    pid: int | None = None
+    exit_code: int | None = None
+    signal: str | None = None
+    started_at: float | None = None
+    ended_at: float | None = None
+    last_lines: list[str] = field(default_factory=list)
+    step: int | None = None
+
+
+@dataclass
+class Failure:
+    """Why a gang failed: the earliest event that says so."""
+
+    at: float
+    text: str
+    rank: int | None = None
+    node: str | None = None
+    exit_code: int | None = None
+    last_lines: list[str] = field(default_factory=list)
+
+
+class GangState:
+    """Facts of one attempt, built from the events of its nodes.
+
+    Args:
+        ranks: global rank -> node.
+    """
+
+    def __init__(self, ranks: dict[int, str]) -> None:
+        self.ranks = {rank: RankState(rank, node) for rank, node in ranks.items()}
+        self.nodes = list(dict.fromkeys(ranks.values()))
+        self.finished: dict[str, dict[str, Any]] = {}
+        self.lost: dict[str, str] = {}
+        self.stopping: set[str] = set()
+        self.failures: list[Failure] = []
+        self.last_progress = 0.0
+
+    def apply(self, node: str, event: dict[str, Any], clock_offset_s: float) -> None:
+        """Take in one event of `node`, whose clock is ahead by `clock_offset_s`."""
+        kind = event["kind"]
+        at = float(event["t"]) - clock_offset_s
+        handler = getattr(self, f"_on_{kind}", None)
+        if handler:
+            handler(node, event, at)
+
+    def _on_rank_started(self, node: str, event: dict[str, Any], at: float) -> None:
+        rank = self.ranks[event["rank"]]
+        rank.status, rank.pid, rank.started_at = "running", event["pid"], at
+
+    def _on_metrics(self, node: str, event: dict[str, Any], at: float) -> None:
+        rank = self.ranks.get(event["rank"])
+        if rank and isinstance(event.get("step"), int):
+            rank.step = event["step"]
+
+    def _on_rank_exited(self, node: str, event: dict[str, Any], at: float) -> None:
+        rank = self.ranks[event["rank"]]
+        rank.exit_code, rank.signal, rank.ended_at = event["exit_code"], event["signal"], at
+        rank.last_lines = event["last_lines"]
+        # After "stopping" a rank ends because it was told to.
+        told = node in self.stopping
+        rank.status = "completed" if rank.exit_code == 0 else "stopped" if told else "failed"
+        if rank.status == "failed":
+            how = f"was killed by {rank.signal}" if rank.signal else f"ended with exit code {rank.exit_code}"
+            text = f"rank {rank.rank} on {node} {how}"
+            self.failures.append(Failure(at, text, rank.rank, node, rank.exit_code, rank.last_lines))
+
+    def _on_stopping(self, node: str, event: dict[str, Any], at: float) -> None:
+        self.stopping.add(node)
+
+    def _on_finished(self, node: str, event: dict[str, Any], at: float) -> None:
+        self.finished[node] = event
+        if event["exit_code"] and node not in self.stopping and not any(fail.node == node for fail in self.failures):
+            text = f"torchrun on {node} ended with exit code {event['exit_code']}"
+            self.failures.append(Failure(at, text, None, node, event["exit_code"]))
+
+    def node_lost(self, node: str, why: str, at: float) -> None:
+        """Note that a node, or the supervisor on it, is gone for good."""
+        if node in self.lost or node in self.finished:
+            return
+        self.lost[node] = why
+        for rank in self.ranks.values():
+            if rank.node == node and rank.status in ("starting", "running"):
+                rank.status = "lost"
+        first = next((rank.rank for rank in self.ranks.values() if rank.node == node), None)
+        self.failures.append(Failure(at, f"node {node} was lost: {why}", first, node))
+
+    @property
+    def first_failure(self) -> Failure | None:
+        """The failure that happened first; the others mostly follow from it."""
+        return min(self.failures, key=lambda failure: failure.at, default=None)
+
+    @property
+    def sync_window_s(self) -> float | None:
+        """Seconds between the start of the first rank and of the last; None until all have started."""
+        starts = [rank.started_at for rank in self.ranks.values()]
+        known = [start for start in starts if start is not None]
+        return round(max(known) - min(known), 3) if len(known) == len(starts) else None
+
+    @property
+    def over(self) -> bool:
+        """Whether no node has anything left to do."""
+        return all(node in self.finished or node in self.lost for node in self.nodes)

@@ -1,0 +1,191 @@
+"""What a person asks for when launching a job, checked before anything is touched.
+
+The same checks serve `ugro launch` and `playbooks/launch.yml`. Values are never templated, never become an Ansible
+variable and never part of a shell line; they travel as JSON.
+"""
+
+from __future__ import annotations
+
+import ast
+import os
+import re
+import urllib.error
+import urllib.request
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ugro_py import paths
+from ugro_py.cluster import TrainingDefaults
+from ugro_py.errors import UsageError
+from ugro_py.names import check_name
+from ugro_py.scheduler import Request, parse_selection
+
+EMBEDDED_DATASET = "python-docs"
+TRAIN_SCRIPT = "train_production.py"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+_ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_HUB_TIMEOUT_S = 5.0
+
+
+@dataclass(frozen=True)
+class JobRequest:
+    """A job to launch. `args` go to the script as they are.
+
+    `model` and `dataset` are for the training UGRO ships; with `script` they are unused. `workdir` is the folder that
+    is copied to every node, `script` the path inside it. `stall_timeout_s` 0 means never.
+    """
+
+    name: str
+    model: str = TrainingDefaults.model
+    dataset: str = TrainingDefaults.dataset
+    epochs: int = TrainingDefaults.epochs
+    batch_size: int | None = None
+    gradient_accumulation: int | None = None
+    nodes: int | None = None
+    gpus: int | None = None
+    include: tuple[str, ...] = ()
+    exclude: tuple[str, ...] = ()
+    script: str | None = None
+    workdir: str | None = None
+    args: tuple[str, ...] = ()
+    env: Mapping[str, str] = field(default_factory=dict)
+    retry: int = 0
+    stall_timeout_s: float = 0.0
+
+    def as_dict(self) -> dict[str, Any]:
+        """Return the request as JSON values, to be kept with the job."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: Mapping[str, Any]) -> JobRequest:
+        """Return the request kept by `as_dict`."""
+        known = {key: values[key] for key in cls.__dataclass_fields__ if key in values}
+        for key in ("include", "exclude", "args"):
+            known[key] = tuple(known.get(key) or ())
+        return cls(**known)
+
+    @property
+    def selection(self) -> Request:
+        """What the allocator needs to know."""
+        return Request(
+            nodes=self.nodes,
+            gpus=self.gpus,
+            include=parse_selection(" ".join(self.include)),
+            exclude=parse_selection(" ".join(self.exclude)),
+        )
+
+
+def check(request: JobRequest, *, ask_hub: bool = True) -> JobRequest:
+    """Return the request with absolute paths, or say what is wrong with it.
+
+    Args:
+        request: as it was asked for.
+        ask_hub: look a model or data set that is neither embedded nor a local path up on the Hugging Face hub.
+
+    Raises:
+        UsageError: a value cannot be used; nothing was changed anywhere.
+    """
+    check_name(request.name)
+    _check_number("--epochs", request.epochs, 1)
+    _check_number("--nodes", request.nodes, 1)
+    _check_number("--gpus", request.gpus, 1)
+    _check_number("--batch-size", request.batch_size, 1)
+    _check_number("--gradient-accumulation", request.gradient_accumulation, 1)
+    _check_number("--retry", request.retry, 0)
+    _check_number("--stall-timeout", request.stall_timeout_s, 0)
+    request.selection  # noqa: B018  raises what is wrong with --include and --exclude
+    for key in request.env:
+        if not _ENV_NAME.fullmatch(key) or key.startswith("UGRO_"):
+            raise UsageError(f"--env {key!r}", "is not a name that a job may set", "use NAME=VALUE, NAME not UGRO_…")
+    for text in (*request.args, *request.env.values(), request.model, request.dataset):
+        if "\0" in text:
+            raise UsageError("an argument", "holds a NUL byte", "remove it")
+    values = request.as_dict()
+    if request.script is not None:
+        values.update(_check_script(request.script, request.workdir))
+    elif request.workdir is not None:
+        raise UsageError("--workdir", "goes with --script", "give both or neither")
+    else:
+        values["model"] = _check_source("model", request.model, presets(), ask_hub)
+        values["dataset"] = _check_source("dataset", request.dataset, (EMBEDDED_DATASET,), ask_hub)
+    return JobRequest.from_dict(values)
+
+
+def _check_number(option: str, value: float | None, lowest: int) -> None:
+    if value is not None and value < lowest:
+        raise UsageError(f"{option} {value}", f"must be at least {lowest}", "correct it")
+
+
+def _check_script(script: str, workdir: str | None) -> dict[str, str]:
+    path = Path(script).expanduser()
+    folder = Path(workdir).expanduser().resolve() if workdir is not None else None
+    if folder is not None and not path.is_absolute() and not path.exists():
+        path = folder / path
+    if not path.is_file():
+        raise UsageError(f"--script {script}", "there is no such file", "give a path on this machine")
+    path = path.resolve()
+    folder = folder or path.parent
+    if not path.is_relative_to(folder):
+        raise UsageError(f"--script {script}", f"is not inside --workdir {workdir}", "give the folder that holds it")
+    return {"script": str(path.relative_to(folder)), "workdir": str(folder)}
+
+
+def presets() -> tuple[str, ...]:
+    """Return the names of the model presets, read off train/model.py without importing torch."""
+    tree = ast.parse((paths.train_dir() / "model.py").read_text(encoding="utf-8"))
+    for statement in tree.body:
+        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Dict):
+            names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
+            if names == ["PRESETS"]:
+                return tuple(str(ast.literal_eval(key)) for key in statement.value.keys if key is not None)
+    raise RuntimeError("train/model.py defines no PRESETS")
+
+
+def _check_source(kind: str, name: str, known: tuple[str, ...], ask_hub: bool) -> str:
+    """Return the name of a model or data set, absolute if it is a path on this machine."""
+    if name in known:
+        return name
+    path = Path(name).expanduser()
+    if path.exists():
+        return str(path.resolve())
+    listed = ", ".join(known)
+    if not _HUB_ID.fullmatch(name) or name.startswith((".", "/")):
+        raise UsageError(f"--{kind} {name!r}", "is no preset, no path here and no hub name", f"known: {listed}")
+    if kind == "model" and "/" not in name:
+        raise UsageError(
+            f"--model {name}", "unknown model", f"presets: {listed}; or give a path or a hub id owner/name"
+        )
+    if ask_hub and not _cached(kind, name):
+        _ask_hub(kind, name, listed)
+    return name
+
+
+def _cached(kind: str, name: str) -> bool:
+    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
+    folder = f"{kind}s--" + name.replace("/", "--")
+    return (home / "hub" / folder).is_dir() or (home / "datasets" / name.replace("/", "___")).is_dir()
+
+
+def _ask_hub(kind: str, name: str, listed: str) -> None:
+    """Ask the Hugging Face hub whether it has `name`.
+
+    Raises:
+        UsageError: it does not, or it cannot be reached.
+    """
+    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
+    if not endpoint.startswith(("https://", "http://")):
+        raise UsageError(f"HF_ENDPOINT {endpoint}", "is not an http(s) address", "correct it")
+    try:
+        urllib.request.urlopen(f"{endpoint}/api/{kind}s/{name}", timeout=_HUB_TIMEOUT_S).close()  # noqa: S310
+    except urllib.error.HTTPError as error:
+        if error.code == 404:
+            raise UsageError(f"--{kind} {name}", f"{endpoint} has no such {kind}", f"embedded: {listed}") from error
+        return  # private, gated or busy: the node's own token decides
+    except OSError as error:
+        raise UsageError(
+            f"--{kind} {name}",
+            f"not on this machine, and the hub cannot be reached ({getattr(error, 'reason', error)})",
+            f"give a local path or one of: {listed}",
+        ) from error
