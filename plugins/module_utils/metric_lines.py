@@ -1,5 +1,5 @@
 # Copyright (c) 2026 The UGRO developers
-# SPDX-License-Identifier: Apache-2.0
+# Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
 """Losses and other metrics out of the lines a training script prints.
 
 A script that was not written for UGRO prints its progress in one of a few usual forms, and `MetricParser`

@@ -179,9 +179,7 @@ def test_lightning_updates_the_loss_after_the_bar() -> None:
 
 
 def test_bars_without_a_total_start_again_with_each_epoch() -> None:
-    lines = [
-        f"Epoch {e}: |          | {n}/? [00:00<?, loss={9 - 3 * e - n}.5]" for e in (0, 1) for n in (1, 2)
-    ]
+    lines = [f"Epoch {e}: |          | {n}/? [00:00<?, loss={9 - 3 * e - n}.5]" for e in (0, 1) for n in (1, 2)]
     assert [step for step, _ in losses(lines)] == [1, 2, 3, 4]
 
 
