@@ -25,16 +25,13 @@ EXCLUDED = (".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".ruff_cache"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder, or one file, of the controller as it is copied to nodes. `files` are relative to `root`."""
+    """A folder, or a `single` file, of the controller as it is copied to nodes. `files` are relative to `root`."""
 
     root: Path
     files: tuple[str, ...]
     digest: str
     size: int
-
-    @property
-    def is_file(self) -> bool:
-        return self.root.is_file()
+    single: bool = False
 
 
 def bundle(root: Path) -> Bundle:
@@ -67,7 +64,7 @@ def bundle(root: Path) -> Bundle:
             raise UsageError(
                 f"read {path}", str(error.strerror), "make it readable or list it in .ugroignore"
             ) from error
-    return Bundle(base, tuple(name for name, _path in pairs), digest.hexdigest()[:32], size)
+    return Bundle(base, tuple(name for name, _path in pairs), digest.hexdigest()[:32], size, root.is_file())
 
 
 def _patterns(root: Path) -> tuple[str, ...]:

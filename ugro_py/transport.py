@@ -13,7 +13,6 @@ import functools
 import hashlib
 import io
 import json
-import os
 import shlex
 import time
 import zipfile
@@ -132,6 +131,7 @@ class Session:
         clock_offset_s: how far the node's clock is ahead of this machine's, in seconds.
         latency_ms: time of one round trip.
         last_heard: `time.monotonic()` of the last line from the node.
+        closed: whether the node's side has ended.
     """
 
     def __init__(self, node: Node, process: asyncio.subprocess.Process, on_push: Push | None) -> None:
@@ -146,6 +146,7 @@ class Session:
         self._waiting: dict[int, asyncio.Future[Any]] = {}
         self._reader: asyncio.Task[None] | None = None
         self._closing = False
+        self.closed = False
 
     @classmethod
     async def open(
@@ -234,15 +235,20 @@ class Session:
             waiting = self._waiting.pop(message["id"], None)
             if waiting and not waiting.done():
                 waiting.set_result(message)
-        lost = NodeError(f"{self.node.name}: session", "the connection was lost", "see `ugro check`")
-        for waiting in self._waiting.values():
-            if not waiting.done():
-                waiting.set_exception(lost)
-        self._waiting.clear()
+        self._fail_waiting()
         if not self._closing and self.on_lost:
             result = self.on_lost(self)
             if result is not None:
                 await result
+
+    def _fail_waiting(self) -> None:
+        self.closed = True
+        for waiting in self._waiting.values():
+            if not waiting.done():
+                waiting.set_exception(
+                    NodeError(f"{self.node.name}: session", "the connection was lost", "see `ugro check`")
+                )
+        self._waiting.clear()
 
     async def call(self, method: str, *, timeout_s: float = 20.0, **params: Any) -> Any:
         """Call `do_<method>` on the node and return its result.
@@ -290,6 +296,7 @@ class Session:
             self._reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reader
+        self._fail_waiting()
 
 
 def _shell_line(program: Sequence[str]) -> str:

@@ -1,0 +1,215 @@
+"""Launch a job: verify, allocate, stage, start everywhere at once, follow, collect, release.
+
+`launch` is the whole job in one call; `playbooks/launch.yml` takes the same steps one by one. What a step has done is
+in the store and the central store before the next begins, so that a killed controller leaves nothing unknown.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ugro_py import paths
+from ugro_py.cluster import Cluster, Node
+from ugro_py.errors import UgroError, UsageError
+from ugro_py.paths import JobPaths
+from ugro_py.plan import Gang, is_path, new_token, node_spec
+from ugro_py.ready import Ready, prepare
+from ugro_py.request import JobRequest
+from ugro_py.scheduler import Gpu, Placement
+from ugro_py.stage import Bundle, bundle, stage
+from ugro_py.state import Controller, Store
+from ugro_py.transport import Session, close_all
+from ugro_py.watch import Listener
+
+
+def save_gang(gang: Gang, nodes: Mapping[str, Node]) -> None:
+    """Write what a controller that takes over has to know."""
+    target = JobPaths(gang.job).gang(gang.attempt)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    value = {"gang": asdict(gang), "nodes": [asdict(nodes[name]) for name in gang.nodes]}
+    part = target.with_suffix(".new")
+    part.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    part.chmod(0o600)
+    part.rename(target)
+
+
+def load_gang(job: str, attempt: int) -> tuple[Gang, dict[str, Node]] | None:
+    """Return what `save_gang` wrote; None if the controller was killed before it did."""
+    try:
+        value = json.loads(JobPaths(job).gang(attempt).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    places = tuple(Placement(**{**place, "gpu": Gpu(**place["gpu"])}) for place in value["gang"].pop("placements"))
+    nodes = {node["name"]: Node(**{**node, "ssh_args": tuple(node["ssh_args"])}) for node in value["nodes"]}
+    return Gang(placements=places, **value["gang"]), nodes
+
+
+def check_new(store: Store, request: JobRequest) -> None:
+    """Refuse the name of a job that exists.
+
+    Raises:
+        UsageError: it does.
+    """
+    if any(job.name == request.name for job in store.jobs()) or JobPaths(request.name).root.exists():
+        raise UsageError(
+            f"job name {request.name!r}", "is taken by an earlier job", "choose another --name or leave it out"
+        )
+
+
+class Launcher:
+    """One launch, step by step. Each step raises UgroError and leaves nothing half-made.
+
+    Args:
+        request: a request that `request.check` has passed.
+        cluster: the inventory.
+        store: the state store.
+        user: who asks.
+        listener: told of every step, see `watch.Watcher`; "step" has a text for people.
+    """
+
+    def __init__(
+        self, request: JobRequest, cluster: Cluster, store: Store, user: str, listener: Listener | None = None
+    ) -> None:
+        self.request = request
+        self.cluster = cluster
+        self.store = store
+        self.user = user
+        self.tell: Listener = listener or (lambda kind, data: None)
+        self.controller = Controller.me()
+        self.begun = time.time()
+
+    def _step(self, text: str) -> None:
+        self.tell("step", {"text": text, "elapsed_s": round(time.time() - self.begun, 2)})
+
+    async def ready(self) -> Ready:
+        """Verify the nodes and choose the GPUs; changes nothing."""
+        ready = await prepare(self.request, self.cluster, self.store)
+        for warning in ready.warnings:
+            self.tell("warning", {"text": warning})
+        count = len(ready.placements)
+        self._step(f"verified {_count(len(ready.nodes), 'node')}; {_count(count, 'rank')} placed")
+        return ready
+
+    def allocate(self, ready: Ready) -> Gang:
+        """Create the job, become its controller, allocate the GPUs: from here on the job exists.
+
+        Raises:
+            UsageError: the name was taken meanwhile.
+            AllocationError: a GPU was taken meanwhile; the job does not exist then.
+        """
+        self.store.create_job(self.request.name, self.user, self.request.as_dict())
+        self.store.claim(self.request.name, self.controller)
+        try:
+            return self.next_attempt(ready)
+        except UgroError as error:
+            self.end("failed", str(error), error.exit_code)
+            raise
+
+    def next_attempt(self, ready: Ready, resume_from: str = "") -> Gang:
+        """Record the next attempt with its ranks and hold its GPUs."""
+        token = new_token()
+        number = self.store.start_attempt(
+            self.request.name, ready.placements,
+            master_addr=ready.master_addr, master_port=ready.master_port, token=token,
+        )  # fmt: skip
+        gang = Gang(
+            self.request.name, number, tuple(ready.placements), ready.master_addr, ready.master_port, token, resume_from
+        )
+        save_gang(gang, ready.nodes)
+        self.store.set_job(gang.job, "starting")
+        return gang
+
+    async def start(self, ready: Ready, gang: Gang) -> None:
+        """Stage what the ranks need, then start them on every node at once.
+
+        Raises:
+            NodeError: a node could not; the attempt was stopped on every other.
+        """
+        specs = await self.specs(ready, gang)
+        digest = self.code.digest
+        self._step(f"staged {self.code.root.name}/ ({len(self.code.files)} files)")
+        results = await asyncio.gather(
+            *(ready.sessions[name].call("start", spec=specs[name], digest=digest) for name in gang.nodes),
+            return_exceptions=True,
+        )
+        errors = [result for result in results if isinstance(result, BaseException)]
+        if errors:
+            await self.stop_started(gang, ready.sessions)
+            raise errors[0]
+        self._step(f"started {_count(gang.world_size, 'rank')} on {', '.join(gang.nodes)}")
+
+    async def specs(self, ready: Ready, gang: Gang) -> dict[str, dict[str, Any]]:
+        """Stage the code, and a model or data set that is a path here; return and keep what each node is to run."""
+        request = self.request
+        folder = Path(request.workdir) if request.workdir else paths.train_dir()
+        sources = {"{model}": request.model, "{data}": request.dataset} if request.script is None else {}
+        bundles = {word: bundle(Path(source)) for word, source in sources.items() if is_path(source)}
+        self.code = bundle(folder)
+
+        async def one(name: str) -> dict[str, Any]:
+            session, node = ready.sessions[name], ready.nodes[name]
+            await stage(session, self.code)
+            words = {word: await _stage_source(session, content) for word, content in bundles.items()}
+            here = sum(1 for place in gang.placements if _same_machine(ready.nodes[place.node], node))
+            spec = node_spec(gang, node, request, self.cluster, ready.reports[name], here)
+            for start in spec["launches"]:
+                start["command"] = [words.get(word, word) for word in start["command"]]
+            JobPaths(gang.job).node_spec(gang.attempt, name).write_text(json.dumps(spec, indent=1), encoding="utf-8")
+            return spec
+
+        return dict(zip(gang.nodes, await asyncio.gather(*map(one, gang.nodes)), strict=True))
+
+    async def stop_started(self, gang: Gang, sessions: Mapping[str, Session]) -> None:
+        """Stop whatever of the gang has started; a node that does not answer is fenced off by the attempt's number."""
+        await asyncio.gather(
+            *(
+                session.call("stop", job=gang.job, attempt=gang.attempt, reason="start failed", grace_s=0.0)
+                for session in sessions.values()
+            ),
+            return_exceptions=True,
+        )
+
+    def end(self, status: str, reason: str = "", exit_code: int = 0) -> None:
+        """Release the GPUs and record how the job ended."""
+        self.store.release(self.request.name)
+        self.store.set_job(self.request.name, status, reason, exit_code)
+        self.store.unclaim(self.request.name, self.controller)
+
+
+async def _stage_source(session: Session, content: Bundle) -> str:
+    """Stage a data set or model and return its path on the node: the folder, or the one file in it."""
+    place = await stage(session, content)
+    return f"{place}/{content.files[0]}" if content.single else place
+
+
+def _same_machine(one: Node, other: Node) -> bool:
+    return one.name == other.name or one.connection == other.connection == "local"
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}{'' if number == 1 else 's'}"
+
+
+async def start_job(launcher: Launcher) -> tuple[Ready, Gang]:
+    """Take a checked request to running supervisors, all or nothing."""
+    ready = await launcher.ready()
+    try:
+        gang = launcher.allocate(ready)
+        try:
+            await launcher.start(ready, gang)
+        except BaseException as error:
+            reason = str(error) if isinstance(error, UgroError) else "the launch was interrupted"
+            if not isinstance(error, UgroError):
+                await launcher.stop_started(gang, ready.sessions)
+            launcher.end("failed", reason, getattr(error, "exit_code", 1))
+            raise
+    except BaseException:
+        await close_all(ready.sessions.values())
+        raise
+    return ready, gang

@@ -1,0 +1,285 @@
+"""Follow a running attempt to its end: mirror its files, notice failures, stop the gang whole.
+
+Watching is a stream: events arrive over each node's session within a tick of the supervisor. A node that falls
+silent is suspected at once, tried anew over a connection of its own, and given up only after `NODE_LOST_S`; a
+shorter cut of the network costs nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from ugro_py.cluster import Node
+from ugro_py.errors import NodeError
+from ugro_py.gang import Failure, GangState
+from ugro_py.metrics import Appender
+from ugro_py.mirror import Mirror
+from ugro_py.paths import JobPaths
+from ugro_py.plan import STOP_GRACE_S, Gang
+from ugro_py.state import Store
+from ugro_py.transport import Session
+
+Listener = Callable[[str, Mapping[str, Any]], None]
+
+# A node's session sends a heartbeat a second; after this long without a word the node is suspected.
+SILENCE_S = 2.5
+# After this long without a word and without a new connection the node is given up.
+NODE_LOST_S = 5.5
+# Failures that follow from the first arrive with it; this long we wait to tell which one was first.
+SETTLE_S = 0.25
+FAILURE_GRACE_S = 0.3
+_TICK_S = 0.1
+_STORE_TICK_S = 0.5
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended. `status` is completed, failed or stopped."""
+
+    status: str
+    reason: str = ""
+    exit_code: int = 0
+    failure: Failure | None = None
+    lost_nodes: tuple[str, ...] = ()
+    last_lines: list[str] = field(default_factory=list)
+
+
+class Watcher:
+    """Follows one attempt.
+
+    Args:
+        store: the state store.
+        gang: the attempt.
+        nodes: its nodes by name.
+        sessions: open sessions by node name; the watcher replaces those that are lost.
+        listener: called with ("event", {"node", "event"}), ("suspect", ...), ("running", ...), ("failed", ...).
+        stall_timeout_s: stop the gang when no rank wrote anything for so long; 0: never.
+    """
+
+    def __init__(
+        self,
+        store: Store,
+        gang: Gang,
+        nodes: Mapping[str, Node],
+        sessions: dict[str, Session],
+        listener: Listener | None = None,
+        stall_timeout_s: float = 0.0,
+    ) -> None:
+        self.state = GangState({place.rank: place.node for place in gang.placements})
+        self.sessions = sessions
+        self.paths = JobPaths(gang.job)
+        self._store = store
+        self._gang = gang
+        self._nodes = nodes
+        self._listener = listener or (lambda kind, data: None)
+        self._stall_timeout_s = stall_timeout_s
+        self._mirrors = {name: Mirror(self.paths, gang.attempt, name) for name in gang.nodes}
+        self._appender = Appender(self.paths)
+        self._offsets = {name: session.clock_offset_s for name, session in sessions.items()}
+        self._wake = asyncio.Event()
+        self._recovering: dict[str, asyncio.Task[None]] = {}
+        self._closing: list[asyncio.Task[None]] = []
+        self._running_told = False
+        self._heard = time.monotonic()
+
+    async def run(self) -> Outcome:
+        """Follow to the end and return how it ended; no process of the gang lives after it on any node that answers."""
+        for name, mirror in self._mirrors.items():
+            for event in mirror.replay():
+                self._take(name, event)
+        await asyncio.gather(*(self._follow(session) for session in list(self.sessions.values())))
+        next_store = 0.0
+        outcome: Outcome | None = None
+        try:
+            while outcome is None and not self.state.over:
+                with contextlib.suppress(TimeoutError):
+                    await asyncio.wait_for(self._wake.wait(), _TICK_S)
+                self._wake.clear()
+                now = time.monotonic()
+                self._suspect_silent(now)
+                if now >= next_store:
+                    next_store = now + _STORE_TICK_S
+                    self._appender.poll()
+                    if self._store.job(self._gang.job).stop_requested:
+                        outcome = await self._stop_on_request()
+                if self.state.failures and outcome is None:
+                    outcome = await self._fail()
+                elif outcome is None and 0 < self._stall_timeout_s < now - self._heard:
+                    outcome = await self._stalled()
+            if outcome is None:
+                outcome = await self._fail() if self.state.failures else Outcome("completed")
+            await self._drain()
+        finally:
+            for task in self._recovering.values():
+                task.cancel()
+            await asyncio.gather(*self._closing)
+            self._appender.poll()
+            for mirror in self._mirrors.values():
+                mirror.close()
+        return outcome
+
+    # -- what the nodes send ----------------------------------------------------------------------------------
+
+    async def _follow(self, session: Session) -> None:
+        """Have the node send everything from where its copies end."""
+        name = session.node.name
+        session.on_push = lambda message: self._on_push(name, message)
+        session.on_lost = lambda lost: self._on_session_lost(name)
+        ranks = [place.rank for place in self._gang.ranks_of(name)]
+        await session.call(
+            "follow", job=self._gang.job, attempt=self._gang.attempt, offsets=self._mirrors[name].offsets(ranks)
+        )
+
+    def _on_push(self, name: str, message: dict[str, Any]) -> None:
+        if message["push"] == "bytes":
+            self._heard = time.monotonic()
+            for event in self._mirrors[name].write(message["path"], message["offset"], message["data"]):
+                self._take(name, event)
+        elif message["push"] == "state" and message["state"] in ("lost", "absent") and name not in self.state.lost:
+            self._give_up(name, f"its supervisor is gone (attempt {message['state']})")
+
+    def _take(self, name: str, event: dict[str, Any]) -> None:
+        self.state.apply(name, event, self._offsets.get(name, 0.0))
+        self._record(event)
+        self._listener("event", {"node": name, "event": event})
+        if event["kind"] in ("rank_exited", "finished"):
+            self._wake.set()
+
+    def _record(self, event: dict[str, Any]) -> None:
+        """Keep what the store has to know of an event."""
+        job, attempt = self._gang.job, self._gang.attempt
+        if event["kind"] in ("rank_started", "rank_exited"):
+            rank = self.state.ranks[event["rank"]]
+            code = rank.exit_code
+            self._store.set_rank(
+                job, attempt, rank.rank, status=rank.status, pid=rank.pid, exit_code=code,
+                signal=-code if code is not None and code < 0 else None,
+            )  # fmt: skip
+        window = self.state.sync_window_s
+        if window is not None and not self._running_told:
+            self._running_told = True
+            self._store.set_attempt(job, attempt, status="running", sync_window_s=window)
+            if self._store.job(job).status == "starting":
+                self._store.set_job(job, "running")
+            self._listener("running", {"sync_window_s": window})
+
+    # -- nodes that fall silent -------------------------------------------------------------------------------
+
+    def _on_session_lost(self, name: str) -> None:
+        if name not in self.state.finished:
+            self._recover(name)
+
+    def _suspect_silent(self, now: float) -> None:
+        for name, session in self.sessions.items():
+            if now - session.last_heard > SILENCE_S and name not in self.state.finished:
+                self._recover(name)
+
+    def _recover(self, name: str) -> None:
+        task = self._recovering.get(name)
+        if name not in self.state.lost and (task is None or task.done()):
+            self._listener("suspect", {"node": name})
+            self._recovering[name] = asyncio.create_task(self._reconnect(name))
+
+    async def _reconnect(self, name: str) -> None:
+        """Connect anew until it works, the old session speaks again, or the node is given up."""
+        old = self.sessions[name]
+        deadline = old.last_heard + NODE_LOST_S
+        why = "no answer"
+        while (left := deadline - time.monotonic()) > 0:
+            if time.monotonic() - old.last_heard < SILENCE_S and not old.closed:
+                return
+            try:
+                fresh = await Session.open(self._nodes[name], fresh=True, timeout_s=max(0.5, left))
+            except NodeError as error:
+                why = error.came_back
+                await asyncio.sleep(min(0.3, max(0.0, deadline - time.monotonic())))
+                continue
+            self.sessions[name] = fresh
+            await asyncio.gather(old.close(), self._follow(fresh))
+            self._store.add_event("node_back", f"{name} answers again", job=self._gang.job, node=name)
+            return
+        self._give_up(name, why)
+
+    def _give_up(self, name: str, why: str) -> None:
+        self.state.node_lost(name, why, time.time())
+        self._store.add_event(
+            "node_lost", f"{name}: {why}", job=self._gang.job, node=name, severity="error"
+        )  # fmt: skip
+        for rank in self.state.ranks.values():
+            if rank.node == name and rank.status == "lost":
+                self._store.set_rank(self._gang.job, self._gang.attempt, rank.rank, status="lost")
+        # Whoever still waits for an answer of this node must not wait longer.
+        self._closing.append(asyncio.create_task(self.sessions[name].close()))
+        self._wake.set()
+
+    # -- ends -------------------------------------------------------------------------------------------------
+
+    async def _fail(self) -> Outcome:
+        """Stop the gang because something failed, and tell what failed first."""
+        await self.stop_gang("a rank failed", FAILURE_GRACE_S, settle_s=SETTLE_S)
+        first = self.state.first_failure
+        assert first is not None
+        lines = first.last_lines or self._tail(first)
+        self._store.set_attempt(self._gang.job, self._gang.attempt, first_failed_rank=first.rank)
+        self._listener("failed", {"text": first.text, "rank": first.rank, "last_lines": lines})
+        return Outcome("failed", first.text, first.exit_code or 1, first, tuple(self.state.lost), lines)
+
+    def _tail(self, failure: Failure) -> list[str]:
+        """Return the end of what torchrun printed on the node, for a failure that no rank's log explains."""
+        if failure.node is None:
+            return []
+        log = self.paths.node_log(self._gang.attempt, failure.node, "torchrun.log")
+        return log.read_text("utf-8", "replace").splitlines()[-20:] if log.exists() else []
+
+    async def _stop_on_request(self) -> Outcome:
+        grace = 0.0 if self._store.job(self._gang.job).stop_force else STOP_GRACE_S
+        self._listener("stopping", {"grace_s": grace})
+        await self.stop_gang("stop requested", grace)
+        return Outcome("stopped", "stopped on request", lost_nodes=tuple(self.state.lost))
+
+    async def _stalled(self) -> Outcome:
+        text = f"no rank wrote anything for {self._stall_timeout_s:g} s"
+        await self.stop_gang(text, FAILURE_GRACE_S)
+        failure = Failure(time.time(), text)
+        self._listener("failed", {"text": text, "rank": None, "last_lines": []})
+        return Outcome("failed", text, 1, failure, tuple(self.state.lost))
+
+    async def stop_gang(self, reason: str, grace_s: float, settle_s: float = 0.0) -> None:
+        """Stop the attempt on every node that answers, all at once."""
+        if settle_s:
+            await asyncio.sleep(settle_s)
+        await asyncio.gather(*(self._stop_node(name, reason, grace_s) for name in self.sessions))
+
+    async def _stop_node(self, name: str, reason: str, grace_s: float) -> None:
+        if name in self.state.lost:
+            return
+        try:
+            done = await self.sessions[name].call(
+                "stop", job=self._gang.job, attempt=self._gang.attempt, reason=reason, grace_s=grace_s,
+                timeout_s=grace_s + 15.0,
+            )  # fmt: skip
+        except NodeError as error:
+            self._give_up(name, error.came_back)
+            return
+        if done["left"]:
+            self._store.add_event(
+                "left_over", f"{name}: {done['left']} processes could not be ended", job=self._gang.job, node=name,
+                severity="error",
+            )  # fmt: skip
+
+    async def _drain(self, timeout_s: float = 10.0) -> None:
+        """Wait until every node that answers has sent all it wrote."""
+        deadline = time.monotonic() + timeout_s
+        for name, session in self.sessions.items():
+            if name in self.state.lost:
+                continue
+            with contextlib.suppress(NodeError):
+                sizes = await session.call("sizes", job=self._gang.job, attempt=self._gang.attempt)
+                while not self._mirrors[name].has(sizes) and time.monotonic() < deadline:
+                    await asyncio.sleep(0.02)
+                await session.call("unfollow", job=self._gang.job, attempt=self._gang.attempt)
