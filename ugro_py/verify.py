@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from ansible_collections.ugro.cluster.plugins.module_utils import health
@@ -13,6 +13,7 @@ from ugro_py.cluster import Node
 from ugro_py.errors import NodeError, VerificationError
 
 Severity = Literal["ok", "warning", "critical"]
+MARKS: Mapping[Severity, str] = {"ok": "✓", "warning": "!", "critical": "✗"}
 
 # Timestamps of a run come from several nodes; more than this and their order is wrong.
 MAX_CLOCK_SKEW_S = 2.0
@@ -41,9 +42,14 @@ class Finding:
     value: Any = None
 
     @property
+    def advice(self) -> str:
+        """What was found and what to do, without the node."""
+        return f"{self.text}; {self.remedy}" if self.remedy else self.text
+
+    @property
     def line(self) -> str:
         """The finding as one line: node, what it is, what to do."""
-        return str(health.line(self.node, {"text": self.text, "remedy": self.remedy}))
+        return f"{self.node}: {self.advice}"
 
 
 class NotReadyError(VerificationError):
@@ -82,11 +88,67 @@ def unreachable(node: str, error: NodeError | str) -> Finding:
     return Finding(node, "reachable", "critical", f"unreachable: {said}", error.next_step)
 
 
-def findings(
+@dataclass(frozen=True)
+class Verdict:
+    """All findings, and what each node trains with ("RTX 4070 (8GB)", or "unreachable"), in inventory order."""
+
+    findings: tuple[Finding, ...]
+    summaries: Mapping[str, str]
+
+    def of(self, node: str) -> list[Finding]:
+        """Return the findings of one node."""
+        return [finding for finding in self.findings if finding.node == node]
+
+    def severity(self, node: str | None = None) -> Severity:
+        """Return the highest severity, of one node or of all."""
+        found = self.findings if node is None else self.of(node)
+        severity: Severity = health.worst([{"severity": finding.severity} for finding in found])
+        return severity
+
+    def is_unreachable(self, node: str) -> bool:
+        """Say whether the node gave no report."""
+        return any(finding.check == "reachable" for finding in self.of(node))
+
+    def lines(self, everything: bool = False) -> list[str]:
+        """Return a line for each node that is well, and for each finding that is not.
+
+        Args:
+            everything: also a line for each check that passed.
+        """
+        lines = []
+        for node, summary in self.summaries.items():
+            shown = [finding for finding in self.of(node) if finding.severity != "ok"]
+            if everything or not shown:
+                lines.append(f"{MARKS[self.severity(node)]} {node}: {summary}")
+            if everything:
+                lines += [f"    {MARKS[finding.severity]} {finding.advice}" for finding in self.of(node)]
+            else:
+                lines += [f"{MARKS[finding.severity]} {finding.line}" for finding in shown]
+        return lines
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the verdict as JSON-able data."""
+        return {
+            "severity": self.severity(),
+            "nodes": {
+                node: {
+                    "severity": self.severity(node),
+                    "summary": summary,
+                    "findings": [
+                        {key: value for key, value in asdict(finding).items() if key != "node"}
+                        for finding in self.of(node)
+                    ],
+                }
+                for node, summary in self.summaries.items()
+            },
+        }
+
+
+def judge(
     nodes: Iterable[Node],
     reports: Mapping[str, dict[str, Any] | NodeError],
     thresholds: Mapping[str, Any] | None = None,
-) -> list[Finding]:
+) -> Verdict:
     """Return everything known about `nodes`: each by itself, those that gave no report, and all compared.
 
     Args:
@@ -96,15 +158,37 @@ def findings(
     """
     found: list[Finding] = []
     answered: dict[str, dict[str, Any]] = {}
+    summaries: dict[str, str] = {}
     for node in nodes:
         report = reports[node.name]
         if isinstance(report, NodeError):
             found.append(unreachable(node.name, report))
+            summaries[node.name] = "unreachable"
             continue
         answered[node.name] = report
+        summaries[node.name] = health.summary(report["gpu"], report["node"])
         items = health.findings(report["gpu"], report["node"], thresholds, expectations(node))
         found += [from_item(node.name, item) for item in items]
-    return found + compare(answered)
+    return Verdict(tuple(found + compare(answered)), summaries)
+
+
+def judge_results(results: Mapping[str, Mapping[str, Any]]) -> Verdict:
+    """Return the verdict on the results of the module `ugro.cluster.gpu_health`, by host.
+
+    A result without findings is that of a host which could not be reached or could not run the module.
+    """
+    found: list[Finding] = []
+    summaries: dict[str, str] = {}
+    for name, result in results.items():
+        if "findings" in result:
+            summaries[name] = result["summary"]
+            found += [from_item(name, item) for item in result["findings"]]
+        else:
+            reason = " ".join(str(result.get("msg") or "the reading did not run").split())
+            summaries[name] = "unreachable"
+            found.append(unreachable(name, reason))
+    found += compare({name: dict(result) for name, result in results.items() if "findings" in result})
+    return Verdict(tuple(found), summaries)
 
 
 def from_item(node: str, item: Mapping[str, Any]) -> Finding:
@@ -193,3 +277,23 @@ def raise_if_not_ready(found: Iterable[Finding]) -> None:
     critical = [finding for finding in found if finding.severity == "critical"]
     if critical:
         raise NotReadyError(critical)
+
+
+def raise_for(verdict: Verdict, verb: str) -> None:
+    """Do nothing if every node is fit; else raise what makes `ugro VERB` end with the right exit code.
+
+    The findings themselves were printed already, so the error only sums up.
+
+    Raises:
+        NodeError: a node gave no report.
+        VerificationError: a node has a critical finding.
+    """
+    lost = [node for node in verdict.summaries if verdict.is_unreachable(node)]
+    bad = [node for node in verdict.summaries if verdict.severity(node) == "critical" and node not in lost]
+    count = len(verdict.summaries)
+    what = f"{verb} {count} node{'' if count == 1 else 's'}"
+    if lost:
+        also = f", {', '.join(bad)} not fit for training" if bad else ""
+        raise NodeError(what, f"{', '.join(lost)} unreachable{also}", "see the lines marked ✗")
+    if bad:
+        raise VerificationError(what, f"{', '.join(bad)} not fit for training", "see the lines marked ✗")

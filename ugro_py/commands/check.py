@@ -1,0 +1,37 @@
+"""`ugro check`: everything that a launch would verify, node by node."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("node", required=False)
+@click.option("--deep", is_flag=True, help="Also import torch, compute, and run an all-reduce across the nodes.")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON, with all readings.")
+@click.pass_obj
+def command(inventory: str | None, node: str | None, deep: bool, as_json: bool) -> None:
+    """Verify that NODE, or every node, is ready to train.
+
+    Exits with 4 if a node cannot be reached, with 5 if a launch would fail.
+    """
+    import json
+
+    from ugro_py.errors import NodeError
+    from ugro_py.inventory import load_cluster
+    from ugro_py.transport import report_all
+    from ugro_py.verify import judge, raise_for
+
+    cluster = load_cluster(inventory)
+    nodes = [cluster.node(node)] if node else list(cluster.nodes)
+    reports = report_all(nodes, deep=deep)
+    verdict = judge(nodes, reports)
+    if as_json:
+        data = verdict.as_json()
+        for name, entry in data["nodes"].items():
+            report = reports[name]
+            entry["report"] = None if isinstance(report, NodeError) else report
+        click.echo(json.dumps(data, indent=2))
+    else:
+        click.echo("\n".join(verdict.lines(everything=True)))
+    raise_for(verdict, "check")
