@@ -172,6 +172,15 @@ def judge(
     return Verdict(tuple(found + compare(answered)), summaries)
 
 
+def findings(
+    nodes: Iterable[Node],
+    reports: Mapping[str, dict[str, Any] | NodeError],
+    thresholds: Mapping[str, Any] | None = None,
+) -> list[Finding]:
+    """Return the findings of `judge`, to hand to `raise_if_not_ready`."""
+    return list(judge(nodes, reports, thresholds).findings)
+
+
 def judge_results(results: Mapping[str, Mapping[str, Any]]) -> Verdict:
     """Return the verdict on the results of the module `ugro.cluster.gpu_health`, by host.
 
