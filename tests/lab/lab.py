@@ -318,9 +318,15 @@ def _ways(paths: Sequence[Path]) -> list[Path]:
 
 
 def _claim_number() -> int:
-    """Take the lowest free number; creating its folder is what makes it ours."""
+    """Take a free number; creating its folder is what makes it ours.
+
+    The search starts at another number every second: a multiplexed connection to a host of the last lab
+    may live on for a while, and must not be mistaken for one to a new host with that address.
+    """
     BASE.mkdir(exist_ok=True)
-    for number in range(1, 250):
+    start = int(time.time())
+    for offset in range(240):
+        number = (start + offset) % 240 + 1
         folder = BASE / str(number)
         try:
             folder.mkdir()
