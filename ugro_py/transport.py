@@ -66,6 +66,11 @@ def _runtime() -> tuple[str, bytes]:
     return digest.hexdigest()[:16], archive.getvalue()
 
 
+def runtime_path() -> str:
+    """Return where the node code lies on a node, relative to its `node_dir`."""
+    return f"runtime/{_runtime()[0]}/ansible_collections/ugro/cluster/plugins/module_utils"
+
+
 def ssh_argv(node: Node, *, fresh: bool = False) -> list[str]:
     """Return the `ssh` command up to and including the destination.
 

@@ -1,0 +1,104 @@
+"""Bring checkpoints and TensorBoard events from the nodes to the central store.
+
+What arrives is written under a temporary name and renamed when whole, so that the store never shows half a checkpoint.
+Logs, events and metrics came already while the job ran (mirror.py).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from ugro_py.cluster import Node
+from ugro_py.errors import NodeError, StateError
+from ugro_py.paths import JobPaths
+from ugro_py.plan import Gang
+from ugro_py.stage import remote, rsync
+from ugro_py.transport import Session
+
+FOLDERS = ("checkpoints", "tensorboard")
+
+
+async def collect(gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, Session]) -> list[str]:
+    """Copy the results of every node that answers, then remove the job's folder there.
+
+    The files of rank 0's node go into `checkpoints/` and `tensorboard/`; other nodes' go into a folder of the node's
+    name inside, since several ranks may have written files of one name.
+
+    Returns:
+        A line for each node whose results could not be had; their folders stay on the node.
+    """
+    paths = JobPaths(gang.job)
+    for folder in FOLDERS:
+        (paths.root / folder).mkdir(exist_ok=True)
+    first = gang.nodes[0]
+    results = await asyncio.gather(
+        *(_from_node(gang, nodes[name], session, paths, name == first) for name, session in sessions.items()),
+        return_exceptions=True,
+    )
+    problems = []
+    for result in results:
+        if isinstance(result, NodeError | StateError):
+            problems.append(str(result))
+        elif isinstance(result, BaseException):
+            raise result
+    return problems
+
+
+async def _from_node(gang: Gang, node: Node, session: Session, paths: JobPaths, is_first: bool) -> None:
+    outputs: dict[str, Any] = await session.call("outputs", job=gang.job, attempt=gang.attempt)
+    for folder in FOLDERS:
+        if not outputs[folder]["files"]:
+            continue
+        part = paths.root / f".{folder}.{node.name}.part"
+        target = paths.root / folder if is_first else paths.root / folder / node.name
+        try:
+            _check_room(paths.root, outputs[folder]["bytes"])
+            if node.connection == "local":
+                await asyncio.to_thread(shutil.copytree, outputs[folder]["path"], part, copy_function=_link_or_copy)
+            else:
+                source = remote(node, f"{outputs[folder]['path']}/")
+                await rsync(node, [source, f"{part}/"], f"collect {folder}")
+            await asyncio.to_thread(_move_into, part, target)
+        except OSError as error:
+            raise StateError(
+                f"{node.name}: collect {folder}", error.strerror or str(error), "make room and try again"
+            ) from error
+        finally:
+            if part.exists():
+                shutil.rmtree(part)
+    await session.call("remove", job=gang.job)
+
+
+def _check_room(folder: Path, needed: int) -> None:
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise StateError(
+            f"collect into {folder}", f"{needed / 2**30:.1f} GB are needed and {free / 2**30:.1f} GB are free",
+            "make room; the results stay on the nodes until then",
+        )  # fmt: skip
+
+
+def _link_or_copy(source: str, target: str) -> str:
+    """Link where both are on one file system: the node's own name for the file is removed right after."""
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+    return target
+
+
+def _move_into(part: Path, target: Path) -> None:
+    """Rename every file of `part` into `target`; a file that exists is replaced in one step.
+
+    Manifests (`*.json`) come last: a checkpoint counts as complete when its manifest is there.
+    """
+    files = sorted((path for path in part.rglob("*") if path.is_file()), key=lambda path: path.suffix == ".json")
+    for path in files:
+        final = target / path.relative_to(part)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        path.replace(final)

@@ -1,0 +1,205 @@
+"""What `ugro launch` does around the engine: options to a request, progress on the terminal, detach, exit code."""
+
+from __future__ import annotations
+
+import asyncio
+import getpass
+import json
+import shlex
+import signal
+import sys
+from collections.abc import Mapping
+from typing import Any
+
+import click
+
+from ugro_py.cluster import Cluster
+from ugro_py.errors import JobFailedError, JobStoppedError, UsageError
+from ugro_py.inventory import load_cluster
+from ugro_py.launch import Launcher, check_new, start_job
+from ugro_py.live import Progress
+from ugro_py.names import new_job_name
+from ugro_py.paths import JobPaths
+from ugro_py.plan import Gang, new_token, node_spec
+from ugro_py.ready import Ready
+from ugro_py.reconcile import in_background, reconcile
+from ugro_py.request import JobRequest, check
+from ugro_py.run import run_job
+from ugro_py.state import Store
+from ugro_py.transport import close_all, runtime_path
+from ugro_py.watch import Outcome
+
+
+def launch_command(inventory: str | None, *, dry_run: bool, detach: bool, as_json: bool, **options: Any) -> None:
+    """Run `ugro launch` with its options; raises UgroError, or exits with 0."""
+    cluster = load_cluster(inventory)
+    request = check(request_of(cluster, options), ask_hub=not dry_run)
+    with Store.open() as store:
+        reconcile(store)
+        check_new(store, request)
+        progress = Progress(request.name, quiet=as_json, live=sys.stdout.isatty() and not (dry_run or detach))
+        launcher = Launcher(request, cluster, store, getpass.getuser(), progress)
+        if dry_run:
+            _show(asyncio.run(_dry_run(launcher)), as_json)
+        elif detach:
+            _detach(launcher, as_json)
+        else:
+            _report(_follow(launcher, progress), launcher, as_json)
+
+
+def request_of(cluster: Cluster, options: Mapping[str, Any]) -> JobRequest:
+    """Return the request that the options make, defaults from the inventory."""
+    defaults = cluster.training
+    script = options["script"]
+    for option in ("model", "dataset", "epochs", "batch_size", "gradient_accumulation"):
+        if script is not None and options[option] is not None:
+            raise UsageError(
+                f"--{option.replace('_', '-')}", "is for UGRO's own training, not for --script", "pass it after `--`"
+            )
+    env = {}
+    for pair in options["env"]:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--env {pair}", "has no value", "use NAME=VALUE")
+        env[key] = value
+    return JobRequest(
+        name=options["name"] if options["name"] is not None else new_job_name(),
+        model=options["model"] or defaults.model,
+        dataset=options["dataset"] or defaults.dataset,
+        epochs=options["epochs"] if options["epochs"] is not None else defaults.epochs,
+        batch_size=options["batch_size"],
+        gradient_accumulation=options["gradient_accumulation"],
+        nodes=options["nodes"],
+        gpus=options["gpus"],
+        include=tuple(options["include"]),
+        exclude=tuple(options["exclude"]),
+        script=script,
+        workdir=options["workdir"],
+        args=tuple(options["args"]),
+        env=env,
+        retry=options["retry"],
+        stall_timeout_s=options["stall_timeout"],
+    )
+
+
+async def _dry_run(launcher: Launcher) -> dict[str, Any]:
+    """Return what a launch would do: ranks, and the command of each node. Nothing is kept or copied."""
+    ready = await launcher.ready()
+    await close_all(ready.sessions.values())
+    gang = Gang(launcher.request.name, 1, tuple(ready.placements), ready.master_addr, ready.master_port, new_token())
+    specs = {name: _spec(launcher, ready, gang, name) for name in gang.nodes}
+    return {
+        "job_id": gang.job,
+        "master": f"{gang.master_addr}:{gang.master_port}",
+        "world_size": gang.world_size,
+        "ranks": [
+            {"rank": place.rank, "node": place.node, "local_rank": place.local_rank, "gpu": place.gpu.uuid,
+             "gpu_name": place.gpu.name, "vram_gb": place.gpu.vram_gb}
+            for place in gang.placements
+        ],
+        "commands": {name: _commands(ready, gang, name, spec) for name, spec in specs.items()},
+        "env": {name: {k: v for k, v in spec["env"].items() if k != "UGRO_TOKEN"} for name, spec in specs.items()},
+    }  # fmt: skip
+
+
+def _commands(ready: Ready, gang: Gang, name: str, spec: Mapping[str, Any]) -> list[list[str]]:
+    """Return the commands of a node with its paths filled in, as the node itself will."""
+    node = ready.nodes[name]
+    words = {
+        "{python}": node.train_python,
+        "{attempt}": f"{node.node_dir}/{name}/jobs/{gang.job}/{gang.attempt}",
+        "{rank_exec}": f"{node.node_dir}/{runtime_path()}/rank_exec.py",
+    }
+    return [[words.get(word, word) for word in start["command"]] for start in spec["launches"]]
+
+
+def _spec(launcher: Launcher, ready: Ready, gang: Gang, name: str) -> dict[str, Any]:
+    node = ready.nodes[name]
+    return node_spec(gang, node, launcher.request, launcher.cluster, ready.reports[name], len(gang.ranks_of(name)))
+
+
+def _show(plan: Mapping[str, Any], as_json: bool) -> None:
+    if as_json:
+        click.echo(json.dumps(plan, indent=2))
+        return
+    click.echo(f"job {plan['job_id']}: {plan['world_size']} ranks, master {plan['master']}")
+    for rank in plan["ranks"]:
+        memory = f" ({rank['vram_gb']:g} GB)" if rank["vram_gb"] else ""
+        click.echo(f"  rank {rank['rank']}  {rank['node']}  {rank['gpu_name']}{memory}  {rank['gpu']}")
+    for name, commands in plan["commands"].items():
+        for words in commands:
+            click.echo(f"on {name}:\n  {shlex.join(words)}")
+    click.echo("dry run: nothing was started")
+
+
+def _detach(launcher: Launcher, as_json: bool) -> None:
+    async def start() -> Gang:
+        ready, gang = await start_job(launcher)
+        await close_all(ready.sessions.values())
+        return gang
+
+    gang = asyncio.run(start())
+    _hand_over(launcher)
+    if as_json:
+        click.echo(json.dumps({"job_id": gang.job, "status": "running", "ranks": gang.world_size}))
+    else:
+        click.echo(f"job {gang.job} runs; `ugro status {gang.job}`, `ugro logs {gang.job} -f`, `ugro stop {gang.job}`")
+
+
+def _hand_over(launcher: Launcher) -> None:
+    """Let a process in the background take the job over."""
+    launcher.store.unclaim(launcher.request.name, launcher.controller)
+    in_background(launcher.request.name)
+
+
+def _follow(launcher: Launcher, progress: Progress) -> Outcome:
+    """Run the job in the foreground; Ctrl-C leaves it to a process in the background."""
+
+    async def run() -> Outcome:
+        task = asyncio.ensure_future(run_job(launcher))
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            loop.add_signal_handler(number, task.cancel)
+        return await task
+
+    job = launcher.request.name
+    try:
+        with progress:
+            return asyncio.run(run())
+    except asyncio.CancelledError:
+        known = any(row.name == job and row.active for row in launcher.store.jobs(active=True))
+        if not known:
+            click.echo("\ninterrupted before anything was started", err=True)
+            sys.exit(130)
+        _hand_over(launcher)
+        click.echo(f"\ndetached; job {job} goes on. Back: `ugro status {job}`, `ugro logs {job} -f`", err=True)
+        sys.exit(0)
+
+
+def _report(outcome: Outcome, launcher: Launcher, as_json: bool) -> None:
+    """Say how the job ended; a failed or stopped job is an error with its exit code."""
+    job = launcher.request.name
+    if as_json:
+        click.echo(
+            json.dumps(
+                {
+                    "job_id": job,
+                    "status": outcome.status,
+                    "reason": outcome.reason,
+                    "exit_code": outcome.exit_code,
+                    "first_failed_rank": outcome.failure.rank if outcome.failure else None,
+                    "last_lines": outcome.last_lines,
+                    "folder": str(JobPaths(job).root),
+                }
+            )
+        )
+    if outcome.status == "completed":
+        if not as_json:
+            click.echo(f"job {job} completed; results in {JobPaths(job).root}; `ugro results {job}`")
+        return
+    if outcome.status == "stopped":
+        raise JobStoppedError(f"job {job}", outcome.reason)
+    if not as_json:
+        for line in outcome.last_lines[-12:]:
+            click.echo(f"  | {line}", err=True)
+    raise JobFailedError(f"job {job}", outcome.reason, f"see `ugro logs {job}` and {JobPaths(job).root}")

@@ -1,0 +1,150 @@
+"""What `ugro launch` shows while a job runs: a line per step, then a live table of ranks with loss, speed and ETA."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Any
+
+import click
+
+from ugro_py.display import duration, number, safe_line
+
+# On a pipe there is no live table; a line this often is enough to see that it goes on.
+_LINE_EVERY_S = 5.0
+
+
+class Progress:
+    """A listener of the engine that shows what it hears. Use it as a context manager around the run.
+
+    Args:
+        job: name of the job.
+        quiet: show nothing (the caller prints JSON).
+        live: redraw a table in place; otherwise print lines.
+    """
+
+    def __init__(self, job: str, *, quiet: bool = False, live: bool = True) -> None:
+        self._job = job
+        self._quiet = quiet
+        self._want_live = live and not quiet
+        self._live: Any = None
+        self._begun = time.time()
+        self._ranks: dict[int, dict[str, Any]] = {}
+        self._metrics: dict[int, dict[str, Any]] = {}
+        self._first_step: tuple[float, int] | None = None
+        self._line_due = 0.0
+
+    def __enter__(self) -> Progress:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._end_live()
+
+    def __call__(self, kind: str, data: Mapping[str, Any]) -> None:
+        """Take in one message of the engine."""
+        if self._quiet:
+            return
+        handler = getattr(self, f"_on_{kind}", None)
+        if handler:
+            handler(data)
+
+    def _say(self, text: str) -> None:
+        if self._live is not None:
+            self._live.console.print(text, markup=False, highlight=False)
+        else:
+            click.echo(text)
+
+    def _on_step(self, data: Mapping[str, Any]) -> None:
+        elapsed = f" [{data['elapsed_s']:.1f} s]" if "elapsed_s" in data else ""
+        self._say(f"{data['text']}{elapsed}")
+
+    def _on_warning(self, data: Mapping[str, Any]) -> None:
+        self._say(f"warning: {data['text']}")
+
+    def _on_suspect(self, data: Mapping[str, Any]) -> None:
+        self._say(f"{data['node']} is silent; trying to reach it")
+
+    def _on_stopping(self, data: Mapping[str, Any]) -> None:
+        self._say(f"stopping; the ranks get {data['grace_s']:g} s to save what they need")
+
+    def _on_failed(self, data: Mapping[str, Any]) -> None:
+        self._end_live()
+        self._say(f"failed: {data['text']}; the gang was stopped on every node")
+
+    def _on_running(self, data: Mapping[str, Any]) -> None:
+        self._say(f"all ranks run; they started within {data['sync_window_s']:.2f} s of each other")
+        if self._want_live and self._live is None:
+            from rich.live import Live
+
+            self._live = Live(get_renderable=self._table, refresh_per_second=4, transient=True)
+            self._live.start()
+
+    def _on_event(self, data: Mapping[str, Any]) -> None:
+        event = data["event"]
+        if event["kind"] == "rank_started":
+            self._ranks[event["rank"]] = {"node": data["node"], "status": "running"}
+        elif event["kind"] == "rank_exited" and event["rank"] in self._ranks:
+            self._ranks[event["rank"]]["status"] = "completed" if event["exit_code"] == 0 else "ended"
+        elif event["kind"] == "metrics":
+            self._metrics[event["rank"]] = event
+            if isinstance(event.get("step"), int) and self._first_step is None:
+                self._first_step = (event["t"], event["step"])
+            self._line(event)
+
+    def _line(self, event: Mapping[str, Any]) -> None:
+        """Print where the job is, now and then, where no live table can be drawn."""
+        if self._live is not None or self._want_live or event["rank"] != 0 or time.time() < self._line_due:
+            return
+        self._line_due = time.time() + _LINE_EVERY_S
+        self._say(
+            f"step {_steps(event)}  loss {number(event.get('training_loss'))}  "
+            f"{number(self._tokens_per_second(), 'tokens/s')}  ETA {duration(self._eta_s(event))}"
+        )
+
+    def _tokens_per_second(self) -> float | None:
+        known = [line["throughput_tokens_sec"] for line in self._metrics.values() if line.get("throughput_tokens_sec")]
+        return sum(known) if known else None
+
+    def _eta_s(self, event: Mapping[str, Any]) -> float | None:
+        """Return the seconds left, from the pace since the first step that was seen."""
+        step, total = event.get("step"), event.get("total_steps")
+        if self._first_step is None or not isinstance(step, int) or not isinstance(total, int | float):
+            return None
+        begun, first = self._first_step
+        return (total - step) * (event["t"] - begun) / (step - first) if step > first else None
+
+    def _table(self) -> Any:
+        from rich.table import Table
+
+        newest = self._metrics.get(0) or next(iter(self._metrics.values()), {})
+        eta = duration(self._eta_s(newest)) if newest else "-"
+        title = (
+            f"{safe_line(self._job)}  {duration(time.time() - self._begun)}  "
+            f"{number(self._tokens_per_second(), 'tokens/s')}  ETA {eta}   (Ctrl-C detaches)"
+        )
+        table = Table(title=title, title_justify="left")
+        for column in ("rank", "node", "status", "step", "loss", "tokens/s", "GPU %", "GPU GB"):
+            table.add_column(column, justify="left" if column in ("node", "status") else "right")
+        for rank, state in sorted(self._ranks.items()):
+            line = self._metrics.get(rank, {})
+            table.add_row(
+                str(rank), state["node"], state["status"], _steps(line), number(line.get("training_loss")),
+                number(line.get("throughput_tokens_sec")), number(line.get("gpu_util")),
+                number(line.get("gpu_mem_used_gb")),
+            )  # fmt: skip
+        return table
+
+    def _end_live(self) -> None:
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+
+def _steps(line: Mapping[str, Any]) -> str:
+    step, total = line.get("step"), line.get("total_steps")
+    if step is None:
+        return "-"
+    return f"{step}/{total:.0f}" if isinstance(total, int | float) else str(step)

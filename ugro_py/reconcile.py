@@ -1,0 +1,65 @@
+"""Make the store true again before it is read: a job whose controller died gets a new one in the background."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+
+from ugro_py.paths import JobPaths
+from ugro_py.state import JobRow, Store
+
+# How long a verb waits for a background controller to catch up with a job that lost its own.
+_CATCH_UP_S = 15.0
+# A job that was only just created gets its controller in the same breath.
+_NEWBORN_S = 5.0
+
+
+def in_background(name: str) -> int:
+    """Start a process of its own that takes the job over; returns its pid."""
+    paths = JobPaths(name)
+    paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
+    with paths.controller_log.open("ab") as log:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "ugro_py.controller", name],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            start_new_session=True,
+        )
+    return process.pid
+
+
+def reconcile(store: Store, name: str | None = None) -> None:
+    """Make the store true again: a job whose controller died gets a new one, and what it missed is read.
+
+    Costs one query when every active job has its controller. Waits until the new controller has caught up.
+    """
+    orphans = [job for job in store.jobs(active=True) if name in (None, job.name) and _is_orphan(job)]
+    if not orphans:
+        return
+    for job in orphans:
+        in_background(job.name)
+    deadline = time.monotonic() + _CATCH_UP_S
+    while time.monotonic() < deadline:
+        if all(_settled(store, store.job(job.name)) for job in orphans):
+            return
+        time.sleep(0.1)
+
+
+def _is_orphan(job: JobRow) -> bool:
+    if job.controller is None:
+        return time.time() - job.created_at.timestamp() > _NEWBORN_S
+    return job.controller.is_alive() is False
+
+
+def _settled(store: Store, job: JobRow) -> bool:
+    """Say whether the job has ended, or its new controller has told that it follows."""
+    if not job.active:
+        return True
+    if job.controller is None or not job.controller.is_alive():
+        return False
+    return any(
+        event.kind == "following" and (event.data or {}).get("pid") == job.controller.pid
+        for event in store.events(job.name, limit=20)
+    )
