@@ -52,6 +52,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         levels = {"critical": ["critical"], "warning": ["critical", "warning"], "never": []}[arguments["fail_on"]]
         bad = [finding for finding in verdict.findings if finding.severity in levels]
         if bad:
+            del result["nodes"]  # the message says what matters, and Ansible prints all of a failed result
             result.update(failed=True, msg=str(verify.NotReadyError(bad)))
         return result
 

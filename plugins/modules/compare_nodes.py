@@ -64,7 +64,7 @@ severity:
   sample: ok
 nodes:
   description: For each node its C(severity), C(summary) and C(findings).
-  returned: always
+  returned: unless the task fails
   type: dict
   sample: {gpu1: {severity: ok, summary: RTX 4070 (8GB), findings: []}}
 """
