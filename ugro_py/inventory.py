@@ -92,14 +92,22 @@ def load_cluster(path: str | Path | None = None) -> Cluster:
     Raises:
         InventoryError: the inventory cannot be read or is not valid; the text starts with `file:line`.
     """
-    file = inventory_file(path)
-    tree = read_tree(file)
+    return parse_cluster(inventory_file(path))
+
+
+def parse_cluster(file: Path, data: bytes | None = None) -> Cluster:
+    """Validate an inventory file, or `data` as what `file` is about to hold.
+
+    Raises:
+        InventoryError: as `load_cluster`.
+    """
+    tree = read_tree(file, data)
     if GROUP not in tree.groups:
         near = closest(GROUP, [name for name in tree.groups if name != "all"] or [GROUP])
         raise invalid(str(file), f"has no group {GROUP}", near if near.startswith("did") else "")
     names = tree.members(GROUP)
     if not names:
-        raise invalid(tree.groups[GROUP].where, f"group {GROUP} has no hosts", "add one: `ugro nodes add`")
+        raise invalid(tree.groups[GROUP].where, f"group {GROUP} has no hosts", "see inventory/example/hosts.yml")
     entries = [_entry(name, variables, tree.hosts[name].where) for name, variables in _merge(tree, names).items()]
     return _cluster(entries, tree.groups[GROUP].where, file)
 
@@ -118,7 +126,7 @@ def cluster_from_hostvars(
         InventoryError: a variable is unknown or has a wrong value, or the nodes make no cluster.
     """
     if not hostvars_by_name:
-        raise invalid(str(source), f"group {GROUP} has no hosts", "add one: `ugro nodes add`")
+        raise invalid(str(source), f"group {GROUP} has no hosts", "see inventory/example/hosts.yml")
     entries = []
     for name, data in hostvars_by_name.items():
         place = f"{source}: host {name}"

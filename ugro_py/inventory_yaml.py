@@ -103,17 +103,21 @@ def invalid(where: str, message: str, next_step: str = "") -> InventoryError:
     return InventoryError(where, message, next_step)
 
 
-def read_tree(file: Path) -> Tree:
+def read_tree(file: Path, data: bytes | None = None) -> Tree:
     """Read an inventory file.
+
+    Args:
+        file: the file.
+        data: what the file is about to hold, to try it before it is written; None reads the file.
 
     Raises:
         InventoryError: missing, not YAML, not the shape of an Ansible inventory, or a key twice.
     """
     tree = Tree(file)
-    root = _compose(file, _read(file))
+    root = compose(file, read_bytes(file) if data is None else data)
     if root is None:
         raise invalid(str(file), "the inventory is empty", "see inventory/example/hosts.yml")
-    for key, where, node in _pairs(file, root, "the inventory", "a mapping of groups"):
+    for key, where, node in pairs(file, root, "the inventory", "a mapping of groups"):
         _read_group(tree, key, where, node, 0)
     return tree
 
@@ -150,14 +154,19 @@ def _vars_files(folder: Path) -> Iterator[Path]:
 
 
 def _read_vars_file(path: Path) -> Vars:
-    data = _read(path)
+    data = read_bytes(path)
     if data.startswith(_VAULT):
         return {}
-    node = _compose(path, data)
+    node = compose(path, data)
     return {} if node is None else _read_vars(path, node, "the file")
 
 
-def _read(path: Path) -> bytes:
+def read_bytes(path: Path) -> bytes:
+    """Return the content of an inventory or variables file.
+
+    Raises:
+        InventoryError: it cannot be read, or is too large to be an inventory.
+    """
     try:
         with path.open("rb") as stream:
             data = stream.read(_MAX_BYTES + 1)
@@ -169,7 +178,12 @@ def _read(path: Path) -> bytes:
     return data
 
 
-def _compose(file: Path, data: bytes) -> yaml.Node | None:
+def compose(file: Path, data: bytes) -> yaml.Node | None:
+    """Return the YAML nodes of `data`, which is (or will be) the content of `file`; None if it holds nothing.
+
+    Raises:
+        InventoryError: not YAML, encrypted, or nested too deeply.
+    """
     if data.startswith(_VAULT):
         raise invalid(str(file), "is encrypted with Ansible Vault", "keep only secrets in vaulted files")
     try:
@@ -211,7 +225,7 @@ def _where(file: Path, node: yaml.Node) -> str:
     return f"{file}:{node.start_mark.line + 1}"
 
 
-def _pairs(file: Path, node: yaml.Node, what: str, expected: str, depth: int = 0) -> list[tuple[str, str, yaml.Node]]:
+def pairs(file: Path, node: yaml.Node, what: str, expected: str, depth: int = 0) -> list[tuple[str, str, yaml.Node]]:
     """Return (key, place, value) of a mapping, with merge keys (`<<`) resolved; an empty value is no pair."""
     if _is_null(node):
         return []
@@ -228,7 +242,7 @@ def _pairs(file: Path, node: yaml.Node, what: str, expected: str, depth: int = 0
                     raise invalid(_where(file, key_node), "`<<` does not name a mapping")
                 if depth > _MAX_DEPTH:
                     raise invalid(_where(file, key_node), f"`<<` is nested more than {_MAX_DEPTH} deep")
-                for inner in _pairs(file, source, what, expected, depth + 1):
+                for inner in pairs(file, source, what, expected, depth + 1):
                     merged.setdefault(inner[0], inner)
             continue
         pair = _pair(file, key_node, value_node)
@@ -248,7 +262,7 @@ def _pair(file: Path, key: yaml.Node, value: yaml.Node) -> tuple[str, str, yaml.
 def _read_vars(file: Path, node: yaml.Node, what: str) -> Vars:
     return {
         key: Value(where, _loader(where, key, value), partial(_read_vars, file, value, key))
-        for key, where, value in _pairs(file, node, what, "a mapping, `key: value`")
+        for key, where, value in pairs(file, node, what, "a mapping, `key: value`")
     }
 
 
@@ -273,14 +287,14 @@ def _read_group(tree: Tree, name: str, where: str, node: yaml.Node, depth: int) 
         raise invalid(where, f"groups are nested more than {_MAX_DEPTH} deep")
     group = tree.groups.setdefault(name, Group(name, where))
     what = f"group {name!r}"
-    for section, place, content in _pairs(tree.file, node, what, "`hosts:`, `vars:` or `children:` below it"):
+    for section, place, content in pairs(tree.file, node, what, "`hosts:`, `vars:` or `children:` below it"):
         if section not in _SECTIONS:
             raise invalid(place, f"{what}: {section!r} is not hosts, vars or children", closest(section, _SECTIONS))
         inner = f"{section} of {what}"
         if section == "vars":
             group.vars.update(_read_vars(tree.file, content, inner))
             continue
-        for key, key_where, value in _pairs(tree.file, content, inner, "one name a line, each ended by a colon"):
+        for key, key_where, value in pairs(tree.file, content, inner, "one name a line, each ended by a colon"):
             if section == "children":
                 _read_group(tree, key, key_where, value, depth + 1)
                 if key not in group.children:

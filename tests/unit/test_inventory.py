@@ -281,7 +281,7 @@ FILES = [
     ("just words\n", ":1", "the inventory is 'just words'"),
     ("all:\n  hosts:\n    gpu1:\n", "", "has no group ugro_nodes"),
     ("ugro_node:\n  hosts:\n    gpu1:\n", "", "has no group ugro_nodes; did you mean 'ugro_node'?"),
-    ("ugro_nodes:\n", ":1", "group ugro_nodes has no hosts; add one: `ugro nodes add`"),
+    ("ugro_nodes:\n", ":1", "group ugro_nodes has no hosts; see inventory/example/hosts.yml"),
     ("ugro_nodes:\n  hosts:\n    gpu1:\n", ":1", "no node is the master; give one node `ugro_role: master`"),
     (
         "ugro_nodes:\n  host:\n    gpu1:\n",

@@ -1,0 +1,126 @@
+"""`ugro nodes`: the machines of the cluster."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from ugro_py.complete import node_names
+
+if TYPE_CHECKING:
+    from ugro_py.cluster import Cluster, Node
+    from ugro_py.hostkeys import HostKey
+
+
+@click.group(invoke_without_command=True)
+@click.pass_context
+def command(ctx: click.Context) -> None:
+    """List, add and remove nodes of the inventory."""
+    if ctx.invoked_subcommand is None:
+        ctx.invoke(ls)
+
+
+@command.command()
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.pass_obj
+def ls(inventory: str | None, as_json: bool = False) -> None:
+    """List the nodes, as the inventory describes them."""
+    from ugro_py.inventory import load_cluster
+
+    cluster = load_cluster(inventory)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        nodes = [asdict(node) for node in cluster.nodes]
+        click.echo(json.dumps({"cluster": cluster.name, "source": str(cluster.source), "nodes": nodes}, indent=2))
+        return
+    _print(cluster)
+
+
+def _print(cluster: Cluster) -> None:
+    rows = [("NODE", "ROLE", "ADDRESS", "GPU", "GPUS", "VRAM", "CPU SLOTS")]
+    for node in cluster.nodes:
+        user = f"{node.user}@" if node.user else ""
+        port = f":{node.port}" if node.port != 22 else ""
+        where = f"{node.address} (local)" if node.connection == "local" else f"{user}{node.address}{port}"
+        vram = f"{node.vram_gb:g} GB" if node.vram_gb else "-"
+        count = "-" if node.gpu_count is None else str(node.gpu_count)
+        rows.append((node.name, node.role, where, node.gpu or "-", count, vram, str(node.slots)))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for number, row in enumerate(rows):
+        line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
+        click.secho(line, bold=number == 0)
+    click.secho(f"\n{cluster.name}: {cluster.source}", dim=True)
+
+
+@command.command()
+@click.argument("name")
+@click.option("--address", required=True, metavar="HOST", help="Address or host name that the other nodes reach.")
+@click.option("--user", help="User to log in as [default: as ssh does].")
+@click.option("--port", type=int, help="SSH port [default: as ssh does].")
+@click.option("--key", metavar="FILE", help="Private key to log in with [default: as ssh does].")
+@click.option("--role", type=click.Choice(["worker", "master"]), help="[default: worker]")
+@click.option("--gpu", metavar="NAME", help="Name of its GPUs [default: read from the node].")
+@click.option("--gpu-count", type=int, help="How many GPUs it has [default: read from the node].")
+@click.option("--vram", type=float, metavar="GB", help="Memory of each GPU [default: read from the node].")
+@click.option("--slots", type=int, help="CPU ranks it takes while it has no GPU [default: 1].")
+@click.option("--python", metavar="PATH", help="Python of the node for modules [default: /usr/bin/python3].")
+@click.option("--train-python", metavar="PATH", help="Python that has torch [default: ~/.ugro/venv/bin/python].")
+@click.option("--node-dir", metavar="PATH", help="Folder of UGRO on the node [default: ~/.ugro].")
+@click.option("--fingerprint", metavar="SHA256:…", help="Demand this host key; do not ask.")
+@click.option("--yes", is_flag=True, help="Trust the host key that is shown; do not ask.")
+@click.pass_obj
+def add(inventory: str | None, /, name: str, fingerprint: str | None, yes: bool, **options: Any) -> None:
+    """Add a machine: pin its host key, read its GPUs, write it to the inventory.
+
+    Without an inventory of your own this starts one, with this machine as the master.
+    """
+    from ugro_py.nodes import add_node
+
+    def confirm(node: Node, key: HostKey) -> None:
+        click.echo(f"{node.name} ({node.address}) shows a host key that is not known here:")
+        click.echo(f"  {key.fingerprint} ({key.type})")
+        click.echo("To compare, run on the machine itself: ssh-keygen -lf /etc/ssh/ssh_host_ed25519_key.pub")
+        _agree(yes, "Trust this key and add the node?", "--yes or --fingerprint SHA256:…")
+
+    added = add_node(inventory, name, options, confirm, fingerprint)
+    node = added.node
+    if added.pinned_in:
+        click.echo(f"Pinned the host key in {added.pinned_in}")
+    for note in added.notes:
+        click.echo(f"Note: {note}")
+    vram = f" with {node.vram_gb:g} GB" if node.vram_gb else ""
+    has = f"{node.gpu_count} x {node.gpu or 'GPU'}{vram}" if node.gpu_count else f"no GPU, CPU slots: {node.slots}"
+    start = "Started your inventory" if added.new_file else "Added to"
+    click.echo(f"{start} {added.file}: {node.name} ({has})")
+    click.echo(f"Next: `ugro bootstrap` prepares it, `ugro check {node.name}` tells whether it is ready.")
+
+
+@command.command()
+@click.argument("name", shell_complete=node_names)
+@click.option("--yes", is_flag=True, help="Do not ask.")
+@click.pass_obj
+def rm(inventory: str | None, name: str, yes: bool) -> None:
+    """Remove a node from the inventory; nothing on the machine itself is changed."""
+    from ugro_py.nodes import remove_node
+
+    def confirm(node: Node, file: Path) -> None:
+        _agree(yes, f"Remove {node.name} ({node.address}) from {file}?", "--yes")
+
+    file = remove_node(inventory, name, confirm)
+    click.echo(f"Removed {name} from {file}")
+
+
+def _agree(yes: bool, question: str, option: str) -> None:
+    """Return if the user agrees; where nobody can be asked, an option must say so."""
+    if yes:
+        return
+    if not sys.stdin.isatty():
+        from ugro_py.errors import UsageError
+
+        raise UsageError(question, "nobody to ask: input is not a terminal", f"give {option}")
+    click.confirm(question, abort=True)
