@@ -97,10 +97,12 @@ def node_spec(
     if interface:
         env |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": f"={interface}"}
     env |= request.env
+    # One token per node: logical nodes share a machine, and each sweeps only what is its own.
+    token = f"{gang.token}.{node.name}"
     env |= {
         "UGRO_JOB_ID": gang.job,
         "UGRO_ATTEMPT": str(gang.attempt),
-        "UGRO_TOKEN": gang.token,
+        "UGRO_TOKEN": token,
         "UGRO_RESUME_FROM": gang.resume_from,
     }
     if kind == "cpu":
@@ -110,7 +112,7 @@ def node_spec(
     return {
         "job": gang.job,
         "attempt": gang.attempt,
-        "token": gang.token,
+        "token": token,
         "node": node.name,
         "python": node.train_python,
         "kind": kind,

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -89,10 +90,13 @@ class Watcher:
 
     async def run(self) -> Outcome:
         """Follow to the end and return how it ended; no process of the gang lives after it on any node that answers."""
+        for place in self._gang.placements:
+            self.paths.rank_log(place.rank).touch()  # a rank that prints nothing has an empty log, not none
         for name, mirror in self._mirrors.items():
             for event in mirror.replay():
                 self._take(name, event)
         await asyncio.gather(*(self._follow(session) for session in list(self.sessions.values())))
+        self._store.add_event("following", "following the ranks", job=self._gang.job, data={"pid": os.getpid()})
         next_store = 0.0
         outcome: Outcome | None = None
         try:
@@ -141,7 +145,7 @@ class Watcher:
             for event in self._mirrors[name].write(message["path"], message["offset"], message["data"]):
                 self._take(name, event)
         elif message["push"] == "state" and message["state"] in ("lost", "absent") and name not in self.state.lost:
-            self._give_up(name, f"its supervisor is gone (attempt {message['state']})")
+            self.lose(name, f"its supervisor is gone (attempt {message['state']})")
 
     def _take(self, name: str, event: dict[str, Any]) -> None:
         self.state.apply(name, event, self._offsets.get(name, 0.0))
@@ -203,9 +207,10 @@ class Watcher:
             await asyncio.gather(old.close(), self._follow(fresh))
             self._store.add_event("node_back", f"{name} answers again", job=self._gang.job, node=name)
             return
-        self._give_up(name, why)
+        self.lose(name, why)
 
-    def _give_up(self, name: str, why: str) -> None:
+    def lose(self, name: str, why: str) -> None:
+        """Give a node up: its ranks are lost, and with them the gang."""
         self.state.node_lost(name, why, time.time())
         self._store.add_event(
             "node_lost", f"{name}: {why}", job=self._gang.job, node=name, severity="error"
@@ -214,7 +219,8 @@ class Watcher:
             if rank.node == name and rank.status == "lost":
                 self._store.set_rank(self._gang.job, self._gang.attempt, rank.rank, status="lost")
         # Whoever still waits for an answer of this node must not wait longer.
-        self._closing.append(asyncio.create_task(self.sessions[name].close()))
+        if name in self.sessions:
+            self._closing.append(asyncio.create_task(self.sessions[name].close()))
         self._wake.set()
 
     # -- ends -------------------------------------------------------------------------------------------------
@@ -264,7 +270,7 @@ class Watcher:
                 timeout_s=grace_s + 15.0,
             )  # fmt: skip
         except NodeError as error:
-            self._give_up(name, error.came_back)
+            self.lose(name, error.came_back)
             return
         if done["left"]:
             self._store.add_event(

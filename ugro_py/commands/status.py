@@ -1,0 +1,29 @@
+"""`ugro status`: one job, its ranks and its progress."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("status")
+@click.argument("job")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(job: str, as_json: bool) -> None:
+    """Show JOB: state, ranks, newest loss, and the events that led here.
+
+    If the process that followed it was killed, a new one takes over first, so that what is shown is true.
+    """
+    import json
+
+    from ugro_py.reconcile import reconcile
+    from ugro_py.state import Store
+    from ugro_py.status import render, status_of
+
+    with Store.open() as store:
+        store.job(job)
+        reconcile(store, job)
+        status = status_of(store, job)
+    if as_json:
+        click.echo(json.dumps(status, indent=2))
+    else:
+        render(status)

@@ -1,0 +1,29 @@
+"""`ugro stop`: stop a job on every node."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("stop")
+@click.argument("job")
+@click.option("--force", is_flag=True, help="SIGKILL at once instead of 10 s to save what the ranks need.")
+@click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
+def command(job: str, force: bool, as_json: bool) -> None:
+    """Stop JOB on every node and release its GPUs; what it has achieved so far is collected.
+
+    The ranks get SIGTERM, and SIGKILL after 10 s. Stopping a job that has ended changes nothing.
+    """
+    import json
+
+    from ugro_py.state import Store
+    from ugro_py.stop import stop_job
+
+    with Store.open() as store:
+        row, changed = stop_job(store, job, force=force)
+    if as_json:
+        click.echo(json.dumps({"job_id": row.name, "status": row.status, "changed": changed}))
+    elif changed:
+        click.echo(f"job {row.name} {row.status}")
+    else:
+        click.echo(f"job {row.name} had ended already ({row.status})")

@@ -1,0 +1,40 @@
+"""Stop a job: ask its controller, or become it where the old one is gone."""
+
+from __future__ import annotations
+
+import time
+
+from ugro_py.errors import StateError
+from ugro_py.plan import STOP_GRACE_S
+from ugro_py.reconcile import reconcile
+from ugro_py.state import JobRow, Store
+
+# Beyond the ranks' grace period: collecting what they left can take its time.
+_COLLECT_S = 600.0
+
+
+def stop_job(store: Store, name: str, *, force: bool = False) -> tuple[JobRow, bool]:
+    """Stop a job and wait until it has ended everywhere.
+
+    Returns:
+        The job as it is now, and whether this call changed anything.
+
+    Raises:
+        NotFoundError: there is no such job.
+        StateError: its controller did not stop it in time.
+    """
+    job = store.job(name)
+    if not job.active:
+        return job, False
+    store.request_stop(name, force)
+    reconcile(store, name)
+    deadline = time.monotonic() + STOP_GRACE_S + _COLLECT_S
+    while (job := store.job(name)).active:
+        if time.monotonic() > deadline:
+            raise StateError(
+                f"stop job {name}", f"it is still {job.status}", f"see `ugro status {name}` and its controller.log"
+            )
+        time.sleep(0.05)
+        if job.controller is not None and job.controller.is_alive() is False:
+            reconcile(store, name)
+    return job, True
