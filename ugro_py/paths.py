@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import quote
 
 _PACKAGE = Path(__file__).resolve().parent
 _IN_CHECKOUT = (_PACKAGE.parent / "galaxy.yml").is_file()
@@ -67,7 +68,7 @@ def data_dir() -> Path:
 
 def database_url() -> str:
     """Return the URL of the state database: `$UGRO_DB` or SQLite in the central store."""
-    return os.environ.get("UGRO_DB") or f"sqlite:///{data_dir() / 'ugro.db'}"
+    return os.environ.get("UGRO_DB") or f"sqlite:///{quote(str(data_dir() / 'ugro.db'))}"
 
 
 def control_dir() -> Path:

@@ -69,18 +69,14 @@ def parse_selection(text: str) -> dict[str, tuple[int, ...] | None]:
             continue
         if not _INDEXES.fullmatch(indexes):
             shown = word if len(word) <= 70 else word[:67] + "..."
-            raise UsageError(
-                f"selection {shown!r}", "is not NODE or NODE:INDEX,INDEX", "write gpu1:0,1 or gpu1"
-            )
+            raise UsageError(f"selection {shown!r}", "is not NODE or NODE:INDEX,INDEX", "write gpu1:0,1 or gpu1")
         before = chosen.get(node, ())
         if before is not None:
             chosen[node] = tuple(sorted({*before, *map(int, indexes.split(","))}))
     return chosen
 
 
-def place(
-    request: Request, nodes: Sequence[str], gpus: Sequence[Gpu], busy: Collection[str]
-) -> list[Placement]:
+def place(request: Request, nodes: Sequence[str], gpus: Sequence[Gpu], busy: Collection[str]) -> list[Placement]:
     """Choose the GPUs of a job and number its ranks.
 
     - `nodes=N`: the first N nodes that have a free GPU, with all their free GPUs.
@@ -108,16 +104,14 @@ def place(
     if request.nodes is not None and request.nodes > len(allowed):
         left = " after --include and --exclude" if len(allowed) < len(existing) else ""
         raise UsageError(
-            f"{request.nodes} nodes asked",
+            f"{_count(request.nodes, 'node')} asked",
             f"{len(allowed)} exist{left}",
             f"nodes: {', '.join(allowed) or 'none'}",
         )
     free = {node: [gpu for gpu in of_node if gpu.uuid not in busy] for node, of_node in allowed.items()}
     if request.nodes is None and request.gpus is None:
         _check_named(request.include, allowed, free, busy)
-    counts = _counts(
-        request, {node: len(of_node) for node, of_node in free.items() if of_node}, allowed, busy
-    )
+    counts = _counts(request, {node: len(of_node) for node, of_node in free.items() if of_node}, allowed, busy)
     placements: list[Placement] = []
     for node, count in counts.items():
         for local_rank, gpu in enumerate(free[node][:count]):
@@ -131,7 +125,7 @@ def _check_counts(request: Request) -> None:
             raise UsageError(f"{option} {count}", "is below 1", "ask for at least 1")
     if request.nodes is not None and request.gpus is not None and request.gpus < request.nodes:
         raise UsageError(
-            f"{request.gpus} GPUs on {request.nodes} nodes",
+            f"{_count(request.gpus, 'GPU')} on {_count(request.nodes, 'node')}",
             "leaves a node without a GPU",
             "ask for at least one GPU per node",
         )
@@ -171,11 +165,7 @@ def _select(request: Request, existing: Mapping[str, list[Gpu]]) -> dict[str, li
         if left or not gpus:
             allowed[node] = left
     if not allowed:
-        why = (
-            "--include and --exclude leave no GPU"
-            if request.include or request.exclude
-            else "there is no node"
-        )
+        why = "--include and --exclude leave no GPU" if request.include or request.exclude else "there is no node"
         raise UsageError("choose GPUs", why, "leave an option out or name other GPUs")
     return allowed
 
@@ -209,18 +199,18 @@ def _counts(
     total = sum(free.values())
     wanted_nodes, wanted = request.nodes, request.gpus
     if not free or (wanted is not None and total < wanted):
-        asked = f"{wanted} GPUs asked" if wanted is not None else "a GPU asked"
+        asked = f"{_count(wanted, 'GPU')} asked" if wanted is not None else "a GPU asked"
         raise _not_free(f"{asked}, {total} free", in_use)
     if wanted_nodes is not None and len(free) < wanted_nodes:
         lacking = ", ".join(node for node in allowed if node not in free)
-        raise _not_free(f"{wanted_nodes} nodes asked, {len(free)} have a free GPU (not {lacking})", in_use)
+        raise _not_free(f"{_count(wanted_nodes, 'node')} asked, {len(free)} have a free GPU (not {lacking})", in_use)
     if wanted is None:
         return dict(list(free.items())[:wanted_nodes])
     largest = sorted(free.values(), reverse=True)
     size = wanted_nodes or next(k for k in range(1, len(free) + 1) if sum(largest[:k]) >= wanted)
     if sum(largest[:size]) < wanted:
         raise _not_free(
-            f"{wanted} GPUs on {size} nodes asked, at most {sum(largest[:size])} free there", in_use
+            f"{_count(wanted, 'GPU')} on {_count(size, 'node')} asked, at most {sum(largest[:size])} free there", in_use
         )
     return _spread(wanted, _first_nodes(free, size, wanted))
 
@@ -257,6 +247,10 @@ def _used(gpus: Sequence[Gpu], busy: Collection[str]) -> str:
             holder = f" by job {busy[gpu.uuid]}" if isinstance(busy, Mapping) and busy[gpu.uuid] else ""
             words.append(f"{gpu.node}:{gpu.index} is used{holder}")
     return ", ".join(words[:4]) + (f" and {len(words) - 4} more" if len(words) > 4 else "")
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _not_free(what: str, in_use: str) -> AllocationError:

@@ -53,11 +53,9 @@ class Attempts(Part):
                 where = ", ".join(f"{p.rank} on {p.node}:{p.gpu.index}" for p in placements)
                 self._event(connection, "attempt", f"attempt {number}: rank {where}", job_id=job_id)
         except IntegrityError as error:
-            # Another process was faster between the check and the insert (PostgreSQL).
-            with self.database.read() as connection:
-                self._check_free(connection, placements)
+            # The index on active allocations said no: the last line of defence behind the check above.
             raise AllocationError(
-                f"allocate {len(placements)} GPUs to job {job}", "another job was faster", "try again"
+                f"allocate {len(placements)} GPUs to job {job}", "one of them is held", "see `ugro ps`"
             ) from error
         return number
 
@@ -102,9 +100,9 @@ class Attempts(Part):
     @staticmethod
     def _allocate(connection: Connection, attempt_id: int, placements: Sequence[Placement]) -> None:
         at = now()
-        # In order of UUID: two jobs that want the same GPUs wait for each other, but never in a circle.
-        for uuid in sorted(place.gpu.uuid for place in placements):
-            connection.execute(insert(allocations).values(gpu_uuid=uuid, attempt_id=attempt_id, allocated_at=at))
+        rows = [{"gpu_uuid": place.gpu.uuid, "attempt_id": attempt_id, "allocated_at": at} for place in placements]
+        if rows:
+            connection.execute(insert(allocations), rows)
 
     @staticmethod
     def _release_ended(connection: Connection, job_id: int) -> None:
@@ -118,6 +116,9 @@ class Attempts(Part):
     @staticmethod
     def _check_free(connection: Connection, placements: Sequence[Placement]) -> None:
         wanted = {place.gpu.uuid: place for place in placements}
+        # Whoever wants one of these GPUs too waits here (PostgreSQL), in order of UUID: never in a circle.
+        locked = select(gpus.c.uuid).where(gpus.c.uuid.in_(wanted)).order_by(gpus.c.uuid)
+        known = set(connection.scalars(locked.with_for_update()))
         held = connection.execute(
             select(allocations.c.gpu_uuid, jobs.c.name)
             .join(attempts, attempts.c.id == allocations.c.attempt_id)
@@ -132,7 +133,6 @@ class Attempts(Part):
                 f"job {held[0].name} holds it",
                 "wait for it to end (`ugro ps`) or choose other GPUs",
             )
-        known = set(connection.scalars(select(gpus.c.uuid).where(gpus.c.uuid.in_(wanted))))
         for uuid, place in wanted.items():
             if uuid not in known:
                 raise AllocationError(

@@ -38,7 +38,13 @@ class Nodes(Part):
                     values |= {"status": "available", "reason": ""}
                     self._event(connection, "node_status", f"{old.status} -> available", node=node.name)
                 connection.execute(update(tables.nodes).where(tables.nodes.c.name == node.name).values(**values))
-            known = {row["uuid"]: row for row in connection.execute(select(tables.gpus)).mappings()}
+            query = (
+                select(tables.gpus)
+                .where((tables.gpus.c.node == node.name) | tables.gpus.c.uuid.in_([gpu.uuid for gpu in gpus]))
+                .order_by(tables.gpus.c.uuid)  # the order in which `start_attempt` locks them
+                .with_for_update()
+            )
+            known = {row["uuid"]: row for row in connection.execute(query).mappings()}
             for gpu in gpus:
                 fields = {
                     "node": node.name,

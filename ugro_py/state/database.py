@@ -22,8 +22,8 @@ HEAD = "0001"
 BUSY_TIMEOUT_S = 30
 _MIGRATION_LOCK = 0x7567726F  # "ugro": the key of PostgreSQL's advisory lock
 _NETWORK_FILE_SYSTEMS = frozenset(
-    ["nfs", "nfs4", "cifs", "smbfs", "smb2", "smb3", "9p", "afs", "ceph", "lustre", "gpfs", "beegfs"]
-    + ["glusterfs", "ocfs2", "gfs2", "davfs", "ncpfs"]
+    {"nfs", "nfs4", "cifs", "smbfs", "smb2", "smb3", "9p", "afs", "davfs", "ncpfs"}
+    | {"ceph", "lustre", "gpfs", "beegfs", "glusterfs", "ocfs2", "gfs2"}
 )
 _LOCAL_FUSE = frozenset({"fuseblk", "fuse.fuse-overlayfs", "fuse.lxcfs"})
 

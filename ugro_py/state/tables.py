@@ -1,0 +1,88 @@
+"""The tables of `ugro ps` and `ugro state` on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ugro_py.state.views import span
+
+_STYLES = {
+    "available": "green",
+    "busy": "yellow",
+    "running": "yellow",
+    "starting": "yellow",
+    "collecting": "yellow",
+    "completed": "green",
+    "failed": "red",
+    "unreachable": "red",
+    "drained": "red",
+    "stopped": "dim",
+    "unknown": "dim",
+}
+
+
+def _table(columns: Iterable[str], rows: Iterable[Sequence[object]]) -> Table:
+    """Build a table; cells are plain text, never markup: names come from users."""
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        # Names and statuses must stay whole, to be copied; lists of GPUs may be wrapped.
+        table.add_column(column, no_wrap=column in ("JOB", "NODE", "STATUS"), overflow="fold")
+    for row in rows:
+        words = ["-" if cell is None or cell == "" else str(cell) for cell in row]
+        table.add_row(*(Text(word, style=_STYLES.get(word, "")) for word in words))
+    return table
+
+
+def _print(*tables: Table) -> None:
+    console = Console()
+    if not sys.stdout.isatty():
+        # In a pipe nothing is cut or wrapped: the reader is a program.
+        console = Console(width=1000)
+    for number, table in enumerate(tables):
+        if number:
+            console.print()
+        console.print(table)
+
+
+def print_jobs(jobs: Sequence[dict[str, Any]]) -> None:
+    """Print what `views.job_list` returns."""
+    columns = ("JOB", "STATUS", "NODES", "GPUS", "RANKS", "USER", "AGE", "DURATION")
+    rows = [
+        (
+            job["job"],
+            job["status"],
+            " ".join(job["nodes"]),
+            " ".join(job["gpus"]),
+            job["ranks"],
+            job["user"],
+            span(job["age_s"]),
+            span(job["duration_s"]),
+        )
+        for job in jobs
+    ]
+    _print(_table(columns, rows))
+
+
+def print_state(state: dict[str, Any]) -> None:
+    """Print what `views.cluster_state` returns."""
+    nodes = _table(
+        ("NODE", "ADDRESS", "GPU", "VRAM GB", "STATUS", "JOB"),
+        [
+            (name, n["ip"], n["gpu"], n["vram_gb"], n["status"], n["running_job_id"])
+            for name, n in state["nodes"].items()
+        ],
+    )
+    jobs = _table(
+        ("JOB", "STATUS", "RANKS", "MODEL", "STARTED", "NODES"),
+        [
+            (name, j["status"], len(j["ranks"]), j["model"], j["started_at"], " ".join(j["gpu_nodes"]))
+            for name, j in state["jobs"].items()
+        ],
+    )
+    _print(*([nodes, jobs] if state["jobs"] else [nodes]))

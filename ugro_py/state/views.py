@@ -1,0 +1,146 @@
+"""What `ugro ps` and `ugro state` show, as plain JSON values; `ugro state` in the seed's shape."""
+
+from __future__ import annotations
+
+from collections import Counter
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ugro_py.scheduler import Gpu
+from ugro_py.state.rows import JobRow, NodeRow, RankRow
+
+if TYPE_CHECKING:
+    from ugro_py.cluster import Cluster, Node
+    from ugro_py.state.store import Store
+
+LAST_ENDED = 5
+"""How many ended jobs `ugro ps` shows beside the active ones."""
+
+
+def job_list(store: Store, *, everything: bool = False, now: datetime | None = None) -> list[dict[str, Any]]:
+    """Return the active jobs and the last few that ended (or `everything`), newest first.
+
+    Each has: job, status, reason, nodes, gpus, ranks (how many), user, model, created_at, started_at,
+    ended_at (ISO 8601, UTC), age_s (since it was made) and duration_s (since it first ran, until its
+    end; None if it never ran).
+    """
+    if everything:
+        jobs = store.jobs()
+    else:
+        # Read the ended ones first: a job that ends in between is then shown once, not lost.
+        ended = store.jobs(active=False, limit=LAST_ENDED)
+        active = store.jobs(active=True)
+        names = {job.name for job in active}
+        jobs = active + [job for job in ended if job.name not in names]
+    ranks = store.ranks_of([job.name for job in jobs])
+    at = now or datetime.now(UTC)
+    return [_job_entry(job, ranks[job.name], at) for job in jobs]
+
+
+def _job_entry(job: JobRow, ranks: list[RankRow], now: datetime) -> dict[str, Any]:
+    duration = None if job.started_at is None else ((job.ended_at or now) - job.started_at).total_seconds()
+    return {
+        "job": job.name,
+        "status": job.status,
+        "reason": job.reason,
+        "nodes": _nodes_of(ranks),
+        "gpus": [f"{rank.node}:{rank.gpu_index}" for rank in ranks],
+        "ranks": len(ranks),
+        "user": job.user,
+        "model": _model(job),
+        "created_at": _iso(job.created_at),
+        "started_at": _iso(job.started_at),
+        "ended_at": _iso(job.ended_at),
+        "age_s": round((now - job.created_at).total_seconds(), 1),
+        "duration_s": None if duration is None else round(duration, 1),
+    }
+
+
+def cluster_state(store: Store, cluster: Cluster) -> dict[str, Any]:
+    """Return the state of the cluster in the shape of the seed's `cluster_state.json`.
+
+    Nodes are those of the inventory, and those no longer in it whose GPUs a job still holds. What a
+    node answered goes before what the inventory says of its GPUs. `vram_gb` is GB per GPU. A node's
+    status is `busy` when none of its GPUs is free, `unknown` when it never answered, else the status
+    the store has (`available`, `unreachable` …). `running_job_id` is the job that holds its GPUs (the
+    one that came first, if there are several).
+    """
+    busy = store.busy()
+    gpus = store.gpus()
+    rows = {row.name: row for row in store.nodes()}
+    jobs = store.jobs()
+    ranks = store.ranks_of([job.name for job in jobs])
+    holders: dict[str, str] = {}
+    for job in reversed(jobs):
+        for rank in ranks[job.name]:
+            if busy.get(rank.gpu_uuid) == job.name:
+                holders.setdefault(rank.node, job.name)
+    described = {node.name: node for node in cluster.nodes}
+    names = list(described) + sorted(holders.keys() - described.keys())
+    return {
+        "nodes": {
+            name: _node_entry(
+                described.get(name),
+                rows.get(name),
+                [gpu for gpu in gpus if gpu.node == name],
+                busy,
+                holders.get(name),
+            )
+            for name in names
+        },
+        "jobs": {
+            job.name: {
+                "status": job.status,
+                "ranks": [rank.rank for rank in ranks[job.name]],
+                "model": _model(job),
+                "started_at": _iso(job.started_at),
+                "gpu_nodes": _nodes_of(ranks[job.name]),
+            }
+            for job in reversed(jobs)
+        },
+    }
+
+
+def _node_entry(
+    node: Node | None, row: NodeRow | None, gpus: list[Gpu], busy: dict[str, str], holder: str | None
+) -> dict[str, Any]:
+    status = row.status if row else "unknown"
+    if holder and status in ("available", "unknown") and all(gpu.uuid in busy for gpu in gpus):
+        status = "busy"
+    names = Counter(gpu.name for gpu in gpus)
+    sizes = [gpu.vram_gb for gpu in gpus if gpu.vram_gb is not None]
+    said = node.gpu if node else None
+    vram = min(sizes, default=node.vram_gb if node else None)
+    return {
+        "ip": node.address if node else row.address if row else None,
+        "gpu": ", ".join(f"{n} x {name}" if n > 1 else name for name, n in names.items()) or said,
+        "vram_gb": int(vram) if vram is not None and vram == int(vram) else vram,
+        "status": status,
+        "running_job_id": holder,
+    }
+
+
+def _nodes_of(ranks: list[RankRow]) -> list[str]:
+    return list(dict.fromkeys(rank.node for rank in ranks))
+
+
+def _model(job: JobRow) -> str | None:
+    """Return what the job trains: its model, or the script it runs."""
+    return job.request.get("script") or job.request.get("model")
+
+
+def _iso(at: datetime | None) -> str | None:
+    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def span(seconds: float | None) -> str:
+    """Return a length of time as people read it: `42s`, `7m05s`, `3h07m`, `2d04h`; `-` for None."""
+    if seconds is None:
+        return "-"
+    whole = max(0, int(seconds))
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if days:
+        return f"{days}d{hours % 24:02}h"
+    if hours:
+        return f"{hours}h{minutes % 60:02}m"
+    return f"{minutes}m{whole % 60:02}s" if minutes else f"{whole}s"
