@@ -1,20 +1,18 @@
 """Adds hosts to an inventory and removes them, without touching another byte of it.
 
-Hosts in block style, the usual form, are edited as lines, at the places the YAML parser reports; comments, quotes,
-blank lines and order stay as they are. Hosts in braces (`{a: , b: }`) are edited by a ruamel.yaml round trip, which
-keeps comments but may change spacing. Either way the result is read again and must say exactly what was intended.
+The text is edited at the places the YAML parser reports, so comments, quotes, blank lines and order stay as they
+are. (A load and dump, even a comment-keeping one as ruamel.yaml does, moves comments and loses those that follow a
+removed host.) The result is read again and must say exactly what was intended, else nothing is written.
 """
 
 from __future__ import annotations
 
 import fcntl
-import io
 import os
 import tempfile
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import yaml
 
@@ -49,10 +47,8 @@ def add_host(file: Path, data: bytes, name: str, variables: Variables) -> bytes:
     last = tree.members(GROUP)[-1]
     group = next(group for group in tree.descendants(GROUP) if last in tree.groups[group].hosts)
     section = next(node for where, node in _sections(file, data) if where == group and _key_of(node, last))
-    if section.flow_style:
-        new = _round_trip(file, data, group, name, dict(variables))
-    else:
-        new = _insert_lines(data, section, name, variables)
+    insert = _insert_in_braces if section.flow_style else _insert_lines
+    new = insert(data.decode(), section, name, variables).encode()
     after = parse_cluster(file, new)
     _check_rest(file, before, after, name)
     if name not in [node.name for node in after.nodes]:
@@ -73,16 +69,10 @@ def remove_host(file: Path, data: bytes, name: str) -> bytes:
         next_step = "give another node `ugro_role: master` first" if len(before.nodes) > 1 else f"delete {file}"
         raise UsageError(f"{file}: remove {name}", "it is the master, without which there is no cluster", next_step)
     new = data
-    while True:
-        found = next(((group, node) for group, node in _sections(file, new) if _key_of(node, name)), None)
-        if found is None:
-            break
-        group, section = found
-        shorter = _round_trip(file, new, group, name, None) if section.flow_style else _delete_lines(new, section, name)
-        if shorter == new:
-            raise invalid(str(file), f"{name} cannot be removed from this form of the file", _BY_HAND)
-        new = shorter
     try:
+        while section := next((node for _, node in _sections(file, new) if _key_of(node, name)), None):
+            delete = _delete_in_braces if section.flow_style else _delete_lines
+            new = delete(new.decode(), section, name).encode()
         after = parse_cluster(file, new)
     except InventoryError as error:
         raise invalid(str(file), f"without {name} it would not be valid ({error})", _BY_HAND) from error
@@ -180,8 +170,8 @@ def _key_of(section: yaml.MappingNode, name: str) -> yaml.Node | None:
     return next((key for key, _ in section.value if key.value == name), None)
 
 
-def _insert_lines(data: bytes, section: yaml.MappingNode, name: str, variables: Variables) -> bytes:
-    lines = data.decode().splitlines(keepends=True)
+def _insert_lines(text: str, section: yaml.MappingNode, name: str, variables: Variables) -> str:
+    lines = text.splitlines(keepends=True)
     starts = [key.start_mark.line for key, _ in section.value]
     column = section.value[0][0].start_mark.column
     at = _end_of(lines, section.value[-1], column)
@@ -191,11 +181,11 @@ def _insert_lines(data: bytes, section: yaml.MappingNode, name: str, variables: 
     block = [line + newline for line in host_block(name, variables, column).splitlines()]
     if any(not line.strip() for line in lines[starts[0] : starts[-1]]):
         block.insert(0, newline)  # the hosts are set apart by blank lines, so is the new one
-    return "".join([*lines[:at], *block, *lines[at:]]).encode()
+    return "".join([*lines[:at], *block, *lines[at:]])
 
 
-def _delete_lines(data: bytes, section: yaml.MappingNode, name: str) -> bytes:
-    lines = data.decode().splitlines(keepends=True)
+def _delete_lines(text: str, section: yaml.MappingNode, name: str) -> str:
+    lines = text.splitlines(keepends=True)
     names = [key.value for key, _ in section.value]
     index = names.index(name)
     column = section.value[0][0].start_mark.column
@@ -206,7 +196,7 @@ def _delete_lines(data: bytes, section: yaml.MappingNode, name: str) -> bytes:
         start -= 1
     if start and not lines[start - 1].strip() and (end == len(lines) or not lines[end].strip()):
         start -= 1  # of the blank lines around it one is enough
-    return "".join([*lines[:start], *lines[end:]]).encode()
+    return "".join([*lines[:start], *lines[end:]])
 
 
 def _end_of(lines: list[str], pair: tuple[yaml.Node, yaml.Node], column: int) -> int:
@@ -236,30 +226,25 @@ def _last_line(pair: tuple[yaml.Node, yaml.Node]) -> int:
     return max(last, end.line - 1 if end.column == 0 else end.line)
 
 
-def _round_trip(file: Path, data: bytes, group: str, name: str, variables: dict[str, Any] | None) -> bytes:
-    """Add the host with `variables`, or remove it if they are None, where hosts are written in braces."""
-    from ruamel.yaml import YAML
+def _insert_in_braces(text: str, section: yaml.MappingNode, name: str, variables: Variables) -> str:
+    brace = _offset(text, section.end_mark) - 1
+    host = yaml.safe_dump({name: dict(variables)}, sort_keys=False, width=100_000, default_flow_style=True)
+    before = text[:brace].rstrip()
+    comma = "" if before.endswith(("{", ",")) else ","
+    space = " " if comma or before.endswith(",") else ""
+    return before + comma + space + host.strip()[1:-1] + text[len(before) :]
 
-    editor = YAML()
-    editor.preserve_quotes = True
-    editor.width = 1000
-    document = editor.load(data.decode())
 
-    def walk(key: str, content: Any) -> bool:
-        if not isinstance(content, dict):
-            return False
-        hosts = content.get("hosts")
-        if key == group and isinstance(hosts, dict) and (variables is not None or name in hosts):
-            if variables is None:
-                del hosts[name]
-            else:
-                hosts[name] = variables
-            return True
-        children = content.get("children") or {}
-        return any(walk(child, inner) for child, inner in children.items())
+def _delete_in_braces(text: str, section: yaml.MappingNode, name: str) -> str:
+    keys = [key for key, _ in section.value]
+    index = [key.value for key in keys].index(name)
+    start = _offset(text, keys[index].start_mark)
+    if index + 1 < len(keys):
+        return text[:start] + text[_offset(text, keys[index + 1].start_mark) :]
+    brace = _offset(text, section.end_mark) - 1
+    last = len(text[:brace].rstrip())
+    return text[:start].rstrip().removesuffix(",") + text[last:]
 
-    if not any(walk(key, content) for key, content in document.items()):
-        raise invalid(str(file), f"{name} cannot be edited in this form of the file", _BY_HAND)
-    out = io.BytesIO()
-    editor.dump(document, out)
-    return out.getvalue()
+
+def _offset(text: str, mark: yaml.Mark) -> int:
+    return sum(map(len, text.splitlines(keepends=True)[: mark.line])) + mark.column

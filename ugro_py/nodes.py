@@ -30,6 +30,7 @@ _VARIABLES = {
     "user": "ansible_user",
     "port": "ansible_port",
     "key": "ansible_ssh_private_key_file",
+    "ssh_args": "ansible_ssh_common_args",
     "python": "ansible_python_interpreter",
     "train_python": "ugro_python",
     "node_dir": "ugro_node_dir",
@@ -80,8 +81,8 @@ def add_node(
     Args:
         inventory: the inventory's path as the user gave it; None is the user's own, which is made if need be.
         name: the new node's name.
-        options: `address` and what else of role, user, port, key, python, train_python, node_dir, gpu,
-            gpu_count, vram (GB per GPU) and slots the user gave; None is not given.
+        options: `address` and what else of role, user, port, key, ssh_args, python, train_python, node_dir,
+            gpu, gpu_count, vram (GB per GPU) and slots the user gave; None is not given.
         confirm: called with the key of a host that is not trusted yet; returns if the user trusts it, else raises.
         fingerprint: the fingerprint the host's key must have; then `confirm` is not called.
 

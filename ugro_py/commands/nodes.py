@@ -63,6 +63,7 @@ def _print(cluster: Cluster) -> None:
 @click.option("--user", help="User to log in as [default: as ssh does].")
 @click.option("--port", type=int, help="SSH port [default: as ssh does].")
 @click.option("--key", metavar="FILE", help="Private key to log in with [default: as ssh does].")
+@click.option("--ssh-args", metavar="ARGS", help="Further options of ssh, such as '-o ProxyJump=door'.")
 @click.option("--role", type=click.Choice(["worker", "master"]), help="[default: worker]")
 @click.option("--gpu", metavar="NAME", help="Name of its GPUs [default: read from the node].")
 @click.option("--gpu-count", type=int, help="How many GPUs it has [default: read from the node].")
