@@ -9,6 +9,7 @@ too: then there are no groups and each collective returns what it was given.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import socket
 from datetime import timedelta
@@ -77,6 +78,8 @@ class Ranks:
         After a failure NCCL's group is left to the end of the process: to destroy it waits for kernels that
         wait for peers, which may be gone.
         """
+        self.patient = self.gradients = None
+        gc.collect()  # a group ends its threads when the last reference to it is gone
         if dist.is_initialized() and not (failed and self.device.type == "cuda"):
             dist.destroy_process_group()
 

@@ -334,7 +334,8 @@ def set_random_state(state: dict[str, torch.Tensor | None], device: torch.device
 def main(argv: list[str] | None = None) -> int:
     """Train as the options say and return the exit code."""
     args = options.parse(argv, __doc__ or "")
-    ranks = trainer = None
+    ranks: Ranks | None = None
+    trainer: Trainer | None = None
     try:
         models.preset(args.model_name)  # refuse a wrong name before anything else
         ranks = Ranks()
@@ -346,9 +347,15 @@ def main(argv: list[str] | None = None) -> int:
     finally:
         if trainer:
             trainer.telemetry.close()
+        trainer = None  # and with it DDP, which holds on to its process group
         if ranks:
             ranks.close(failed=sys.exc_info()[0] is not None)
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    code = main()
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # All is written and closed. The interpreter's own shutdown can still abort a finished run when a thread
+    # of gloo lets go of its last tensor then.
+    os._exit(code)

@@ -47,7 +47,7 @@ def read(paths: JobPaths) -> Iterator[dict[str, Any]]:
         return
     with stream:
         for raw in stream:
-            line = _object(raw)
+            line = parse(raw)
             if line is not None:
                 yield line
 
@@ -133,7 +133,7 @@ def _metrics_of(
             at += len(raw)
             if reached is not None:
                 reached[path] = at
-            event = _object(raw) if b'"metrics"' in raw else None
+            event = parse(raw) if b'"metrics"' in raw else None
             if event is not None and event.get("kind") == "metrics":
                 found = _line(event, job, attempt)
                 if found is not None:
@@ -154,7 +154,8 @@ def _line(event: dict[str, Any], job: str, attempt: int) -> tuple[float, bytes, 
         return None
 
 
-def _object(raw: bytes) -> dict[str, Any] | None:
+def parse(raw: bytes) -> dict[str, Any] | None:
+    """Return the JSON object of a line, or None if it is none."""
     try:
         value = json.loads(raw)
     except (ValueError, RecursionError):

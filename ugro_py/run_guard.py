@@ -80,15 +80,22 @@ def main(arguments: list[str]) -> int:
     process = subprocess.Popen(command)
 
     def stop(_number: int, _frame: object) -> None:
-        end(process)
-        os._exit(143)
+        raise InterruptedError
 
-    signal.signal(signal.SIGTERM, stop)
-    ready = Path(folder, PID_FILE)
-    ready.with_suffix(".new").write_text(str(os.getpid()))
-    ready.with_suffix(".new").rename(ready)
-    threading.Thread(target=watch, args=(int(parent), folder, process), daemon=True).start()
-    return process.wait()
+    try:
+        signal.signal(signal.SIGTERM, stop)
+        ready = Path(folder, PID_FILE)
+        ready.with_suffix(".new").write_text(str(os.getpid()))
+        ready.with_suffix(".new").rename(ready)
+        watcher = threading.Thread(target=watch, args=(int(parent), folder, process), daemon=True)
+        watcher.start()
+        code = process.wait()
+    except InterruptedError:
+        end(process)
+        return 128 + signal.SIGTERM
+    if os.getppid() != int(parent):
+        watcher.join()  # it still has to remove the folder; it ends this process
+    return code
 
 
 if __name__ == "__main__":

@@ -62,9 +62,9 @@ def _by_nvml(result: Dict[str, Any], pynvml: Any, deadline_s: float) -> Dict[str
     def take() -> Dict[str, Any]:
         try:
             session = nvml.Nvml(pynvml)
+            return {"driver": session.driver(), "cuda": session.cuda(), "gpus": session.gpus()}
         except nvml.NvmlError as error:
             return {"error": {"kind": error.kind, "text": str(error)}}
-        return {"driver": session.driver(), "cuda": session.cuda(), "gpus": session.gpus()}
 
     result["source"] = "nvml"
     try:

@@ -101,6 +101,8 @@ def _gpu_findings(
         found += _lost(gpu, name) if gpu["lost"] else _one_gpu(gpu, limits, expected, name)
     visible = sum(not gpu["lost"] for gpu in gpus)
     wanted = expected.get("gpu_count")
+    if error and not gpus:
+        return found  # how many there are is not known
     if wanted is not None and len(gpus) < wanted:
         source = "NVML" if report["source"] != "nvidia-smi" else "nvidia-smi"
         missing = ", ".join(str(index) for index in range(len(gpus), wanted))
@@ -110,10 +112,9 @@ def _gpu_findings(
     elif wanted is not None and visible > wanted:
         text = "%d GPUs are there, the inventory says %d" % (visible, wanted)
         found.append(_finding("gpu_available", WARNING, text, "correct its GPU count in the inventory", visible))
-    elif not found or visible == len(gpus):
+    elif visible == len(gpus):
         text = "%d GPU%s" % (visible, "" if visible == 1 else "s") if visible else "no GPU: it trains on CPU slots"
-        if not (error and not visible):
-            found.append(_finding("gpu_available", OK, text, value=visible))
+        found.append(_finding("gpu_available", OK, text, value=visible))
     return found
 
 

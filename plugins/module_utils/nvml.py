@@ -22,8 +22,7 @@ _LIBRARY_NOT_FOUND = 12
 _GPU_IS_LOST = 15
 _RESET_REQUIRED = 16
 _LIB_RM_VERSION_MISMATCH = 18
-_UNKNOWN = 999
-_LOST_CODES = (_GPU_IS_LOST, _RESET_REQUIRED, _UNKNOWN)
+_LOST_CODES = (_GPU_IS_LOST, _RESET_REQUIRED)
 
 _ERROR_KINDS = {
     _LIB_RM_VERSION_MISMATCH: "driver_library_mismatch",
@@ -110,17 +109,27 @@ class Nvml:
         return "%d.%d" % (number // 1000, number % 1000 // 10) if number else None
 
     def gpus(self) -> List[Dict[str, Any]]:
-        """Return a reading of every GPU the driver enumerates (see `gpu.read_gpus`)."""
-        return [self._gpu(index) for index in range(self._try("nvmlDeviceGetCount") or 0)]
+        """Return a reading of every GPU the driver enumerates (see `gpu.read_gpus`).
+
+        Raises:
+            NvmlError: they cannot be counted.
+        """
+        return [self._gpu(index) for index in range(self._count())]
 
     def samples(self) -> List[Dict[str, Any]]:
         """Return the few readings that change quickly, of every GPU that answers (see `gpu.Sampler`)."""
         return [
             gpu_values.sample(reading)
-            for index in range(self._try("nvmlDeviceGetCount") or 0)
+            for index in range(self._count())
             for reading in [self._gpu(index, quick=True)]
             if not reading["lost"]
         ]
+
+    def _count(self) -> int:
+        try:
+            return int(self._nvml.nvmlDeviceGetCount())
+        except self._nvml.NVMLError as error:
+            raise NvmlError("failed", "NVML: count the GPUs: %s" % error) from error
 
     def _gpu(self, index: int, quick: bool = False) -> Dict[str, Any]:
         nvml = self._nvml
@@ -137,10 +146,10 @@ class Nvml:
             except AttributeError:
                 return None  # an older nvidia-ml-py without this function
 
-        handle = read(lambda: nvml.nvmlDeviceGetHandleByIndex(index))
-        if handle is None:
-            gpu["lost"] = True
-            gpu["error"] = gpu["error"] or "NVML gives no handle for it"
+        try:
+            handle = nvml.nvmlDeviceGetHandleByIndex(index)
+        except nvml.NVMLError as error:  # whatever the code: a GPU without a handle cannot be used
+            gpu.update(lost=True, error=str(error))
             return gpu
         gpu["uuid"] = gpu_values.text(read(lambda: nvml.nvmlDeviceGetUUID(handle)))
         gpu["name"] = gpu_values.text(read(lambda: nvml.nvmlDeviceGetName(handle)))

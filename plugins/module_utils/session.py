@@ -136,11 +136,9 @@ class Session:
         os.makedirs(partial, mode=0o700, exist_ok=True)
         return {"here": False, "path": partial}
 
-    def do_take_code(self, digest: str, source: Optional[str] = None) -> Dict[str, Any]:
-        """Declare the code with this digest whole; `source` copies it first, on a node that is this machine."""
+    def do_take_code(self, digest: str) -> Dict[str, Any]:
+        """Declare the code with this digest whole."""
         final, partial = self._code_dir(digest), self._code_dir(digest) + ".part"
-        if source and not os.path.isdir(final):
-            shutil.copytree(source, partial, symlinks=True, dirs_exist_ok=True)
         if not os.path.isdir(final):
             os.rename(partial, final)
         self._forget_old_code(keep=digest)

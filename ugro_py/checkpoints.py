@@ -1,0 +1,53 @@
+"""Which checkpoints of a job the central store holds."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+from ugro_py import metrics
+from ugro_py.paths import JobPaths
+
+
+def newest(paths: JobPaths) -> Path | None:
+    """Return the newest complete checkpoint of a job: `final.pt`, else the one of the highest step.
+
+    Complete is one whose manifest (`NAME.json`, written last) tells its size. Of a script that writes no manifests
+    it is the file, or the folder with the file, that was written last. What the node of rank 0 wrote comes before
+    what other nodes wrote, which lies in folders of the nodes' names.
+    """
+    top = paths.checkpoints
+    nodes = {node for _, node, _ in metrics.sources(paths)}
+    files = [path for path in top.rglob("[!.]*") if path.is_file()] if top.is_dir() else []
+    found: list[tuple[bool, bool, int, float, Path]] = []
+    for path in files:
+        step = _complete_at(path)
+        if step is not None:
+            found.append((_of_rank_0(path, top, nodes), path.name == "final.pt", step, path.stat().st_mtime, path))
+    if not found and not any(path.name.endswith(".pt.json") for path in files):
+        for path in files:
+            parts = path.relative_to(top).parts
+            entry = top.joinpath(*parts[: 2 if len(parts) > 1 and parts[0] in nodes else 1])
+            found.append((_of_rank_0(path, top, nodes), path.name == "final.pt", 0, path.stat().st_mtime, entry))
+    return max(found)[-1] if found else None
+
+
+def _of_rank_0(path: Path, top: Path, nodes: set[str]) -> bool:
+    return path.parent == top or path.relative_to(top).parts[0] not in nodes
+
+
+def _complete_at(path: Path) -> int | None:
+    """Return the step of a checkpoint whose manifest fits, else None."""
+    manifest = _json(path.with_name(path.name + ".json"))
+    step = manifest.get("step")
+    fits = manifest.get("complete") is True and manifest.get("size") == path.stat().st_size
+    return step if fits and isinstance(step, int) else None
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return value if isinstance(value, dict) else {}

@@ -1,0 +1,32 @@
+"""`ugro results`: what a job achieved."""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command()
+@click.argument("job")
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+@click.option(
+    "--width", type=click.IntRange(40, 500), metavar="N", help="Columns of the curve [default: the terminal's]."
+)
+def command(job: str, as_json: bool, width: int | None) -> None:
+    """Show what JOB achieved: loss, throughput, time, GPU use, checkpoint, and its loss curve."""
+    from ugro_py import results
+    from ugro_py.reconcile import reconcile
+    from ugro_py.state import Store
+
+    with Store.open() as store:
+        store.job(job)
+        reconcile(store, job)
+        found = results.summary(job, store)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found.to_json(), indent=2))
+        return
+
+    from ugro_py.results_text import text
+
+    click.echo(text(found, width))

@@ -1,0 +1,127 @@
+"""Figures, text and curves for a terminal."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+# A log may hold anything. Colours (SGR) are kept, every other control sequence could move the cursor, set the
+# title or ask the terminal to answer; direction marks could make a line read as another one.
+_SEQUENCE = re.compile(
+    r"\x1b\[[0-9;:]{0,64}m"  # kept
+    r"|\x1b\[[0-?]*[ -/]*[@-~]?|\x1b[\]PX^_][^\x07\x1b\x9c]*(?:\x07|\x1b\\|\x9c)?|\x1b[ -/]*[0-~]?"
+    r"|[\x00-\x08\x0a-\x1a\x1c-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]"
+)
+_COLOUR = re.compile(r"\x1b\[[0-9;:]{0,64}m")
+_DOTS = ((0x01, 0x08), (0x02, 0x10), (0x04, 0x20), (0x40, 0x80))  # of a braille character, [row][column]
+
+
+def safe_line(line: str) -> str:
+    """Return a line as it may be shown on a terminal: colours kept, all other control characters removed.
+
+    Of a line that a progress bar wrote over with carriage returns, the last state is kept.
+    """
+    shown = next((part for part in reversed(line.split("\r")) if part), "")
+    shown = _SEQUENCE.sub(lambda match: match[0] if _COLOUR.fullmatch(match[0]) else "", shown)
+    return shown + "\x1b[0m" if "\x1b[" in shown else shown
+
+
+def number(value: float | None, unit: str = "") -> str:
+    """Return a number with at most four significant digits (whole ones in full) and its unit; "-" for None."""
+    if value is None:
+        return "-"
+    text = f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.4g}"
+    return f"{text} {unit}" if unit else text
+
+
+def duration(seconds: float | None) -> str:
+    """Return a time span for people: "12.3 s", "4 min 05 s", "3 h 07 min"; "-" for None."""
+    if seconds is None:
+        return "-"
+    if seconds < 60:
+        return f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    return f"{minutes // 60} h {minutes % 60:02d} min"
+
+
+def curve(
+    points: Sequence[tuple[int, float]], *, width: int = 80, height: int = 14, title: str, braille: bool = True
+) -> str:
+    """Draw a line through `points` (step, value; steps ascending), every extreme of them included.
+
+    Both axes run from the smallest to the greatest number there is, and say so at their ends.
+
+    Args:
+        width: columns in all; at least 24 are used.
+        height: rows of the drawing, without title and axis.
+        title: what the values are.
+        braille: draw with braille dots; with asterisks where the terminal has ASCII only.
+    """
+    steps, values = [step for step, _ in points], [value for _, value in points]
+    low, high = min(values), max(values)
+    labels = [""] * height
+    for row in range(0, height, 4) if high > low else ():
+        labels[row] = _tick(high - (high - low) * row / (height - 1), high - low)
+    labels[height - 1 if high > low else height // 2] = _tick(low, high - low)
+    margin = max(map(len, labels))
+    columns = max(24, width) - margin - 2
+    across, down = (2, 4) if braille else (1, 1)
+    dots = _line(points, (steps[0], steps[-1]), (low, high), columns * across, height * down)
+    axis, tick, corner, bottom, mark = "│┤└─┬" if braille else "||+-+"
+    lines = [title]
+    for row, label in enumerate(labels):
+        cells = [_cell(dots, column, row, braille) for column in range(columns)]
+        lines.append(f"{label:>{margin}} {tick if label else axis}{''.join(cells)}".rstrip())
+    marks, numbers = [bottom] * columns, [" "] * (columns + margin + 2)
+    for share in (0.0, 0.25, 0.5, 0.75, 1.0):
+        step = round(steps[0] + share * (steps[-1] - steps[0]))
+        column = 0 if steps[0] == steps[-1] else round((step - steps[0]) / (steps[-1] - steps[0]) * (columns - 1))
+        text = str(step)
+        start = max(0, min(margin + 2 + column - len(text) // 2, len(numbers) - len(text)))
+        if all(cell == " " for cell in numbers[max(0, start - 1) : start + len(text) + 1]):
+            numbers[start : start + len(text)] = text
+            marks[column] = mark
+    lines.append(f"{'':>{margin}} {corner}{''.join(marks)}")
+    lines.append("".join(numbers).rstrip())
+    lines.append(f"{'step':>{margin + 2 + columns // 2 + 2}}")
+    return "\n".join(lines)
+
+
+def _tick(value: float, span: float) -> str:
+    """Label a value so that neighbours on an axis of `span` differ."""
+    if abs(value) >= 1e5 or (value and abs(value) < 1e-3 and span < 1e-2):
+        return f"{value:.2e}"
+    return f"{value:.{2 if span >= 0.2 else 4}f}"
+
+
+def _line(
+    points: Sequence[tuple[int, float]], x: tuple[float, float], y: tuple[float, float], width: int, height: int
+) -> set[tuple[int, int]]:
+    """Return the dots (column, row) of a line through the points; row 0 is the greatest value."""
+    by_column: dict[int, list[int]] = {}
+    for step, value in points:
+        column = round((step - x[0]) / ((x[1] - x[0]) or 1) * (width - 1))
+        row = round((y[1] - value) / (y[1] - y[0]) * (height - 1)) if y[1] > y[0] else height // 2
+        seen = by_column.setdefault(column, [])
+        if not seen or row != seen[-1]:
+            seen.append(row)
+    dots: set[tuple[int, int]] = set()
+    last: tuple[int, int] | None = None
+    for column, seen in by_column.items():
+        dots.update((column, row) for row in range(min(seen), max(seen) + 1))
+        if last is not None:
+            length = max(column - last[0], abs(seen[0] - last[1]))
+            for i in range(1, length):
+                share = i / length
+                dots.add((round(last[0] + share * (column - last[0])), round(last[1] + share * (seen[0] - last[1]))))
+        last = (column, seen[-1])
+    return dots
+
+
+def _cell(dots: set[tuple[int, int]], column: int, row: int, braille: bool) -> str:
+    if not braille:
+        return "*" if (column, row) in dots else " "
+    bits = sum(_DOTS[j][i] for j in range(4) for i in range(2) if (column * 2 + i, row * 4 + j) in dots)
+    return chr(0x2800 + bits) if bits else " "
