@@ -24,7 +24,7 @@ FOLDERS = ("checkpoints", "tensorboard")
 
 
 async def collect(gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, Session]) -> list[str]:
-    """Copy the results of every node that answers, then remove the job's folder there.
+    """Copy the results of every node that answers, then remove the attempt's folder there.
 
     The files of rank 0's node go into `checkpoints/` and `tensorboard/`; other nodes' go into a folder of the node's
     name inside, since several ranks may have written files of one name.
@@ -71,7 +71,7 @@ async def _from_node(gang: Gang, node: Node, session: Session, paths: JobPaths, 
         finally:
             if part.exists():
                 shutil.rmtree(part)
-    await session.call("remove", job=gang.job)
+    await session.call("remove", job=gang.job, attempt=gang.attempt)
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -53,6 +53,11 @@ def new_token() -> str:
     return secrets.token_hex(16)
 
 
+def node_token(token: str, node: str) -> str:
+    """Return a gang's token on one node: logical nodes share a machine, and each sweeps only what is its own."""
+    return f"{token}.{node}"
+
+
 def program(request: JobRequest, cluster: Cluster) -> list[str]:
     """Return the script and its arguments, `{data}` and `{model}` standing for what was copied to the node."""
     if request.script is not None:
@@ -97,8 +102,7 @@ def node_spec(
     if interface:
         env |= {"GLOO_SOCKET_IFNAME": interface, "NCCL_SOCKET_IFNAME": f"={interface}"}
     env |= request.env
-    # One token per node: logical nodes share a machine, and each sweeps only what is its own.
-    token = f"{gang.token}.{node.name}"
+    token = node_token(gang.token, node.name)
     env |= {
         "UGRO_JOB_ID": gang.job,
         "UGRO_ATTEMPT": str(gang.attempt),

@@ -1,6 +1,6 @@
 """The first half of a launch: which nodes answer, what they have, who takes part, and whether that will work.
 
-Nothing is changed anywhere here, so a request that cannot be met leaves nothing behind.
+Nothing is made anywhere here, so a request that cannot be met leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from ugro_py.errors import AllocationError, NodeError, UgroError, UsageError, Ve
 from ugro_py.request import JobRequest
 from ugro_py.scheduler import Gpu, Placement, place
 from ugro_py.state import Store
+from ugro_py.strays import end_strays
 from ugro_py.transport import Session, close_all, open_sessions, report
 
 # A job's rendezvous port is looked for from the inventory's master port on; open this range in a firewall.
@@ -38,6 +39,8 @@ class Ready:
 async def prepare(request: JobRequest, cluster: Cluster, store: Store) -> Ready:
     """Read the nodes, place the ranks, verify the chosen nodes and try the connections between them.
 
+    What still runs there of attempts that are over is ended.
+
     Raises:
         UgroError: as the exit codes say: UsageError, NodeError, VerificationError, AllocationError.
     """
@@ -45,11 +48,13 @@ async def prepare(request: JobRequest, cluster: Cluster, store: Store) -> Ready:
     sessions = await open_sessions(candidates)
     try:
         reports, errors = await read_all(candidates, sessions)
+        answering = {name: session for name, session in sessions.items() if isinstance(session, Session)}
+        await end_strays(store, answering, reports)
         placements = _place(request, cluster, store, reports, errors)
         chosen = list(dict.fromkeys(rank.node for rank in placements))
         findings = verify.findings([cluster.node(name) for name in chosen], reports)
         verify.raise_if_not_ready(findings)
-        used = {name: session for name in chosen if isinstance(session := sessions[name], Session)}
+        used = {name: answering[name] for name in chosen}
         port = await _try_port(cluster, store, chosen, used)
         await close_all(session for name, session in sessions.items() if name not in used)
     except BaseException:

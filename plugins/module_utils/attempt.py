@@ -13,7 +13,7 @@ import shutil
 import signal
 import sys
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, Iterator, Optional, Tuple
 
 from . import processes, units
 
@@ -78,12 +78,8 @@ class Attempt:
         spec["launches"] = [
             dict(launch, command=[words.get(word, word) for word in launch["command"]]) for launch in spec["launches"]
         ]
-        resume = spec["env"].get("UGRO_RESUME_FROM", "")
         spec["env"] = dict(
-            spec["env"],
-            UGRO_CHECKPOINT_DIR=self.path("checkpoints"),
-            UGRO_TENSORBOARD_DIR=self.path("tensorboard"),
-            UGRO_RESUME_FROM=self.path(resume) if resume and not os.path.isabs(resume) else resume,
+            spec["env"], UGRO_CHECKPOINT_DIR=self.path("checkpoints"), UGRO_TENSORBOARD_DIR=self.path("tensorboard")
         )
         return spec
 
@@ -205,20 +201,17 @@ def all_attempts(node_dir: str, node: str) -> Iterator[Tuple[str, int]]:
                 yield job, int(number)
 
 
-def reap_strays(node_dir: str, node: str, live: List[List[Any]]) -> List[Dict[str, Any]]:
-    """Stop every attempt that runs here but is not in `live` ([job, attempt] pairs), and tell which.
+def living(node_dir: str, node: str) -> Iterator[Dict[str, Any]]:
+    """Yield ``{"job", "attempt", "token"}`` of every attempt that has a process on this node.
 
-    The attempt number is a fencing token: a node that was cut off and comes back must not train on in a gang that
-    the controller has given up.
+    One whose supervisor was killed counts as long as something of it lives; after a reboot nothing does.
     """
-    wanted = {(job, int(number)) for job, number in live}
-    reaped = []
     for job, number in all_attempts(node_dir, node):
         attempt = Attempt(node_dir, node, job, number)
-        if (job, number) in wanted:
-            continue
         state = attempt.status()["state"]
-        token = attempt._json("spec.json").get("token")
-        if state == "started" or (state == "lost" and token and processes.with_token(token)):
-            reaped.append(dict(attempt.stop("stray", 0.0), job=job, attempt=number))
-    return reaped
+        if state not in ("started", "lost"):
+            continue
+        me = attempt._json("supervisor.json")
+        same_boot = me["boot_id"] == processes.boot_id()
+        if state == "started" or (same_boot and processes.with_token(me["token"])):
+            yield {"job": job, "attempt": number, "token": me["token"]}

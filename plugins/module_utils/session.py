@@ -20,7 +20,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from . import processes
-from .attempt import Attempt, all_attempts, reap_strays
+from .attempt import Attempt, living
 from .follow import Follower
 
 HEARTBEAT_S = 1.0
@@ -90,18 +90,14 @@ class Session:
         report = node.read_node(
             address=address, paths=[folder, *(paths or [])], train_python=train_python, name=self.node
         )
-        running = [
-            [job, number]
-            for job, number in all_attempts(self.node_dir, self.node)
-            if self._attempt(job, number).status()["state"] == "started"
-        ]
+        running = list(living(self.node_dir, self.node))
         return {"node": report, "gpu": gpu.read_gpus(), "running": running, "t": time.time()}
 
-    def do_deep(self, train_python: str) -> Dict[str, Any]:
-        """Import torch, compute on every device and return what came out, see deep_check.py."""
+    def do_deep(self, train_python: str, peers: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
+        """Compute on every device, or with `peers` take part in one all-reduce; see deep_check.py."""
         from . import deep_check
 
-        return deep_check.run(os.path.expanduser(train_python))
+        return deep_check.run(os.path.expanduser(train_python), peers)
 
     def do_listen(self, address: str, port: int = 0) -> Dict[str, Any]:
         """Open a port on `address` for a moment and return it: a free one, unless `port` asks for a certain one."""
@@ -161,9 +157,6 @@ class Session:
     def do_stop(self, job: str, attempt: int, reason: str, grace_s: float) -> Dict[str, Any]:
         return self._attempt(job, attempt).stop(reason, grace_s)
 
-    def do_reap(self, live: List[List[Any]]) -> List[Dict[str, Any]]:
-        return reap_strays(self.node_dir, self.node, live)
-
     def do_follow(self, job: str, attempt: int, offsets: Dict[str, int]) -> Dict[str, Any]:
         """Push what is appended to the attempt's files from `offsets` on."""
         key = "%s/%d" % (job, attempt)
@@ -198,11 +191,15 @@ class Session:
             found[folder] = {"path": here.path(folder), "files": len(sizes), "bytes": sum(sizes)}
         return found
 
-    def do_remove(self, job: str) -> Dict[str, Any]:
-        """Remove a job's folder; its results are in the central store."""
-        path = os.path.join(os.path.expanduser(self.node_dir), self.node, "jobs", job)
+    def do_remove(self, job: str, attempt: int) -> Dict[str, Any]:
+        """Remove an attempt's folder; its results are in the central store."""
+        path = self._attempt(job, attempt).dir
         if os.path.isdir(path):
             shutil.rmtree(path)
+        try:
+            os.rmdir(os.path.dirname(path))
+        except OSError:
+            pass  # another attempt's results are still there
         return {}
 
 
