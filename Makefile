@@ -45,7 +45,7 @@ build: dev ## Wheel, sdist and collection tarball into dist/
 	$(BIN)/pyproject-build --outdir dist
 	$(BIN)/ansible-galaxy collection build --force --output-path dist
 
-docs: dev ## Regenerate docs/cli.md and docs/modules.md
+docs: dev ## Regenerate the reference pages of docs/ from the code
 	$(BIN)/python -m docs.generate
 
 clean: ## Remove what builds and tests made here (not .venv)
