@@ -63,6 +63,7 @@ class RankWatch:
         self.pid: Optional[int] = None
         self.pidfd: Optional[int] = None
         self.started_at = 0.0
+        self.ended_at = 0.0
         self.ended = False
         self.exit_code: Optional[int] = None
         self._ticks = 0
@@ -100,6 +101,8 @@ class RankWatch:
         assert self.pid is not None
         if processes.is_alive(self.pid, self._ticks):
             return False
+        # When it was seen gone, not when its exit code came: which rank failed first is told by these times.
+        self.ended_at = self.ended_at or round(time.time(), 4)
         if self.exit_code is None:
             self.exit_code = processes.zombie_exit(self.pid)
         if self.exit_code is None:
@@ -126,6 +129,7 @@ class RankWatch:
         """Return what the event ``rank_exited`` says."""
         code = self.exit_code
         return {
+            "t": self.ended_at,
             "rank": self.rank,
             "exit_code": code,
             "signal": signal.Signals(-code).name if code is not None and code < 0 else None,

@@ -179,9 +179,13 @@ class Supervisor:
 
     def _finish(self) -> int:
         """Sweep what is left, read the last lines, and write how it ended."""
-        for rank in self.ranks:
-            if not rank.ended and (rank.pid is not None or rank.find_pid()):
-                if rank.check_end(torchrun_gone=True):
+        for launch, run in zip(self.spec["launches"], self.torchruns):
+            for rank in self.ranks:
+                if rank.rank not in launch["ranks"] or rank.ended:
+                    continue
+                if (rank.pid is not None or rank.find_pid()) and rank.check_end(torchrun_gone=True):
+                    if rank.exit_code is None and run.returncode == 0:
+                        rank.exit_code = 0  # torchrun reaped it before it was seen, and saw every rank end well
                     self._rank_ended(rank)
         swept, left = processes.sweep(self.spec["token"], os.getpid())
         for rank in self.ranks:

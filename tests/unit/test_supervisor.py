@@ -1,0 +1,54 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""The supervisor with a stand-in for torchrun that reaps its ranks at once, as torchrun does when it is quicker."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ansible_collections.ugro.cluster.plugins.module_utils import rank_exec, supervisor
+
+# Starts one rank, waits for it, ends with the given code: the rank's own exit code is gone before anybody can see it.
+_TORCHRUN = """
+import os, subprocess, sys
+os.environ["RANK"] = "0"
+subprocess.run([sys.executable, "-S", sys.argv[1], sys.argv[2], sys.argv[3]])
+sys.exit(int(sys.argv[4]))
+"""
+
+
+def _run(folder: Path, program: str, torchrun_code: int, monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
+    for name in ("logs", "metrics", "pids", "checkpoints", "tensorboard", "code"):
+        (folder / name).mkdir()
+    command = [sys.executable, "-c", _TORCHRUN, rank_exec.__file__, str(folder), program, str(torchrun_code)]
+    spec = {
+        "job": "j", "attempt": 1, "token": f"token-{folder.name}", "kind": "cpu", "env": {}, "stop_grace_s": 1,
+        "launches": [{"ranks": [0], "gpus": ["CPU-n-0"], "command": command}],
+    }  # fmt: skip
+    (folder / "spec.json").write_text(json.dumps(spec))
+    monkeypatch.setattr(supervisor.signal, "signal", lambda *arguments: None)
+    monkeypatch.setattr(supervisor.processes, "become_subreaper", lambda: None)
+    supervisor.Supervisor(str(folder)).run()
+    return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
+
+
+def test_a_rank_reaped_before_it_was_seen_ended_well_if_torchrun_says_so(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = _run(tmp_path, "true", 0, monkeypatch)
+    ended = [event for event in events if event["kind"] == "rank_exited"]
+    assert [(event["rank"], event["exit_code"]) for event in ended] == [(0, 0)]
+    assert events[-1]["kind"] == "finished"
+    assert events[-1]["exit_code"] == 0
+
+
+def test_a_rank_reaped_before_it_was_seen_is_not_called_well_if_torchrun_failed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    events = _run(tmp_path, "false", 1, monkeypatch)
+    assert all(event["exit_code"] != 0 for event in events if event["kind"] == "rank_exited")
+    assert events[-1]["exit_code"] == 1
