@@ -244,8 +244,7 @@ class Lab:
         self.save()
         (self.folder / "cm").mkdir(mode=0o700)
         Path("/run/systemd/nspawn").mkdir(parents=True, exist_ok=True)
-        if n > 20:
-            _raise_inotify(n)
+        _raise_inotify(n + sum(len(lab.hosts) for lab in labs()))
         subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ugro-lab", "-f", str(self.key)], check=True
         )
@@ -349,9 +348,12 @@ def _started(pid: int) -> str:
 
 
 def _raise_inotify(n: int) -> None:
-    """Each host's systemd takes a few inotify instances of the one limit all hosts share."""
+    """Each host's systemd takes a dozen inotify instances of the one limit that the hosts of all labs share.
+
+    A host that gets none boots, but for ever; the margin is for labs that are just being made.
+    """
     limit = Path("/proc/sys/fs/inotify/max_user_instances")
-    wanted = 64 + 16 * n
+    wanted = 128 + 16 * n
     if int(limit.read_text()) < wanted:
         limit.write_text(f"{wanted}\n")
 
