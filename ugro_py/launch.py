@@ -10,44 +10,21 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ugro_py import paths
+from ugro_py import capsule, paths
 from ugro_py.cluster import Cluster, Node
 from ugro_py.errors import UgroError, UsageError
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, is_path, new_token, node_spec
 from ugro_py.ready import Ready, prepare
 from ugro_py.request import JobRequest
-from ugro_py.scheduler import Gpu, Placement
-from ugro_py.stage import Bundle, bundle, stage
+from ugro_py.saved import save_gang
+from ugro_py.stage import Bundle, bundle, checkpoint_bundle, stage
 from ugro_py.state import Controller, Store
 from ugro_py.transport import Session, close_all
 from ugro_py.watch import Listener
-
-
-def save_gang(gang: Gang, nodes: Mapping[str, Node]) -> None:
-    """Write what a controller that takes over has to know."""
-    target = JobPaths(gang.job).gang(gang.attempt)
-    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    value = {"gang": asdict(gang), "nodes": [asdict(nodes[name]) for name in gang.nodes]}
-    part = target.with_suffix(".new")
-    part.write_text(json.dumps(value, indent=1), encoding="utf-8")
-    part.chmod(0o600)
-    part.rename(target)
-
-
-def load_gang(job: str, attempt: int) -> tuple[Gang, dict[str, Node]] | None:
-    """Return what `save_gang` wrote; None if the controller was killed before it did."""
-    try:
-        value = json.loads(JobPaths(job).gang(attempt).read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return None
-    places = tuple(Placement(**{**place, "gpu": Gpu(**place["gpu"])}) for place in value["gang"].pop("placements"))
-    nodes = {node["name"]: Node(**{**node, "ssh_args": tuple(node["ssh_args"])}) for node in value["nodes"]}
-    return Gang(placements=places, **value["gang"]), nodes
 
 
 def check_new(store: Store, request: JobRequest) -> None:
@@ -71,17 +48,24 @@ class Launcher:
         store: the state store.
         user: who asks.
         listener: told of every step, see `watch.Watcher`; "step" has a text for people.
+        controller: the process that stays with the job; this one unless given.
     """
 
     def __init__(
-        self, request: JobRequest, cluster: Cluster, store: Store, user: str, listener: Listener | None = None
+        self,
+        request: JobRequest,
+        cluster: Cluster,
+        store: Store,
+        user: str,
+        listener: Listener | None = None,
+        controller: Controller | None = None,
     ) -> None:
         self.request = request
         self.cluster = cluster
         self.store = store
         self.user = user
         self.tell: Listener = listener or (lambda kind, data: None)
-        self.controller = Controller.me()
+        self.controller = controller or Controller.me()
         self.begun = time.time()
 
     def _step(self, text: str) -> None:
@@ -121,7 +105,7 @@ class Launcher:
         gang = Gang(
             self.request.name, number, tuple(ready.placements), ready.master_addr, ready.master_port, token, resume_from
         )
-        save_gang(gang, ready.nodes)
+        save_gang(gang, self.cluster)
         self.store.set_job(gang.job, "starting")
         return gang
 
@@ -136,6 +120,7 @@ class Launcher:
         self._step(f"staged {self.code.root.name}/ ({len(self.code.files)} files)")
         results = await asyncio.gather(
             *(ready.sessions[name].call("start", spec=specs[name], digest=digest) for name in gang.nodes),
+            asyncio.to_thread(self._write_capsule, ready, gang),
             return_exceptions=True,
         )
         errors = [result for result in results if isinstance(result, BaseException)]
@@ -144,12 +129,16 @@ class Launcher:
             raise errors[0]
         self._step(f"started {_count(gang.world_size, 'rank')} on {', '.join(gang.nodes)}")
 
+    def _write_capsule(self, ready: Ready, gang: Gang) -> None:
+        capsule.write(gang, self.request, self.cluster, ready.nodes, ready.reports, self.user, self.code.digest)
+
     async def specs(self, ready: Ready, gang: Gang) -> dict[str, dict[str, Any]]:
         """Stage the code, and a model or data set that is a path here; return and keep what each node is to run."""
         request = self.request
         folder = Path(request.workdir) if request.workdir else paths.train_dir()
         sources = {"{model}": request.model, "{data}": request.dataset} if request.script is None else {}
         bundles = {word: bundle(Path(source)) for word, source in sources.items() if is_path(source)}
+        resume = checkpoint_bundle(Path(gang.resume_from)) if gang.resume_from else None
         self.code = bundle(folder)
 
         async def one(name: str) -> dict[str, Any]:
@@ -160,7 +149,10 @@ class Launcher:
             spec = node_spec(gang, node, request, self.cluster, ready.reports[name], here)
             for start in spec["launches"]:
                 start["command"] = [words.get(word, word) for word in start["command"]]
-            JobPaths(gang.job).node_spec(gang.attempt, name).write_text(json.dumps(spec, indent=1), encoding="utf-8")
+            spec["env"]["UGRO_RESUME_FROM"] = await _stage_source(session, resume) if resume else ""
+            kept = JobPaths(gang.job).node_spec(gang.attempt, name)
+            kept.touch(mode=0o600)  # its environment may hold what is nobody else's business
+            kept.write_text(json.dumps(spec, indent=1), encoding="utf-8")
             return spec
 
         return dict(zip(gang.nodes, await asyncio.gather(*map(one, gang.nodes)), strict=True))
@@ -183,7 +175,7 @@ class Launcher:
 
 
 async def _stage_source(session: Session, content: Bundle) -> str:
-    """Stage a data set or model and return its path on the node: the folder, or the one file in it."""
+    """Stage a data set, model or checkpoint and return its path on the node: the folder, or the first file in it."""
     place = await stage(session, content)
     return f"{place}/{content.files[0]}" if content.single else place
 

@@ -7,9 +7,16 @@ Three places exist: the project (checkout or installed wheel), the user's own fi
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import quote
+
+# What a supervisor writes in an attempt's folder on its node, relative to it (docs/architecture.md).
+EVENTS = "events.jsonl"
+TORCHRUN_LOG = "torchrun.log"
+# The folders of ranks that are collected when an attempt has ended; all else is mirrored while it runs.
+COLLECTED = ("checkpoints", "tensorboard")
 
 _PACKAGE = Path(__file__).resolve().parent
 _IN_CHECKOUT = (_PACKAGE.parent / "galaxy.yml").is_file()
@@ -108,6 +115,11 @@ class JobPaths:
     def rank_log(self, rank: int) -> Path:
         return self.logs / f"rank_{rank}.log"
 
+    def keep_logs(self, attempt: int) -> None:
+        """Put the rank logs of an attempt that is over into its folder: the next attempt writes new ones."""
+        for log in self.logs.glob("rank_*.log"):
+            log.rename(self.attempt(attempt) / log.name)
+
     @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
@@ -121,9 +133,13 @@ class JobPaths:
         """What the process that follows the job wrote when it ran in the background."""
         return self.root / "controller.log"
 
+    @property
+    def attempts(self) -> Path:
+        return self.root / "attempts"
+
     def attempt(self, number: int) -> Path:
         """The folder of one attempt: node specs, and what each node's supervisor reported."""
-        return self.root / "attempts" / str(number)
+        return self.attempts / str(number)
 
     def node_spec(self, attempt: int, node: str) -> Path:
         """What one node was told to run."""
@@ -131,7 +147,31 @@ class JobPaths:
 
     def node_events(self, attempt: int, node: str) -> Path:
         """A byte-for-byte copy of the node's `events.jsonl`; its size is the offset to resume from."""
-        return self.attempt(attempt) / f"{node}.events.jsonl"
+        return self.attempt(attempt) / f"{node}.{EVENTS}"
+
+    def event_copies(self) -> list[tuple[int, str, Path]]:
+        """Return (attempt, node, copy of its events) of every node in every attempt, in order."""
+        found = []
+        for folder in self.attempts.glob("*"):
+            if folder.name.isdigit():
+                for path in folder.glob(f"*.{EVENTS}"):
+                    found.append((int(folder.name), path.name.removesuffix(f".{EVENTS}"), path))
+        return sorted(found)
+
+    @staticmethod
+    def mirrored(ranks: Iterable[int]) -> list[str]:
+        """Return the files of a node with these ranks that are copied while they grow, by their names there."""
+        return [EVENTS, f"logs/{TORCHRUN_LOG}", "logs/supervisor.log", *(f"logs/rank_{rank}.log" for rank in ranks)]
+
+    def mirror_of(self, attempt: int, node: str, name: str) -> Path | None:
+        """Return where the copy of a node's file `name` is; None if no supervisor writes such a file."""
+        if name == EVENTS:
+            return self.node_events(attempt, node)
+        base = Path(name).name
+        rank = base.removeprefix("rank_").removesuffix(".log")
+        if name == f"logs/rank_{rank}.log" and rank.isdigit():
+            return self.rank_log(int(rank))
+        return self.node_log(attempt, node, base) if name == f"logs/{base}" else None
 
     def node_log(self, attempt: int, node: str, name: str) -> Path:
         """A log of the node that is no rank's: `torchrun.log`, `supervisor.log`."""

@@ -122,6 +122,7 @@ def node_spec(
         "kind": kind,
         "world_size": gang.world_size,
         "stop_grace_s": STOP_GRACE_S,
+        "peers": _peers(gang, node, cluster),
         "env": env,
         "launches": [
             {
@@ -132,6 +133,12 @@ def node_spec(
             for group in groups
         ],
     }
+
+
+def _peers(gang: Gang, node: Node, cluster: Cluster) -> list[str]:
+    """Return the addresses of the gang's nodes on other machines."""
+    addresses = [cluster.node(name).address for name in gang.nodes]
+    return [address for address in addresses if address != node.address and node.connection != "local"]
 
 
 def torchrun_command(gang: Gang, node: Node, group: Sequence[Placement], script: Sequence[str]) -> list[str]:

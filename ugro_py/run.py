@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
-from ugro_py import capsule, metrics, results
+from ugro_py import checkpoints, metrics, results
 from ugro_py.cluster import Node
 from ugro_py.collect import collect
 from ugro_py.errors import UgroError
@@ -19,38 +18,68 @@ from ugro_py.state import Controller, Store
 from ugro_py.transport import Session, close_all
 from ugro_py.watch import Listener, Outcome, Watcher
 
+Lost = Sequence[tuple[str, str]]
+
 
 async def run_job(launcher: Launcher) -> Outcome:
     """Launch a job and stay with it to the end, retries included."""
     ready, gang = await start_job(launcher)
-    return await _stay(launcher, ready, gang)
+    try:
+        return await stay(launcher, gang, ready.nodes, ready.sessions)
+    finally:
+        await close_all(ready.sessions.values())
 
 
-async def _stay(launcher: Launcher, ready: Ready, gang: Gang) -> Outcome:
-    """Follow attempts until one completes, is stopped, or no retry is left."""
+async def stay(
+    launcher: Launcher, gang: Gang, nodes: Mapping[str, Node], sessions: dict[str, Session], lost: Lost = ()
+) -> Outcome:
+    """Follow attempts until one completes, is stopped, or no retry is left; collect, release, record.
+
+    Args:
+        launcher: of the job; its controller is this process.
+        gang: the attempt that runs.
+        nodes: its nodes by name.
+        sessions: open sessions by node name; those opened later are closed here.
+        lost: nodes without a session, and why.
+    """
+    store, request = launcher.store, launcher.request
+    opened: list[Ready] = []
     try:
         while True:
-            await asyncio.to_thread(
-                capsule.write, gang, launcher.request, launcher.cluster, ready.nodes, ready.reports, launcher.user,
-                launcher.code.digest,
-            )  # fmt: skip
-            outcome = await follow(launcher.store, gang, ready.nodes, ready.sessions, launcher.request, launcher.tell)
-            if not _try_again(outcome, gang, launcher.request):
+            watcher = Watcher(store, gang, nodes, sessions, launcher.tell, request.stall_timeout_s)
+            for name, why in lost:
+                watcher.lose(name, why)
+            outcome = await watcher.run()
+            close_attempt(store, gang, outcome)
+            if not _try_again(outcome, gang, request) or store.job(gang.job).stop_requested:
                 break
             launcher.tell("step", {"text": f"attempt {gang.attempt} failed: {outcome.reason}; trying again"})
-            await finish_attempt(launcher.store, gang, ready.nodes, ready.sessions, outcome)
-            await close_all(ready.sessions.values())
-            launcher.store.release(gang.job)
+            await finish_attempt(store, gang, nodes, sessions, outcome)
+            store.release(gang.job)
             ready = await launcher.ready()
-            gang = launcher.next_attempt(ready)
-            await launcher.start(ready, gang)
-        await finish(launcher.store, gang, ready.nodes, ready.sessions, outcome, launcher.controller, launcher.tell)
+            opened.append(ready)
+            gang = await _next_attempt(launcher, ready, gang)
+            nodes, sessions, lost = ready.nodes, ready.sessions, ()
+        await finish(store, gang, nodes, sessions, outcome, launcher.controller, launcher.tell)
     except UgroError as error:
         launcher.end("failed", str(error), error.exit_code)
         raise
     finally:
-        await close_all(ready.sessions.values())
+        for ready in opened:
+            await close_all(ready.sessions.values())
     return outcome
+
+
+async def _next_attempt(launcher: Launcher, ready: Ready, last: Gang) -> Gang:
+    """Start the next attempt, from the newest complete checkpoint that was collected."""
+    paths = JobPaths(last.job)
+    paths.keep_logs(last.attempt)
+    newest = checkpoints.newest(paths)
+    gang = launcher.next_attempt(ready, str(newest) if newest else "")
+    if newest:
+        launcher.tell("step", {"text": f"attempt {gang.attempt} goes on from {newest.name}"})
+    await launcher.start(ready, gang)
+    return gang
 
 
 def _try_again(outcome: Outcome, gang: Gang, request: JobRequest) -> bool:
@@ -59,20 +88,6 @@ def _try_again(outcome: Outcome, gang: Gang, request: JobRequest) -> bool:
         return False
     port_taken = any("EADDRINUSE" in line or "address already in use" in line.lower() for line in outcome.last_lines)
     return gang.attempt <= max(request.retry, 1 if port_taken else 0)
-
-
-async def follow(
-    store: Store,
-    gang: Gang,
-    nodes: Mapping[str, Node],
-    sessions: dict[str, Session],
-    request: JobRequest,
-    tell: Listener,
-) -> Outcome:
-    """Follow one attempt to its end; what it used of the nodes is free then."""
-    outcome = await Watcher(store, gang, nodes, sessions, tell, request.stall_timeout_s).run()
-    close_attempt(store, gang, outcome)
-    return outcome
 
 
 def close_attempt(store: Store, gang: Gang, outcome: Outcome) -> None:

@@ -25,7 +25,10 @@ EXCLUDED = (".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".ruff_cache"
 
 @dataclass(frozen=True)
 class Bundle:
-    """A folder, or a `single` file, of the controller as it is copied to nodes. `files` are relative to `root`."""
+    """A folder of the controller as it is copied to nodes; if `single`, its first file is what counts.
+
+    `files` are relative to `root`.
+    """
 
     root: Path
     files: tuple[str, ...]
@@ -41,11 +44,20 @@ def bundle(root: Path) -> Bundle:
         UsageError: a file cannot be read.
     """
     if root.is_file():
-        pairs = [(root.name, root)]
-        base = root.parent
-    else:
-        base = root
-        pairs = list(_files(root, _patterns(root)))
+        return _bundle(root.parent, [(root.name, root)], single=True)
+    return _bundle(root, list(_files(root, _patterns(root))))
+
+
+def checkpoint_bundle(path: Path) -> Bundle:
+    """Return a checkpoint as it goes to the nodes: a folder, or a file with the manifest that vouches for it."""
+    if path.is_dir():
+        return bundle(path)
+    manifest = path.with_name(path.name + ".json")
+    found = [file for file in (path, manifest) if file.is_file()]
+    return _bundle(path.parent, [(file.name, file) for file in found], single=True)
+
+
+def _bundle(base: Path, pairs: Sequence[tuple[str, Path]], single: bool = False) -> Bundle:
     digest = hashlib.sha256()
     size = 0
     for name, path in pairs:
@@ -64,7 +76,7 @@ def bundle(root: Path) -> Bundle:
             raise UsageError(
                 f"read {path}", str(error.strerror), "make it readable or list it in .ugroignore"
             ) from error
-    return Bundle(base, tuple(name for name, _path in pairs), digest.hexdigest()[:32], size, root.is_file())
+    return Bundle(base, tuple(name for name, _path in pairs), digest.hexdigest()[:32], size, single)
 
 
 def _patterns(root: Path) -> tuple[str, ...]:

@@ -8,13 +8,14 @@ import os
 from collections.abc import Mapping
 
 from ugro_py.errors import NodeError
-from ugro_py.launch import load_gang
+from ugro_py.launch import Launcher
 from ugro_py.plan import Gang
 from ugro_py.request import JobRequest
-from ugro_py.run import close_attempt, finish
+from ugro_py.run import close_attempt, stay
+from ugro_py.saved import load_gang, nodes_of
 from ugro_py.state import Controller, JobRow, Store
 from ugro_py.transport import Session, close_all, open_sessions
-from ugro_py.watch import Listener, Outcome, Watcher
+from ugro_py.watch import Listener, Outcome
 
 
 async def adopt(store: Store, job: JobRow, controller: Controller, tell: Listener) -> Outcome:
@@ -26,23 +27,18 @@ async def adopt(store: Store, job: JobRow, controller: Controller, tell: Listene
     loaded = load_gang(job.name, attempt.number) if attempt else None
     if loaded is None:
         return _give_up(store, job.name, controller, "its controller ended before anything was started")
-    gang, nodes = loaded
-    request = JobRequest.from_dict(job.request)
+    gang, cluster = loaded
+    nodes = nodes_of(gang, cluster)
+    launcher = Launcher(JobRequest.from_dict(job.request), cluster, store, job.user, tell, controller)
     opened = await open_sessions([nodes[name] for name in gang.nodes])
     sessions = {name: session for name, session in opened.items() if isinstance(session, Session)}
+    lost = [(name, session.came_back) for name, session in opened.items() if isinstance(session, NodeError)]
     try:
-        watcher = Watcher(store, gang, nodes, sessions, tell, request.stall_timeout_s)
-        for name, session in opened.items():
-            if isinstance(session, NodeError):
-                watcher.lose(name, session.came_back)
         if job.status in ("pending", "starting") and not await _all_started(gang, sessions):
-            await watcher.stop_gang("its controller ended in mid-launch", 0.0)
+            await launcher.stop_started(gang, sessions)
             close_attempt(store, gang, Outcome("failed", "rolled back", 1))
             return _give_up(store, job.name, controller, "its controller ended in mid-launch; rolled back")
-        outcome = await watcher.run()
-        close_attempt(store, gang, outcome)
-        await finish(store, gang, nodes, sessions, outcome, controller, tell)
-        return outcome
+        return await stay(launcher, gang, nodes, sessions, lost)
     finally:
         await close_all(sessions.values())
 

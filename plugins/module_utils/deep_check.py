@@ -62,7 +62,7 @@ def run(python: str, peers: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
     Args:
         python: the Python that has torch.
         peers: None to compute on each device: ``{"torch": version, "devices": [{"device", "name", "correct", "ms"}]}``.
-            Else take part in one all-reduce of 1 MB: ``{"correct", "ms", "mb"}``; `peers` holds ``rank``, ``world_size``,
+            Else take part in one all-reduce of 1 MB: ``{"correct", "ms", "mb"}``; `peers` has ``rank``, ``world_size``,
             ``address``, ``port``, ``backend`` and ``interface``.
     """
     env = dict(os.environ)

@@ -19,6 +19,7 @@ import time
 from typing import Any, Dict, List, Optional
 
 from . import processes
+from .isolation import ISOLATED_S, IsolationWatch
 from .rank_watch import RankWatch
 from .samples import SystemSampler
 
@@ -67,6 +68,7 @@ class Supervisor:
         self.kill_at: Optional[float] = None
         self.poller = select.poll()
         self._seen_checkpoints: set = set()
+        self.isolation = IsolationWatch(self.spec.get("peers", []))
 
     def run(self) -> int:
         """Run to the end. Returns the exit code: 0, the first failing rank's, or torchrun's own."""
@@ -76,6 +78,7 @@ class Supervisor:
         self._identify()
         for launch in self.spec["launches"]:
             self._start_torchrun(launch)
+        self.isolation.start()
         while any(run.poll() is None for run in self.torchruns):
             self._tick()
         return self._finish()
@@ -150,6 +153,8 @@ class Supervisor:
         if sample is not None:
             self.events.write("sample", **sample)
             self._announce_checkpoints()
+        if self.stop_reason is None and self.isolation.isolated():
+            self._stop("no other node answered for %g s" % ISOLATED_S, FAILURE_GRACE_S)
         if self.kill_at is not None and time.monotonic() >= self.kill_at:
             self._kill()
 

@@ -1,0 +1,46 @@
+"""What the central store keeps of an attempt for a controller that takes over: who takes part, and the cluster then."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from ugro_py.cluster import Cluster, Node, TrainingDefaults
+from ugro_py.paths import JobPaths
+from ugro_py.plan import Gang
+from ugro_py.scheduler import Gpu, Placement
+
+
+def save_gang(gang: Gang, cluster: Cluster) -> None:
+    """Keep an attempt and the cluster it was planned for, whole or not at all."""
+    target = JobPaths(gang.job).gang(gang.attempt)
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    value = {"gang": asdict(gang), "cluster": asdict(cluster) | {"source": str(cluster.source)}}
+    part = target.with_suffix(".new")
+    part.touch(mode=0o600)
+    part.write_text(json.dumps(value, indent=1), encoding="utf-8")
+    part.rename(target)
+
+
+def load_gang(job: str, attempt: int) -> tuple[Gang, Cluster] | None:
+    """Return what `save_gang` kept; None if the controller was killed before it did."""
+    try:
+        value = json.loads(JobPaths(job).gang(attempt).read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return None
+    places = tuple(Placement(**{**place, "gpu": Gpu(**place["gpu"])}) for place in value["gang"].pop("placements"))
+    return Gang(placements=places, **value["gang"]), _cluster(value["cluster"])
+
+
+def nodes_of(gang: Gang, cluster: Cluster) -> dict[str, Node]:
+    """Return the nodes of a gang by name."""
+    return {name: cluster.node(name) for name in gang.nodes}
+
+
+def _cluster(value: Mapping[str, Any]) -> Cluster:
+    nodes = tuple(Node(**{**node, "ssh_args": tuple(node["ssh_args"])}) for node in value["nodes"])
+    training = TrainingDefaults(**value["training"])
+    return Cluster(**{**value, "nodes": nodes, "training": training, "source": Path(value["source"])})
