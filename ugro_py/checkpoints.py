@@ -6,7 +6,6 @@ import json
 from pathlib import Path
 from typing import Any
 
-from ugro_py import metrics
 from ugro_py.paths import JobPaths
 
 
@@ -18,7 +17,7 @@ def newest(paths: JobPaths) -> Path | None:
     what other nodes wrote, which lies in folders of the nodes' names.
     """
     top = paths.checkpoints
-    nodes = {node for _, node, _ in metrics.sources(paths)}
+    nodes = {node for _, node, _ in paths.event_copies()}
     files = [path for path in top.rglob("[!.]*") if path.is_file()] if top.is_dir() else []
     found: list[tuple[bool, bool, int, float, Path]] = []
     for path in files:

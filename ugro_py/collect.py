@@ -15,12 +15,10 @@ from typing import Any
 
 from ugro_py.cluster import Node
 from ugro_py.errors import NodeError, StateError
-from ugro_py.paths import JobPaths
+from ugro_py.paths import COLLECTED, JobPaths
 from ugro_py.plan import Gang
 from ugro_py.stage import remote, rsync
 from ugro_py.transport import Session
-
-FOLDERS = ("checkpoints", "tensorboard")
 
 
 async def collect(gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, Session]) -> list[str]:
@@ -33,7 +31,7 @@ async def collect(gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, 
         A line for each node whose results could not be had; their folders stay on the node.
     """
     paths = JobPaths(gang.job)
-    for folder in FOLDERS:
+    for folder in COLLECTED:
         (paths.root / folder).mkdir(exist_ok=True)
     first = gang.nodes[0]
     results = await asyncio.gather(
@@ -51,7 +49,7 @@ async def collect(gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, 
 
 async def _from_node(gang: Gang, node: Node, session: Session, paths: JobPaths, is_first: bool) -> None:
     outputs: dict[str, Any] = await session.call("outputs", job=gang.job, attempt=gang.attempt)
-    for folder in FOLDERS:
+    for folder in COLLECTED:
         if not outputs[folder]["files"]:
             continue
         part = paths.root / f".{folder}.{node.name}.part"

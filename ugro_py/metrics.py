@@ -20,7 +20,6 @@ FIELDS = (
     "timestamp", "job_id", "attempt", "rank", "step", "gpu_util", "gpu_mem_used_gb", "training_loss",
     "throughput_tokens_sec", "gradient_norm", "learning_rate",
 )  # fmt: skip
-_SUFFIX = ".events.jsonl"
 
 # (unix time, the line for metrics.jsonl, its values, offset behind its event)
 _Metrics = tuple[float, bytes, dict[str, Any], int]
@@ -87,16 +86,6 @@ class Appender:
         return any(not path.is_file() or path.stat().st_size < at for path, at in self._offsets.items())
 
 
-def sources(paths: JobPaths) -> list[tuple[int, str, Path]]:
-    """Return (attempt, node, event copy) of every node in every attempt, in order."""
-    found = []
-    for folder in (paths.root / "attempts").glob("*"):
-        if folder.name.isdigit():
-            for path in folder.glob("*" + _SUFFIX):
-                found.append((int(folder.name), path.name.removesuffix(_SUFFIX), path))
-    return sorted(found)
-
-
 def _rebuild(paths: JobPaths) -> tuple[int, dict[Path, int]]:
     offsets: dict[Path, int] = {}
     count = 0
@@ -114,7 +103,7 @@ def _merged(
 ) -> Iterator[_Metrics]:
     """Yield the metrics of all attempts between the offsets; note in `reached` how far whole lines go."""
     by_attempt: dict[int, list[Iterator[_Metrics]]] = {}
-    for attempt, _, path in sources(paths):
+    for attempt, _, path in paths.event_copies():
         stream = _metrics_of(path, paths.job, attempt, start.get(path, 0), end.get(path), reached)
         by_attempt.setdefault(attempt, []).append(stream)
     for streams in by_attempt.values():

@@ -13,9 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from ugro_py.errors import StateError
-from ugro_py.paths import JobPaths
-
-EVENTS = "events.jsonl"
+from ugro_py.paths import EVENTS, JobPaths
 
 
 class Mirror:
@@ -38,17 +36,12 @@ class Mirror:
 
     def _target(self, name: str) -> Path:
         """Return where the node's file `name` is kept; only the names that a supervisor uses exist."""
-        if name == EVENTS:
-            return self._paths.node_events(self._attempt, self._node)
-        base = Path(name).name
-        rank = base.removeprefix("rank_").removesuffix(".log")
-        if name == f"logs/rank_{rank}.log" and rank.isdigit():
-            return self._paths.rank_log(int(rank))
-        if name == f"logs/{base}":
-            return self._paths.node_log(self._attempt, self._node, base)
-        raise StateError(
-            f"{self._node}: file {name!r}", "is not one that a supervisor writes", "see its version of UGRO"
-        )
+        target = self._paths.mirror_of(self._attempt, self._node, name)
+        if target is None:
+            raise StateError(
+                f"{self._node}: file {name!r}", "is not one that a supervisor writes", "see its version of UGRO"
+            )
+        return target
 
     def offset(self, name: str) -> int:
         """Return how many bytes of the file are here."""
@@ -57,8 +50,7 @@ class Mirror:
 
     def offsets(self, ranks: list[int]) -> dict[str, int]:
         """Return the offsets to follow the files of `ranks`, events and torchrun's log from."""
-        names = [EVENTS, "logs/torchrun.log", "logs/supervisor.log", *(f"logs/rank_{rank}.log" for rank in ranks)]
-        return {name: self.offset(name) for name in names}
+        return {name: self.offset(name) for name in self._paths.mirrored(ranks)}
 
     def has(self, sizes: dict[str, int]) -> bool:
         """Say whether everything up to `sizes` is here."""

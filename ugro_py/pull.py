@@ -17,7 +17,8 @@ Progress = Callable[[int, int], None]
 
 _CHUNK = 1 << 20
 # A folder with two of these is a pull of a job: what --force may replace.
-_SIGNS = {"config.json", "metrics.jsonl", "attempts", "logs"}
+_JOB = JobPaths("job")
+_SIGNS = {_JOB.config.name, _JOB.metrics.name, _JOB.attempts.name, _JOB.logs.name}
 
 
 @dataclass(frozen=True)

@@ -218,7 +218,7 @@ class _Samples:
     def __init__(self, paths: JobPaths) -> None:
         self._values: dict[str, list[float]] = {"util": [], "mem_used_gb": [], "cpu_percent": [], "node_mem_gb": []}
         times: list[float] = []
-        found = metrics.sources(paths)
+        found = paths.event_copies()
         self.attempt = max((attempt for attempt, _, _ in found), default=0)
         self.nodes = tuple(node for attempt, node, _ in found if attempt == self.attempt)
         for _, _, path in found:

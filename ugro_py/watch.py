@@ -20,7 +20,7 @@ from ugro_py.errors import NodeError
 from ugro_py.gang import Failure, GangState
 from ugro_py.metrics import Appender
 from ugro_py.mirror import Mirror
-from ugro_py.paths import JobPaths
+from ugro_py.paths import TORCHRUN_LOG, JobPaths
 from ugro_py.plan import STOP_GRACE_S, Gang
 from ugro_py.state import Store
 from ugro_py.transport import Session
@@ -239,7 +239,7 @@ class Watcher:
         """Return the end of what torchrun printed on the node, for a failure that no rank's log explains."""
         if failure.node is None:
             return []
-        log = self.paths.node_log(self._gang.attempt, failure.node, "torchrun.log")
+        log = self.paths.node_log(self._gang.attempt, failure.node, TORCHRUN_LOG)
         return log.read_text("utf-8", "replace").splitlines()[-20:] if log.exists() else []
 
     async def _stop_on_request(self) -> Outcome:
