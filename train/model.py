@@ -70,7 +70,7 @@ def preset(name: str) -> Preset:
     """
     if name in PRESETS:
         return PRESETS[name]
-    if Path(name).expanduser().is_dir():
+    if name and Path(name).expanduser().is_dir():  # an empty name would be the present folder
         if not (Path(name).expanduser() / "config.json").is_file():
             raise WrongInput(f"model folder {name!r} has no config.json; give a folder saved by transformers")
         return _PRETRAINED

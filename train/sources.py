@@ -41,7 +41,7 @@ def find(name: str) -> Source:
     if name == "python-docs":
         return _python_docs()
     path = Path(name).expanduser()
-    if path.exists():
+    if name and path.exists():  # an empty name would be the present folder
         return _local(name, path)
     repository = ALIASES.get(name, name)
     owner, slash, repo = repository.partition("/")

@@ -3,9 +3,9 @@
 """The program that answers the controller on a node: one JSON object a line, requests in, answers and pushes out.
 
 It lives as long as its SSH channel and keeps nothing: every job survives it. Requests are
-``{"id": 1, "method": "report", "params": {...}}``; answers ``{"id": 1, "result": ...}`` or ``{"id": 1, "error": "..."}``;
-pushes ``{"push": "bytes"|"state"|"heartbeat", ...}``. Each request runs in a thread of its own, so that one that hangs
-(a driver that does not answer) holds up no other.
+``{"id": 1, "method": "report", "params": {...}}``; answers ``{"id": 1, "result": ...}`` or
+``{"id": 1, "error": "..."}``; pushes ``{"push": "bytes"|"state"|"heartbeat", ...}``. Each request runs in a thread of
+its own, so that one that hangs (a driver that does not answer) holds up no other.
 """
 
 from __future__ import annotations

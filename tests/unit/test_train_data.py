@@ -81,7 +81,7 @@ def test_a_bad_file_is_one_clear_line(tmp_path, name, content, message):
 
 @pytest.mark.parametrize("name", ["python-dosc", "missing.txt", "/no/such/file.jsonl", "../x", "$(id)", ""])
 def test_an_unknown_name_is_refused_at_once(name):
-    with pytest.raises(WrongInput, match="unknown data set.*python-docs"):
+    with pytest.raises(WrongInput, match=r"unknown data set.*python-docs"):
         sources.find(name)
 
 

@@ -51,7 +51,7 @@ def test_llama_3_presets_have_their_rope_base():
 
 @pytest.mark.parametrize("name", ["tiny-lama", "gpt2", "../x", "/no/such", "a/b/c", "a;rm -rf", "{{x}}", ""])
 def test_an_unknown_model_is_one_line_with_the_presets(name):
-    with pytest.raises(WrongInput, match="unknown model.*presets: tiny-llama.*llama-70b") as error:
+    with pytest.raises(WrongInput, match=r"unknown model.*presets: tiny-llama.*llama-70b") as error:
         models.preset(name)
     assert "\n" not in str(error.value) and error.value.exit_code == 2
 
