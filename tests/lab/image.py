@@ -28,6 +28,7 @@ After=basic.target lab-network.service lab-ssh.service
 AllowIsolate=yes
 """
 
+# One process: between two of them systemd may drop the unit's cgroup (version 1), and the second then fails.
 NETWORK = """[Unit]
 Description=Address of the lab network
 DefaultDependencies=no
@@ -35,9 +36,7 @@ Before=lab-ssh.service
 [Service]
 Type=oneshot
 RemainAfterExit=yes
-ExecStart=/sbin/ip link set lo up
-ExecStart=/sbin/ip addr replace {address}/24 dev host0
-ExecStart=/sbin/ip link set host0 up
+ExecStart=/bin/sh -ec "ip link set lo up; ip addr replace {address}/24 dev host0; ip link set host0 up"
 """
 
 SSH = """[Unit]
