@@ -28,10 +28,14 @@ class Attempt:
         node: the node's name in the inventory; several logical nodes can share a machine.
         job: the job's name.
         number: the attempt's number.
+        utils: the folder of this file as it lies on the node's disk for good, from which the supervisor and the ranks
+            are started; by default where it was imported from. An Ansible module runs from an archive that is gone
+            when it ends.
     """
 
-    def __init__(self, node_dir: str, node: str, job: str, number: int) -> None:
+    def __init__(self, node_dir: str, node: str, job: str, number: int, utils: Optional[str] = None) -> None:
         self.node, self.job, self.number = node, job, number
+        self.utils = utils or os.path.dirname(os.path.abspath(__file__))
         self.root = os.path.join(os.path.expanduser(node_dir), node)
         self.dir = os.path.join(self.root, "jobs", job, str(number))
 
@@ -72,7 +76,7 @@ class Attempt:
         words = {
             "{python}": os.path.expanduser(spec["python"]),
             "{attempt}": self.dir,
-            "{rank_exec}": os.path.join(os.path.dirname(os.path.abspath(__file__)), "rank_exec.py"),
+            "{rank_exec}": os.path.join(self.utils, "rank_exec.py"),
         }
         spec = dict(spec)
         spec["launches"] = [
@@ -93,9 +97,9 @@ class Attempt:
         if before["state"] != "absent":
             return dict(before, changed=False)
         self.prepare(spec, code)
-        # The package root of this file: `python -m` finds the supervisor's siblings from there.
+        # The package root of the node code: the supervisor finds its siblings from there.
         package = __name__.rpartition(".")[0] or "module_utils"
-        root = os.path.dirname(os.path.abspath(__file__))
+        root = self.utils
         for _part in package.split("."):
             root = os.path.dirname(root)
         program = [
@@ -190,6 +194,17 @@ class Attempt:
             killed, left = processes.sweep(token)
             changed = changed or killed > 0
         return dict(self.status(), changed=changed, left=left)
+
+    def remove(self) -> bool:
+        """Remove the attempt's folder, and the job's with the last one. Returns whether it was there."""
+        there = os.path.isdir(self.dir)
+        if there:
+            shutil.rmtree(self.dir)
+        try:
+            os.rmdir(os.path.dirname(self.dir))
+        except OSError:
+            pass  # another attempt's results are still there
+        return there
 
 
 def all_attempts(node_dir: str, node: str) -> Iterator[Tuple[str, int]]:

@@ -193,13 +193,7 @@ class Session:
 
     def do_remove(self, job: str, attempt: int) -> Dict[str, Any]:
         """Remove an attempt's folder; its results are in the central store."""
-        path = self._attempt(job, attempt).dir
-        if os.path.isdir(path):
-            shutil.rmtree(path)
-        try:
-            os.rmdir(os.path.dirname(path))
-        except OSError:
-            pass  # another attempt's results are still there
+        self._attempt(job, attempt).remove()
         return {}
 
 

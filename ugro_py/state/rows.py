@@ -56,7 +56,11 @@ class Controller:
     @classmethod
     def me(cls, replaces: Controller | None = None) -> Controller:
         """Return the identity of the calling process."""
-        pid = os.getpid()
+        return cls.of(os.getpid(), replaces)
+
+    @classmethod
+    def of(cls, pid: int, replaces: Controller | None = None) -> Controller:
+        """Return the identity of the process `pid` of this machine."""
         return cls(socket.gethostname(), _boot_id(), pid, _start_ticks(pid) or 0, replaces)
 
     def is_alive(self) -> bool | None:
