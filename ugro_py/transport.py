@@ -336,25 +336,22 @@ async def report(session: Session) -> dict[str, Any]:
     return result
 
 
-async def _report_or_error(session: Session | NodeError, deep: bool) -> dict[str, Any] | NodeError:
+async def _report_or_error(session: Session | NodeError) -> dict[str, Any] | NodeError:
     if isinstance(session, NodeError):
         return session
     try:
-        result = await report(session)
-        if deep:
-            result["deep"] = await session.call("deep", train_python=session.node.train_python, timeout_s=120.0)
-        return result
+        return await report(session)
     except NodeError as error:
         return error
 
 
-def report_all(nodes: Sequence[Node], deep: bool = False) -> dict[str, dict[str, Any] | NodeError]:
+def report_all(nodes: Sequence[Node]) -> dict[str, dict[str, Any] | NodeError]:
     """Read every node at once. A node that cannot be read has its error in place of the report."""
 
     async def run() -> dict[str, dict[str, Any] | NodeError]:
         sessions = await open_sessions(nodes)
         try:
-            reports = await asyncio.gather(*(_report_or_error(sessions[node.name], deep) for node in nodes))
+            reports = await asyncio.gather(*(_report_or_error(sessions[node.name]) for node in nodes))
         finally:
             await close_all(sessions.values())
         return dict(zip((node.name for node in nodes), reports, strict=True))

@@ -58,6 +58,10 @@ class Verdict:
     findings: tuple[Finding, ...]
     summaries: Mapping[str, str]
 
+    def plus(self, found: Iterable[Finding]) -> Verdict:
+        """Return this verdict with more findings."""
+        return Verdict((*self.findings, *found), self.summaries)
+
     def of(self, node: str) -> list[Finding]:
         """Return the findings of one node."""
         return [finding for finding in self.findings if finding.node == node]

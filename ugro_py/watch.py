@@ -193,14 +193,15 @@ class Watcher:
         """Connect anew until it works, the old session speaks again, or the node is given up."""
         old = self.sessions[name]
         deadline = old.last_heard + NODE_LOST_S
-        why = "no answer"
+        why = f"no answer for {NODE_LOST_S:g} s"
         while (left := deadline - time.monotonic()) > 0:
             if time.monotonic() - old.last_heard < SILENCE_S and not old.closed:
                 return
             try:
                 fresh = await Session.open(self._nodes[name], fresh=True, timeout_s=max(0.5, left))
             except NodeError as error:
-                why = error.came_back
+                if not error.came_back.startswith("no answer"):
+                    why = error.came_back
                 await asyncio.sleep(min(0.3, max(0.0, deadline - time.monotonic())))
                 continue
             self.sessions[name] = fresh

@@ -17,6 +17,7 @@ def command(inventory: str | None, node: str | None, deep: bool, as_json: bool) 
     """
     import json
 
+    from ugro_py.deep import deep_findings
     from ugro_py.errors import NodeError
     from ugro_py.inventory import load_cluster
     from ugro_py.transport import report_all
@@ -24,8 +25,10 @@ def command(inventory: str | None, node: str | None, deep: bool, as_json: bool) 
 
     cluster = load_cluster(inventory)
     nodes = [cluster.node(node)] if node else list(cluster.nodes)
-    reports = report_all(nodes, deep=deep)
+    reports = report_all(nodes)
     verdict = judge(nodes, reports)
+    if deep:
+        verdict = verdict.plus(deep_findings(nodes, reports))
     if as_json:
         data = verdict.as_json()
         for name, entry in data["nodes"].items():
