@@ -39,8 +39,7 @@ def choose_ranks(paths: JobPaths, wanted: str, known: Sequence[int]) -> list[int
     Raises:
         NotFoundError: the job has no such rank.
     """
-    logs = (path.stem.removeprefix("rank_") for path in paths.logs.glob("rank_*.log"))
-    ranks = sorted({*known, *(int(text) for text in logs if text.isdigit())})
+    ranks = sorted({*known, *paths.logged_ranks()})
     if wanted == "all":
         return ranks
     if int(wanted) not in ranks:

@@ -120,6 +120,11 @@ class JobPaths:
         for log in self.logs.glob("rank_*.log"):
             log.rename(self.attempt(attempt) / log.name)
 
+    def logged_ranks(self) -> list[int]:
+        """Return the ranks that have a log here, in order."""
+        names = (path.stem.removeprefix("rank_") for path in self.logs.glob("rank_*.log"))
+        return sorted(int(name) for name in names if name.isdigit())
+
     @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
