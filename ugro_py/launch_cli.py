@@ -6,24 +6,22 @@ import asyncio
 import getpass
 import json
 import shlex
-import signal
 import sys
 from collections.abc import Mapping
 from typing import Any
 
 import click
 
-from ugro_py.cluster import Cluster
-from ugro_py.errors import JobFailedError, JobStoppedError, UsageError
+from ugro_py import interrupt
+from ugro_py.errors import JobFailedError, JobStoppedError
 from ugro_py.inventory import load_cluster
 from ugro_py.launch import Launcher, check_new, start_job
 from ugro_py.live import Progress
-from ugro_py.names import new_job_name
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, new_token, node_spec
 from ugro_py.ready import Ready
-from ugro_py.reconcile import in_background, reconcile
-from ugro_py.request import JobRequest, check
+from ugro_py.reconcile import hand_over, reconcile
+from ugro_py.request import check, request_of
 from ugro_py.run import run_job
 from ugro_py.state import Store
 from ugro_py.transport import close_all, runtime_path
@@ -45,41 +43,6 @@ def launch_command(inventory: str | None, *, dry_run: bool, detach: bool, as_jso
             _detach(launcher, as_json)
         else:
             _report(_follow(launcher, progress), launcher, as_json)
-
-
-def request_of(cluster: Cluster, options: Mapping[str, Any]) -> JobRequest:
-    """Return the request that the options make, defaults from the inventory."""
-    defaults = cluster.training
-    script = options["script"]
-    for option in ("model", "dataset", "epochs", "batch_size", "gradient_accumulation"):
-        if script is not None and options[option] is not None:
-            raise UsageError(
-                f"--{option.replace('_', '-')}", "is for UGRO's own training, not for --script", "pass it after `--`"
-            )
-    env = {}
-    for pair in options["env"]:
-        key, equals, value = pair.partition("=")
-        if not equals:
-            raise UsageError(f"--env {pair}", "has no value", "use NAME=VALUE")
-        env[key] = value
-    return JobRequest(
-        name=options["name"] if options["name"] is not None else new_job_name(),
-        model=options["model"] or defaults.model,
-        dataset=options["dataset"] or defaults.dataset,
-        epochs=options["epochs"] if options["epochs"] is not None else defaults.epochs,
-        batch_size=options["batch_size"],
-        gradient_accumulation=options["gradient_accumulation"],
-        nodes=options["nodes"],
-        gpus=options["gpus"],
-        include=tuple(options["include"]),
-        exclude=tuple(options["exclude"]),
-        script=script,
-        workdir=options["workdir"],
-        args=tuple(options["args"]),
-        env=env,
-        retry=options["retry"],
-        stall_timeout_s=options["stall_timeout"],
-    )
 
 
 async def _dry_run(launcher: Launcher) -> dict[str, Any]:
@@ -139,39 +102,25 @@ def _detach(launcher: Launcher, as_json: bool) -> None:
         return gang
 
     gang = asyncio.run(start())
-    _hand_over(launcher)
+    hand_over(launcher.store, launcher.request.name, launcher.controller)
     if as_json:
         click.echo(json.dumps({"job_id": gang.job, "status": "running", "ranks": gang.world_size}))
     else:
         click.echo(f"job {gang.job} runs; `ugro status {gang.job}`, `ugro logs {gang.job} -f`, `ugro stop {gang.job}`")
 
 
-def _hand_over(launcher: Launcher) -> None:
-    """Let a process in the background take the job over."""
-    launcher.store.unclaim(launcher.request.name, launcher.controller)
-    in_background(launcher.request.name)
-
-
 def _follow(launcher: Launcher, progress: Progress) -> Outcome:
     """Run the job in the foreground; Ctrl-C leaves it to a process in the background."""
-
-    async def run() -> Outcome:
-        task = asyncio.ensure_future(run_job(launcher))
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            loop.add_signal_handler(number, task.cancel)
-        return await task
-
     job = launcher.request.name
     try:
         with progress:
-            return asyncio.run(run())
+            return interrupt.run(run_job(launcher))
     except asyncio.CancelledError:
         known = any(row.name == job and row.active for row in launcher.store.jobs(active=True))
         if not known:
             click.echo("\ninterrupted before anything was started", err=True)
             sys.exit(130)
-        _hand_over(launcher)
+        hand_over(launcher.store, launcher.request.name, launcher.controller)
         click.echo(f"\ndetached; job {job} goes on. Back: `ugro status {job}`, `ugro logs {job} -f`", err=True)
         sys.exit(0)
 

@@ -7,7 +7,7 @@ import sys
 import time
 
 from ugro_py.paths import JobPaths
-from ugro_py.state import JobRow, Store
+from ugro_py.state import Controller, JobRow, Store
 
 # How long a verb waits for a background controller to catch up with a job that lost its own.
 _CATCH_UP_S = 15.0
@@ -28,6 +28,12 @@ def in_background(name: str) -> int:
             start_new_session=True,
         )
     return process.pid
+
+
+def hand_over(store: Store, name: str, controller: Controller) -> None:
+    """Let a process in the background control the job instead of `controller`."""
+    store.unclaim(name, controller)
+    in_background(name)
 
 
 def reconcile(store: Store, name: str | None = None) -> None:

@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from ugro_py import paths
-from ugro_py.cluster import TrainingDefaults
+from ugro_py.cluster import Cluster, TrainingDefaults
 from ugro_py.errors import UsageError
-from ugro_py.names import check_name
+from ugro_py.names import check_name, new_job_name
 from ugro_py.scheduler import Request, parse_selection
 
 EMBEDDED_DATASET = "python-docs"
@@ -75,6 +75,45 @@ class JobRequest:
             include=parse_selection(" ".join(self.include)),
             exclude=parse_selection(" ".join(self.exclude)),
         )
+
+
+def request_of(cluster: Cluster, options: Mapping[str, Any]) -> JobRequest:
+    """Return the request that the options of `ugro launch` make, defaults from the inventory.
+
+    Raises:
+        UsageError: options that do not go together.
+    """
+    defaults = cluster.training
+    script = options["script"]
+    for option in ("model", "dataset", "epochs", "batch_size", "gradient_accumulation"):
+        if script is not None and options[option] is not None:
+            raise UsageError(
+                f"--{option.replace('_', '-')}", "is for UGRO's own training, not for --script", "pass it after `--`"
+            )
+    env = {}
+    for pair in options["env"]:
+        key, equals, value = pair.partition("=")
+        if not equals:
+            raise UsageError(f"--env {pair}", "has no value", "use NAME=VALUE")
+        env[key] = value
+    return JobRequest(
+        name=options["name"] if options["name"] is not None else new_job_name(),
+        model=options["model"] or defaults.model,
+        dataset=options["dataset"] or defaults.dataset,
+        epochs=options["epochs"] if options["epochs"] is not None else defaults.epochs,
+        batch_size=options["batch_size"],
+        gradient_accumulation=options["gradient_accumulation"],
+        nodes=options["nodes"],
+        gpus=options["gpus"],
+        include=tuple(options["include"]),
+        exclude=tuple(options["exclude"]),
+        script=script,
+        workdir=options["workdir"],
+        args=tuple(options["args"]),
+        env=env,
+        retry=options["retry"],
+        stall_timeout_s=options["stall_timeout"],
+    )
 
 
 def check(request: JobRequest, *, ask_hub: bool = True) -> JobRequest:
