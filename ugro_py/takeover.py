@@ -18,10 +18,13 @@ from ugro_py.transport import Session, close_all, open_sessions
 from ugro_py.watch import Listener, Outcome
 
 
-async def adopt(store: Store, job: JobRow, controller: Controller, tell: Listener) -> Outcome:
+async def adopt(
+    store: Store, job: JobRow, controller: Controller, tell: Listener, start_error: str | None = None
+) -> Outcome:
     """Take over a job whose controller is gone, and stay with it to the end.
 
-    A launch that was not complete is rolled back: everything that had started is stopped.
+    A launch that was not complete is rolled back: everything that had started is stopped. `start_error` says that it
+    was not, and why.
     """
     attempt = store.attempt(job.name)
     loaded = load_gang(job.name, attempt.number) if attempt else None
@@ -34,10 +37,11 @@ async def adopt(store: Store, job: JobRow, controller: Controller, tell: Listene
     sessions = {name: session for name, session in opened.items() if isinstance(session, Session)}
     lost = [(name, session.came_back) for name, session in opened.items() if isinstance(session, NodeError)]
     try:
-        if job.status in ("pending", "starting") and not await _all_started(gang, sessions):
+        if start_error or (job.status in ("pending", "starting") and not await _all_started(gang, sessions)):
             await launcher.stop_started(gang, sessions)
             close_attempt(store, gang, Outcome("failed", "rolled back", 1))
-            return _give_up(store, job.name, controller, "its controller ended in mid-launch; rolled back")
+            reason = start_error or "its controller ended in mid-launch"
+            return _give_up(store, job.name, controller, f"{reason}; rolled back")
         return await stay(launcher, gang, nodes, sessions, lost)
     finally:
         await close_all(sessions.values())

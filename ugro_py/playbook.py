@@ -1,0 +1,194 @@
+"""The steps of `playbooks/launch.yml`, `collect.yml` and `stop.yml`, for the action plugins that run them.
+
+The controller of a job that a playbook launched is the process `ansible-playbook`: it lives through all tasks, while
+each action runs in a worker of its own.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ctypes
+import getpass
+import multiprocessing
+import os
+import signal
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from ugro_py import capsule, interrupt
+from ugro_py.cluster import Cluster
+from ugro_py.display import safe_line
+from ugro_py.errors import JobFailedError, JobStoppedError, NotFoundError, StateError, UgroError
+from ugro_py.launch import Launcher, check_new
+from ugro_py.live import Progress
+from ugro_py.paths import JobPaths
+from ugro_py.plan import Gang
+from ugro_py.ready import Ready
+from ugro_py.reconcile import hand_over, reconcile
+from ugro_py.request import JobRequest, check
+from ugro_py.saved import load_gang
+from ugro_py.state import Controller, Store
+from ugro_py.takeover import adopt
+from ugro_py.transport import close_all, runtime_path
+from ugro_py.watch import Outcome
+
+Say = Callable[[str], None]
+_LAST_LINES = 12
+_PR_SET_PDEATHSIG = 1
+
+
+class Lines(Progress):
+    """A listener of the engine that gives one line after the other to `say`."""
+
+    def __init__(self, job: str, say: Say) -> None:
+        super().__init__(job, live=False)
+        self._to = say
+
+    def _say(self, text: str) -> None:
+        self._to(safe_line(text))
+
+
+def controller() -> Controller:
+    """Return the process `ansible-playbook`, and see to it that this worker is told (SIGTERM) when it ends."""
+    parent = multiprocessing.parent_process()
+    if parent is None or parent.pid is None:
+        return Controller.me()
+    me = Controller.of(parent.pid)
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+    if os.getppid() != parent.pid:
+        os.kill(os.getpid(), signal.SIGTERM)  # it ended just before
+    return me
+
+
+def prepare(request: JobRequest, cluster: Cluster, say: Say, *, dry_run: bool = False) -> dict[str, Any]:
+    """Verify the nodes, allocate GPUs and stage everything; after this every node can start its part.
+
+    Args:
+        request: what is asked for, not checked yet.
+        cluster: the inventory.
+        say: is given a line for each step.
+        dry_run: change nothing.
+
+    Returns:
+        `job`, `attempt`, `nodes` (names in rank order) and `code` (digest); with `dry_run` no node.
+
+    Raises:
+        UgroError: nothing was allocated, or it was released again.
+    """
+    request = check(request, ask_hub=not dry_run)
+    with Store.open() as store:
+        reconcile(store)
+        check_new(store, request)
+        launcher = Launcher(request, cluster, store, getpass.getuser(), Lines(request.name, say), controller())
+        if dry_run:
+            _show(asyncio.run(_ready(launcher)), say)
+            return {"job": request.name, "attempt": None, "nodes": [], "code": None}
+        gang = interrupt.run(_prepare(launcher))
+        return {"job": gang.job, "attempt": gang.attempt, "nodes": gang.nodes, "code": launcher.code.digest}
+
+
+async def _ready(launcher: Launcher) -> Ready:
+    ready = await launcher.ready()
+    await close_all(ready.sessions.values())
+    return ready
+
+
+def _show(ready: Ready, say: Say) -> None:
+    for place in ready.placements:
+        say(safe_line(f"rank {place.rank}  {place.node}  {place.gpu.name}  {place.gpu.uuid}"))
+    say("check mode: nothing was started")
+
+
+async def _prepare(launcher: Launcher) -> Gang:
+    ready = await launcher.ready()
+    try:
+        gang = launcher.allocate(ready)
+        try:
+            await launcher.specs(ready, gang)
+            capsule.write(
+                gang, launcher.request, launcher.cluster, ready.nodes, ready.reports, launcher.user,
+                launcher.code.digest,
+            )  # fmt: skip
+        except BaseException as error:
+            reason = str(error) if isinstance(error, UgroError) else "the launch was interrupted"
+            launcher.end("failed", reason, getattr(error, "exit_code", 1))
+            raise
+    finally:
+        await close_all(ready.sessions.values())
+    launcher.tell("step", {"text": f"allocated {gang.world_size} GPUs; staged {len(launcher.code.files)} files"})
+    return gang
+
+
+def node_start(job: str, attempt: int, node: str) -> dict[str, Any]:
+    """Return what module `torchrun` needs on `node`, as the central store has it: `node_dir`, `utils`, `spec` (JSON).
+
+    Raises:
+        NotFoundError: the job's attempt has no such node.
+    """
+    loaded = load_gang(job, attempt)
+    if loaded is None or node not in loaded[0].nodes:
+        raise NotFoundError(f"attempt {attempt} of job {job}", f"has no node {node}", f"see `ugro status {job}`")
+    node_dir = loaded[1].node(node).node_dir
+    spec = JobPaths(job).node_spec(attempt, node).read_text(encoding="utf-8")
+    return {"node_dir": node_dir, "utils": f"{node_dir}/{runtime_path()}", "spec": spec}
+
+
+def start_error(gang_nodes: list[str], results: Mapping[str, Mapping[str, Any]]) -> str | None:
+    """Return which node could not start its ranks, judged by the results of module `torchrun`; None if all could."""
+    for node in gang_nodes:
+        result = results.get(node) or {}
+        if result.get("state") not in ("started", "stopped"):
+            said = str(result.get("msg") or "no answer")
+            return safe_line(f"{node}: start the ranks: {' '.join(said.split())}")
+    return None
+
+
+def follow(
+    job: str, attempt: int, results: Mapping[str, Mapping[str, Any]], say: Say, *, wait: bool = True
+) -> dict[str, Any]:
+    """Stay with a job that module `torchrun` started: follow it, retry it, collect, release the GPUs.
+
+    Args:
+        job: its name.
+        attempt: the attempt that was started.
+        results: what module `torchrun` returned, by node.
+        say: is given lines of progress.
+        wait: until the job has ended; otherwise a process in the background stays with it.
+
+    Returns:
+        `status` and `folder`.
+
+    Raises:
+        JobFailedError: it failed; its first failing rank's last lines were said.
+        JobStoppedError: somebody stopped it.
+        StateError: another process controls the job.
+    """
+    with Store.open() as store:
+        me = controller()
+        row = store.job(job)
+        if not row.active or not store.claim(job, me):
+            raise StateError(f"follow job {job}", f"it is {row.status}", f"see `ugro status {job}`")
+        loaded = load_gang(job, attempt)
+        error = start_error(loaded[0].nodes if loaded else [], results)
+        folder = str(JobPaths(job).root)
+        if error is None and not wait:
+            hand_over(store, job, me)
+            say(f"job {job} runs; `ugro status {job}`, `ugro logs {job} -f`, `ugro stop {job}`")
+            return {"status": "running", "folder": folder}
+        try:
+            outcome = interrupt.run(adopt(store, row, me, Lines(job, say), error))
+        except asyncio.CancelledError:
+            hand_over(store, job, me)
+            return {"status": "running", "folder": folder}
+    _judge(job, outcome, say)
+    say(f"job {job} completed; results in {folder}; `ugro results {job}`")
+    return {"status": outcome.status, "folder": folder}
+
+
+def _judge(job: str, outcome: Outcome, say: Say) -> None:
+    if outcome.status == "stopped":
+        raise JobStoppedError(f"job {job}", outcome.reason)
+    if outcome.status == "failed":
+        for line in outcome.last_lines[-_LAST_LINES:]:
+            say(f"  | {safe_line(line)}")
+        raise JobFailedError(f"job {job}", outcome.reason, f"see `ugro logs {job}` and {JobPaths(job).root}")
