@@ -111,7 +111,7 @@ def _gpu_findings(
         found.append(_finding("gpu_available", CRITICAL, text, "run `ugro check %s --deep`" % name, visible))
     elif wanted is not None and visible > wanted:
         text = "%d GPUs are there, the inventory says %d" % (visible, wanted)
-        found.append(_finding("gpu_available", WARNING, text, "correct its GPU count in the inventory", visible))
+        found.append(_finding("gpu_available", WARNING, text, "correct ugro_gpu_count in the inventory", visible))
     elif visible == len(gpus):
         text = "%d GPU%s" % (visible, "" if visible == 1 else "s") if visible else "no GPU: it trains on CPU slots"
         found.append(_finding("gpu_available", OK, text, value=visible))
@@ -143,10 +143,10 @@ def _one_gpu(
     vram, model = expected.get("vram_gb"), expected.get("gpu")
     if vram and gpu["vram_total_gb"] is not None and gpu["vram_total_gb"] < 0.9 * vram:
         text = "%s has %.1f GB of memory, the inventory says %g" % (label, gpu["vram_total_gb"], vram)
-        found.append(_finding("gpu_model", WARNING, text, "correct vram_gb in the inventory", gpu["vram_total_gb"]))
+        found.append(_finding("gpu_model", WARNING, text, "correct ugro_vram_gb in the inventory", gpu["vram_total_gb"]))
     if model and gpu["name"] and model.lower() not in gpu["name"].lower():
         text = "%s is a %s, the inventory says %s" % (label, gpu["name"], model)
-        found.append(_finding("gpu_model", WARNING, text, "correct gpu in the inventory", gpu["name"]))
+        found.append(_finding("gpu_model", WARNING, text, "correct ugro_gpu in the inventory", gpu["name"]))
     heat = gpu["temperature_c"]
     if heat is not None:
         severity = _above(heat, limits["temperature_c_warning"], limits["temperature_c_critical"])
@@ -187,7 +187,7 @@ def _torch_findings(gpu_report: Mapping[str, Any], node: Mapping[str, Any], name
     python = node.get("train_python")
     if not python:
         return []
-    bootstrap = "run `ugro bootstrap` or set train_python in the inventory"
+    bootstrap = "run `ugro bootstrap` or set ugro_python in the inventory"
     if python["error"]:
         return [_finding("pytorch_ready", CRITICAL, "training Python: %s" % python["error"], bootstrap)]
     if not python["torch"]:
@@ -219,7 +219,7 @@ def _resource_findings(node: Mapping[str, Any], limits: Mapping[str, float], nam
             continue
         severity = _below(disk["free_gb"], limits["disk_free_gb_warning"], limits["disk_free_gb_critical"])
         text = "%.1f GB free at %s" % (disk["free_gb"], disk["path"])
-        remedy = "" if severity == OK else "free space there, or set node_dir to a larger file system"
+        remedy = "" if severity == OK else "free space there, or set ugro_node_dir to a larger file system"
         found.append(_finding("disk_space_gb", severity, text, remedy, disk["free_gb"]))
     memory = node["memory"]["available_gb"]
     if memory is not None:

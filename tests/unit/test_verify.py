@@ -163,7 +163,7 @@ def test_an_unreachable_node_does_not_hide_what_is_wrong_with_the_others() -> No
     assert verdict.lines() == [
         "✓ gpu-master: no GPU, 4 CPUs",
         "✗ gpu1: unreachable: Connection refused; run `ssh ob@192.168.1.101 true`",
-        "✗ gpu2: ~/.ugro/venv/bin/python has no torch; run `ugro bootstrap` or set train_python in the inventory",
+        "✗ gpu2: ~/.ugro/venv/bin/python has no torch; run `ugro bootstrap` or set ugro_python in the inventory",
     ]
     with pytest.raises(NodeError, match=r"check 3 nodes: gpu1 unreachable, gpu2 not fit for training") as error:
         verify.raise_for(verdict, "check")
