@@ -18,7 +18,7 @@ from typing import Any
 from ugro_py import capsule, interrupt
 from ugro_py.cluster import Cluster
 from ugro_py.display import safe_line
-from ugro_py.errors import JobFailedError, JobStoppedError, NotFoundError, StateError, UgroError
+from ugro_py.errors import JobFailedError, JobStoppedError, StateError, UgroError
 from ugro_py.launch import Launcher, check_new
 from ugro_py.live import Progress
 from ugro_py.paths import JobPaths
@@ -122,15 +122,15 @@ async def _prepare(launcher: Launcher) -> Gang:
 def node_start(job: str, attempt: int, node: str) -> dict[str, Any]:
     """Return what module `torchrun` needs on `node`, as the central store has it: `node_dir`, `utils`, `spec` (JSON).
 
-    Raises:
-        NotFoundError: the job's attempt has no such node.
+    It is less where the attempt does not have the node, or was never prepared.
     """
     loaded = load_gang(job, attempt)
     if loaded is None or node not in loaded[0].nodes:
-        raise NotFoundError(f"attempt {attempt} of job {job}", f"has no node {node}", f"see `ugro status {job}`")
+        return {}
     node_dir = loaded[1].node(node).node_dir
-    spec = JobPaths(job).node_spec(attempt, node).read_text(encoding="utf-8")
-    return {"node_dir": node_dir, "utils": f"{node_dir}/{runtime_path()}", "spec": spec}
+    known = {"node_dir": node_dir, "utils": f"{node_dir}/{runtime_path()}"}
+    spec = JobPaths(job).node_spec(attempt, node)
+    return {**known, "spec": spec.read_text(encoding="utf-8")} if spec.exists() else known
 
 
 def start_error(gang_nodes: list[str], results: Mapping[str, Mapping[str, Any]]) -> str | None:
