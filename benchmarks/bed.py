@@ -93,6 +93,8 @@ def bed(hosts: int = 3) -> Iterator[Bed]:
         home = Path(folder)
         # UGRO keeps its SSH control sockets below HOME; the work by hand goes through the same ones.
         os.environ.update(HOME=str(home), UGRO_DATA=str(home / "data"))
+        # A person's Python keeps what it has compiled; where this is set, `ugro` would compile itself at each start.
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         (home / ".ugro" / "cm").mkdir(mode=0o700, parents=True)
         inventory = lab.inventory_file()
         test_bed = Bed(home, inventory, load_cluster(inventory))
