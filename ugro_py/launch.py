@@ -90,7 +90,7 @@ class Launcher:
         self.store.create_job(self.request.name, self.user, self.request.as_dict())
         self.store.claim(self.request.name, self.controller)
         try:
-            return self.next_attempt(ready)
+            return self.next_attempt(ready, self.request.resume or "")
         except UgroError as error:
             self.end("failed", str(error), error.exit_code)
             raise

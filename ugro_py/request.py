@@ -16,16 +16,18 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ugro_py import paths
+from ugro_py import checkpoints, paths
 from ugro_py.cluster import Cluster, TrainingDefaults
 from ugro_py.errors import UsageError
-from ugro_py.names import check_name, new_job_name
+from ugro_py.names import NAME_PATTERN, check_name, new_job_name
+from ugro_py.paths import JobPaths
 from ugro_py.scheduler import Request, parse_selection
 
 EMBEDDED_DATASET = "python-docs"
 TRAIN_SCRIPT = "train_production.py"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+_WORD = re.compile(r"(model|dataset|epochs|nodes|name)=(.*)", re.DOTALL)
 _HUB_TIMEOUT_S = 5.0
 
 
@@ -34,7 +36,8 @@ class JobRequest:
     """A job to launch. `args` go to the script as they are.
 
     `model` and `dataset` are for the training UGRO ships; with `script` they are unused. `workdir` is the folder that
-    is copied to every node, `script` the path inside it. `stall_timeout_s` 0 means never.
+    is copied to every node, `script` the path inside it. `resume` is the checkpoint that the first attempt goes on
+    from. `stall_timeout_s` 0 means never.
     """
 
     name: str
@@ -51,6 +54,7 @@ class JobRequest:
     workdir: str | None = None
     args: tuple[str, ...] = ()
     env: Mapping[str, str] = field(default_factory=dict)
+    resume: str | None = None
     retry: int = 0
     stall_timeout_s: float = 0.0
 
@@ -85,6 +89,8 @@ def request_of(cluster: Cluster, options: Mapping[str, Any]) -> JobRequest:
     """
     defaults = cluster.training
     script = options["script"]
+    if script is None:
+        options = _with_words(options)
     for option in ("model", "dataset", "epochs", "batch_size", "gradient_accumulation"):
         if script is not None and options[option] is not None:
             raise UsageError(
@@ -111,9 +117,25 @@ def request_of(cluster: Cluster, options: Mapping[str, Any]) -> JobRequest:
         workdir=options["workdir"],
         args=tuple(options["args"]),
         env=env,
+        resume=options.get("resume"),
         retry=options["retry"],
         stall_timeout_s=options["stall_timeout"],
     )
+
+
+def _with_words(options: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the options with those that were given as words: `ugro launch model=llama-7b dataset=wikitext`."""
+    found: dict[str, Any] = {}
+    rest = list(options["args"])
+    while rest and (match := _WORD.fullmatch(rest[0])):
+        name, value = match.groups()
+        if options[name] is not None or name in found:
+            raise UsageError(f"{name}={value}", f"--{name} is given twice", "give it once")
+        if name in ("epochs", "nodes") and not value.isdecimal():
+            raise UsageError(f"{name}={value}", "is not a number", "give a whole number")
+        found[name] = int(value) if name in ("epochs", "nodes") else value
+        del rest[0]
+    return {**options, **found, "args": tuple(rest)}
 
 
 def check(request: JobRequest, *, ask_hub: bool = True) -> JobRequest:
@@ -142,6 +164,8 @@ def check(request: JobRequest, *, ask_hub: bool = True) -> JobRequest:
         if "\0" in text:
             raise UsageError("an argument", "holds a NUL byte", "remove it")
     values = request.as_dict()
+    if request.resume is not None:
+        values["resume"] = _check_resume(request.resume)
     if request.script is not None:
         values.update(_check_script(request.script, request.workdir))
     elif request.workdir is not None:
@@ -155,6 +179,19 @@ def check(request: JobRequest, *, ask_hub: bool = True) -> JobRequest:
 def _check_number(option: str, value: float | None, lowest: int) -> None:
     if value is not None and value < lowest:
         raise UsageError(f"{option} {value}", f"must be at least {lowest}", "correct it")
+
+
+def _check_resume(wanted: str) -> str:
+    """Return the path of the checkpoint that `wanted` names: a path here, or a job whose newest one is meant."""
+    if NAME_PATTERN.fullmatch(wanted) and JobPaths(wanted).root.is_dir():
+        newest = checkpoints.newest(JobPaths(wanted))
+        if newest is None:
+            raise UsageError(f"--resume {wanted}", "the job has no complete checkpoint", "see `ugro results`")
+        return str(newest)
+    path = Path(wanted).expanduser()
+    if not path.exists():
+        raise UsageError(f"--resume {wanted}", "is no job and no file here", "see `ugro ps --all`")
+    return str(path.resolve())
 
 
 def _check_script(script: str, workdir: str | None) -> dict[str, str]:

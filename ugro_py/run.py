@@ -75,7 +75,7 @@ async def _next_attempt(launcher: Launcher, ready: Ready, last: Gang) -> Gang:
     paths = JobPaths(last.job)
     paths.keep_logs(last.attempt)
     newest = checkpoints.newest(paths)
-    gang = launcher.next_attempt(ready, str(newest) if newest else "")
+    gang = launcher.next_attempt(ready, str(newest or launcher.request.resume or ""))
     if newest:
         launcher.tell("step", {"text": f"attempt {gang.attempt} goes on from {newest.name}"})
     await launcher.start(ready, gang)

@@ -23,6 +23,9 @@ import click
 @click.option("--script", metavar="PATH", help="Run this torchrun program instead of UGRO's training.")
 @click.option("--workdir", metavar="DIR", help="Folder to copy to the nodes [default: the script's].")
 @click.option("--env", multiple=True, metavar="NAME=VALUE", help="Environment variable for every rank.")
+@click.option(
+    "--resume", metavar="JOB|PATH", help="Go on from this job's newest checkpoint, or from a checkpoint here."
+)
 @click.option("--retry", type=int, default=0, show_default=True, metavar="N", help="Attempts after a failed one.")
 @click.option("--stall-timeout", type=float, default=0, metavar="S", help="Stop when no rank writes for S seconds.")
 @click.option("--dry-run", is_flag=True, help="Show nodes, ranks, GPUs and commands; start nothing.")
