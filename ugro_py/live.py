@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 from types import TracebackType
 from typing import Any
 
@@ -49,7 +52,16 @@ class Progress:
             return
         handler = getattr(self, f"_on_{kind}", None)
         if handler:
-            handler(data)
+            try:
+                handler(data)
+            except BrokenPipeError:
+                self._reader_is_gone()
+
+    def _reader_is_gone(self) -> None:
+        """Go on in silence: the job does not end because `| head` has seen enough."""
+        self._quiet = True
+        with Path(os.devnull).open("w") as nothing:
+            os.dup2(nothing.fileno(), sys.stdout.fileno())
 
     def _say(self, text: str) -> None:
         if self._live is not None:
