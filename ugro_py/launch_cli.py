@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import getpass
 import json
-import shlex
 import sys
 from collections.abc import Mapping
 from typing import Any
@@ -24,7 +23,7 @@ from ugro_py.reconcile import hand_over, reconcile
 from ugro_py.request import check, request_of
 from ugro_py.run import run_job
 from ugro_py.state import Store
-from ugro_py.transport import close_all, runtime_path
+from ugro_py.transport import close_all, runtime_path, shell_line
 from ugro_py.watch import Outcome
 
 
@@ -91,7 +90,7 @@ def _show(plan: Mapping[str, Any], as_json: bool) -> None:
         click.echo(f"  rank {rank['rank']}  {rank['node']}  {rank['gpu_name']}{memory}  {rank['gpu']}")
     for name, commands in plan["commands"].items():
         for words in commands:
-            click.echo(f"on {name}:\n  {shlex.join(words)}")
+            click.echo(f"on {name}:\n  {shell_line(words)}")
     click.echo("dry run: nothing was started")
 
 

@@ -168,7 +168,7 @@ class Session:
             argv = [str(Path(node.python).expanduser()), *program[1:]]
         else:
             paths.control_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
-            argv = [*ssh_argv(node, fresh=fresh), _shell_line(program)]
+            argv = [*ssh_argv(node, fresh=fresh), f"exec {shell_line(program)}"]
         process = await asyncio.create_subprocess_exec(
             *argv,
             stdin=asyncio.subprocess.PIPE,
@@ -304,11 +304,9 @@ class Session:
         self._fail_waiting()
 
 
-def _shell_line(program: Sequence[str]) -> str:
-    """Quote a command for the node's login shell, which alone can expand a `~/` at the front of the interpreter."""
-    first = program[0]
-    head = "~/" + shlex.quote(first[2:]) if first.startswith("~/") else shlex.quote(first)
-    return f"exec {head} {shlex.join(program[1:])}"
+def shell_line(program: Sequence[str]) -> str:
+    """Quote a command for the node's login shell, which alone can expand a `~/` at the front of a word."""
+    return " ".join("~/" + shlex.quote(word[2:]) if word.startswith("~/") else shlex.quote(word) for word in program)
 
 
 async def open_sessions(nodes: Sequence[Node]) -> dict[str, Session | NodeError]:
