@@ -37,9 +37,16 @@ def name_of(path: Path) -> str:
     return str(path.relative_to(ROOT))
 
 
+class _Loader(yaml.SafeLoader):
+    """Reads Ansible's YAML; what has a tag of Ansible's is taken as its text."""
+
+
+_Loader.add_multi_constructor("!", lambda loader, suffix, node: str(node.value))
+
+
 def load_yaml(path: Path) -> Any:
     """Return what a YAML file of ours holds."""
-    return yaml.safe_load(path.read_text(encoding="utf-8"))
+    return yaml.load(path.read_text(encoding="utf-8"), Loader=_Loader)
 
 
 def pages() -> list[Path]:
