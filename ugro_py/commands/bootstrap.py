@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from ugro_py.complete import node_names
+
 
 @click.command()
-@click.argument("nodes", nargs=-1, metavar="[NODE]...")
+@click.argument("nodes", nargs=-1, metavar="[NODE]...", shell_complete=node_names)
 @click.option("--check", is_flag=True, help="Only show what would change.")
 @click.option("-v", "--verbose", is_flag=True, help="Show Ansible's own output.")
 @click.pass_obj

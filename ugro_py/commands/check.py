@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from ugro_py.complete import node_names
+
 
 @click.command()
-@click.argument("node", required=False)
+@click.argument("node", required=False, shell_complete=node_names)
 @click.option("--deep", is_flag=True, help="Also import torch, compute, and run an all-reduce across the nodes.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON, with all readings.")
 @click.pass_obj

@@ -6,6 +6,8 @@ from typing import Any
 
 import click
 
+from ugro_py.complete import node_names
+
 
 @click.command("launch", context_settings={"ignore_unknown_options": False})
 @click.option("--model", metavar="NAME", help="Preset, local folder or hub id [default: the inventory's].")
@@ -16,8 +18,20 @@ import click
 @click.option("--name", metavar="NAME", help="Name of the job [default: job_<date>_<time>].")
 @click.option("--nodes", type=int, metavar="N", help="Number of nodes [default: all].")
 @click.option("--gpus", type=int, metavar="N", help="Number of GPUs in all [default: all of the nodes].")
-@click.option("--include", multiple=True, metavar="NODE[:GPU,…]", help="Only this node, or these GPUs of it.")
-@click.option("--exclude", multiple=True, metavar="NODE[:GPU,…]", help="Not this node, or not these GPUs of it.")
+@click.option(
+    "--include",
+    multiple=True,
+    metavar="NODE[:GPU,…]",
+    shell_complete=node_names,
+    help="Only this node, or these GPUs of it.",
+)
+@click.option(
+    "--exclude",
+    multiple=True,
+    metavar="NODE[:GPU,…]",
+    shell_complete=node_names,
+    help="Not this node, or not these GPUs of it.",
+)
 @click.option("--batch-size", type=int, metavar="N", help="Sequences per GPU and forward pass.")
 @click.option("--gradient-accumulation", type=int, metavar="N", help="Forward passes per step.")
 @click.option("--script", metavar="PATH", help="Run this torchrun program instead of UGRO's training.")

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import click
 
+from ugro_py.complete import job_names
+
 
 def _rank(ctx: click.Context, param: click.Parameter, value: str) -> str:
     if value != "all" and not (value.isascii() and value.isdigit() and len(value) < 7):
@@ -12,7 +14,7 @@ def _rank(ctx: click.Context, param: click.Parameter, value: str) -> str:
 
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @click.option("--rank", default="all", metavar="N|all", callback=_rank, help="The rank to show [default: all].")
 @click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines of each rank.")

@@ -6,9 +6,11 @@ from pathlib import Path
 
 import click
 
+from ugro_py.complete import job_names
+
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 @click.option("--force", is_flag=True, help="Replace DIR if it holds an earlier pull.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")

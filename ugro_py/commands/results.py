@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from ugro_py.complete import job_names
+
 
 @click.command()
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.option(
     "--width", type=click.IntRange(40, 500), metavar="N", help="Columns of the curve [default: the terminal's]."

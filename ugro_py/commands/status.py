@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from ugro_py.complete import job_names
+
 
 @click.command("status")
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(job: str, as_json: bool) -> None:
     """Show JOB: state, ranks, newest loss, and the events that led here.

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import click
 
+from ugro_py.complete import job_names
+
 
 @click.command("stop")
-@click.argument("job")
+@click.argument("job", shell_complete=job_names)
 @click.option("--force", is_flag=True, help="SIGKILL at once instead of 10 s to save what the ranks need.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
 def command(job: str, force: bool, as_json: bool) -> None:
