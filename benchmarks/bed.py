@@ -15,7 +15,7 @@ from pathlib import Path
 from tests.lab import Lab
 from ugro_py.cluster import Cluster, Node
 from ugro_py.inventory import load_cluster
-from ugro_py.transport import ssh_argv
+from ugro_py.ssh import ssh_argv
 
 SCRIPTS = Path(__file__).resolve().parent / "scripts"
 UGRO = Path(sys.executable).with_name("ugro")

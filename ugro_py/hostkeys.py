@@ -20,7 +20,7 @@ from pathlib import Path
 
 from ugro_py.cluster import Node
 from ugro_py.errors import NodeError, UsageError
-from ugro_py.transport import describe_ssh, ssh_argv
+from ugro_py.ssh import describe_ssh, ssh_argv
 
 _TIMEOUT_S = 20
 _FINGERPRINT = re.compile(r"SHA256:[A-Za-z0-9+/]{43}")

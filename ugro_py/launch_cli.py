@@ -22,8 +22,10 @@ from ugro_py.ready import Ready
 from ugro_py.reconcile import hand_over, reconcile
 from ugro_py.request import check, request_of
 from ugro_py.run import run_job
+from ugro_py.runtime import runtime_path
+from ugro_py.ssh import shell_line
 from ugro_py.state import Store
-from ugro_py.transport import close_all, runtime_path, shell_line
+from ugro_py.transport import close_all
 from ugro_py.watch import Outcome
 
 

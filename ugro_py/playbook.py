@@ -26,10 +26,11 @@ from ugro_py.plan import Gang
 from ugro_py.ready import Ready
 from ugro_py.reconcile import hand_over, reconcile
 from ugro_py.request import JobRequest, check
+from ugro_py.runtime import runtime_path
 from ugro_py.saved import load_gang
 from ugro_py.state import Controller, Store
 from ugro_py.takeover import adopt
-from ugro_py.transport import close_all, runtime_path
+from ugro_py.transport import close_all
 from ugro_py.watch import Outcome
 
 Say = Callable[[str], None]

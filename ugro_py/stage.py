@@ -17,7 +17,8 @@ from pathlib import Path
 
 from ugro_py.cluster import Node
 from ugro_py.errors import NodeError, UsageError
-from ugro_py.transport import Session, describe_ssh, ssh_argv
+from ugro_py.ssh import describe_ssh, ssh_argv
+from ugro_py.transport import Session
 
 # Never of use to a rank, and often large. A `.ugroignore` in the folder adds patterns, one a line.
 EXCLUDED = (".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".ipynb_checkpoints")

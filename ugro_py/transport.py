@@ -1,7 +1,7 @@
 """Sessions to nodes: one Python program per node over one SSH channel (or a local process).
 
-The program is `plugins/module_utils/session.py`; its source travels to the node once per version, into
-`<node_dir>/runtime/<digest>/`. SSH connections are multiplexed through the same control sockets as Ansible's.
+The program is `plugins/module_utils/session.py`; its source travels to the node once per version
+(`ugro_py.runtime`). SSH connections are multiplexed through the same control sockets as Ansible's (`ugro_py.ssh`).
 """
 
 from __future__ import annotations
@@ -9,13 +9,8 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import functools
-import hashlib
-import io
 import json
-import shlex
 import time
-import zipfile
 from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -23,109 +18,12 @@ from typing import Any
 from ugro_py import paths
 from ugro_py.cluster import Node
 from ugro_py.errors import NodeError
+from ugro_py.runtime import BOOT, runtime
+from ugro_py.ssh import describe_ssh, shell_line, ssh_argv, ssh_error
 
 Push = Callable[[dict[str, Any]], None]
 
-CONNECT_TIMEOUT_S = 5
 _LINE_LIMIT = 1 << 25
-
-# Runs on the node before anything of UGRO is there: `python -c BOOT NODE_DIR NODE DIGEST`.
-_BOOT = """
-import os, sys
-base, node, digest = os.path.expanduser(sys.argv[1]), sys.argv[2], sys.argv[3]
-root = os.path.join(base, "runtime", digest)
-if not os.path.isdir(root):
-    import base64, io, shutil, tempfile, zipfile
-    print("UGRO-SEND", flush=True)
-    data = base64.b64decode(sys.stdin.buffer.readline())
-    os.makedirs(os.path.dirname(root), mode=0o700, exist_ok=True)
-    part = tempfile.mkdtemp(dir=os.path.dirname(root))
-    zipfile.ZipFile(io.BytesIO(data)).extractall(part)
-    try:
-        os.rename(part, root)
-    except OSError:
-        shutil.rmtree(part)
-sys.path.insert(0, root)
-from ansible_collections.ugro.cluster.plugins.module_utils.session import main
-print("UGRO-READY", flush=True)
-main(sys.argv[1], node)
-"""
-
-
-@functools.cache
-def _runtime() -> tuple[str, bytes]:
-    """Return the digest of the node code and the zip archive that holds it."""
-    files = sorted(paths.module_utils_dir().glob("*.py"))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
-        for file in files:
-            zipped.write(file, f"ansible_collections/ugro/cluster/plugins/module_utils/{file.name}")
-    return digest.hexdigest()[:16], archive.getvalue()
-
-
-def runtime_path() -> str:
-    """Return where the node code lies on a node, relative to its `node_dir`."""
-    return f"runtime/{_runtime()[0]}/ansible_collections/ugro/cluster/plugins/module_utils"
-
-
-def ssh_argv(node: Node, *, fresh: bool = False) -> list[str]:
-    """Return the `ssh` command up to and including the destination.
-
-    Args:
-        node: where to.
-        fresh: make a connection of its own: the shared one may hang when the node was lost.
-    """
-    control = (
-        ["-o", "ControlPath=none"]
-        if fresh
-        else [
-            *("-o", "ControlMaster=auto", "-o", "ControlPersist=300s"),
-            *("-o", f"ControlPath={paths.control_dir()}/%C"),
-        ]
-    )
-    argv = [
-        *("ssh", "-o", "BatchMode=yes", "-o", f"ConnectTimeout={CONNECT_TIMEOUT_S}"),
-        *("-o", "ServerAliveInterval=2", "-o", "ServerAliveCountMax=2"),
-        *control,
-        *node.ssh_args,
-    ]
-    if node.port != 22:
-        argv += ["-p", str(node.port)]
-    if node.ssh_key:
-        argv += ["-i", str(Path(node.ssh_key).expanduser()), "-o", "IdentitiesOnly=yes"]
-    if node.user:
-        argv += ["-l", node.user]
-    return [*argv, "--", node.address]
-
-
-def describe_ssh(node: Node) -> str:
-    """Return the destination as a person would type it."""
-    user = f"{node.user}@" if node.user else ""
-    port = f" -p {node.port}" if node.port != 22 else ""
-    return f"ssh{port} {user}{node.address}"
-
-
-def _ssh_error(node: Node, stderr: str) -> NodeError:
-    """Turn what ssh said into one line with the next step."""
-    lines = [line.strip() for line in stderr.splitlines() if line.strip() and not line.startswith("@")]
-    said = lines[-1] if lines else "the connection was closed"
-    if "IDENTIFICATION HAS CHANGED" in stderr:
-        said = "the host key has changed since it was pinned"
-        step = (
-            f"if {node.name} was reinstalled, run `ssh-keygen -R {node.address}` and `ugro nodes add` again; else stop"
-        )
-    elif "Host key verification failed" in stderr:
-        step = "pin its host key first: `ugro nodes add` shows and pins it"
-    elif "Permission denied" in stderr:
-        step = f"let your key in: `ssh-copy-id {node.user + '@' if node.user else ''}{node.address}`"
-    elif "Could not resolve" in stderr:
-        step = "correct ansible_host in the inventory"
-    else:
-        step = f"see that it is on and that `{describe_ssh(node)} true` works"
-    return NodeError(f"{node.name}: {describe_ssh(node)}", said, step)
 
 
 class Session:
@@ -162,8 +60,8 @@ class Session:
         Raises:
             NodeError: the node cannot be reached, or its Python cannot run the program.
         """
-        digest, archive = _runtime()
-        program = [node.python, "-c", _BOOT, node.node_dir, node.name, digest]
+        digest, archive = runtime()
+        program = [node.python, "-c", BOOT, node.node_dir, node.name, digest]
         if node.connection == "local":
             argv = [str(Path(node.python).expanduser()), *program[1:]]
         else:
@@ -220,7 +118,7 @@ class Session:
             stderr = ""
         code = await self._process.wait()
         if self.node.connection == "ssh" and code == 255:
-            return _ssh_error(self.node, stderr)
+            return ssh_error(self.node, stderr)
         said = stderr.strip().splitlines()
         return NodeError(
             f"{self.node.name}: start {self.node.python}",
@@ -304,11 +202,6 @@ class Session:
         self._fail_waiting()
 
 
-def shell_line(program: Sequence[str]) -> str:
-    """Quote a command for the node's login shell, which alone can expand a `~/` at the front of a word."""
-    return " ".join("~/" + shlex.quote(word[2:]) if word.startswith("~/") else shlex.quote(word) for word in program)
-
-
 async def open_sessions(nodes: Sequence[Node]) -> dict[str, Session | NodeError]:
     """Open a session to every node at once; the error takes the session's place where one fails."""
     results = await asyncio.gather(*(Session.open(node) for node in nodes), return_exceptions=True)
@@ -362,4 +255,4 @@ async def close_all(sessions: Any) -> None:
     await asyncio.gather(*(session.close() for session in sessions if isinstance(session, Session)))
 
 
-__all__ = ["Session", "close_all", "open_sessions", "report", "report_all", "ssh_argv"]
+__all__ = ["Session", "close_all", "open_sessions", "report", "report_all"]
