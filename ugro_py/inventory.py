@@ -24,7 +24,8 @@ from ugro_py.inventory_keys import (
     resolve,
     unknown_key,
 )
-from ugro_py.inventory_yaml import Tree, Value, Vars, closest, invalid, read_tree, vars_beside
+from ugro_py.inventory_tree import Tree, Value, Vars
+from ugro_py.inventory_yaml import closest, invalid, read_tree, vars_beside
 from ugro_py.names import check_name
 
 GROUP = "ugro_nodes"

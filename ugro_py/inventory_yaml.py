@@ -7,7 +7,6 @@ definition win over another. What the variables mean is `ugro_py.inventory_keys`
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,87 +14,14 @@ from typing import Any
 import yaml
 
 from ugro_py.errors import InventoryError
+from ugro_py.inventory_tree import MAX_DEPTH, Group, Host, Tree, Value, Vars
 
 # libyaml reads a file several times faster; wheels of PyYAML for rare platforms may lack it.
 _LOADER: Any = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
 _MAX_BYTES = 1 << 20  # an inventory of 30 machines has about 10 kB
-_MAX_DEPTH = 20  # of groups within groups; also ends a group that contains itself through a YAML alias
 _MAX_NESTING = 200  # of anything within anything
 _VAULT = b"$ANSIBLE_VAULT"
 _SECTIONS = ("hosts", "vars", "children")
-
-
-@dataclass(frozen=True)
-class Value:
-    """One variable: where it is written (`file:line`), how to get its value, and its parts if it is a mapping."""
-
-    where: str
-    load: Callable[[], Any]
-    parts: Callable[[], Vars]
-
-
-Vars = dict[str, Value]
-
-
-@dataclass
-class Group:
-    """A group of the inventory, with its definitions at all places of the file merged."""
-
-    name: str
-    where: str
-    vars: Vars = field(default_factory=dict)
-    hosts: list[str] = field(default_factory=list)
-    children: list[str] = field(default_factory=list)
-
-
-@dataclass
-class Host:
-    """A host of the inventory, with its definitions at all places of the file merged."""
-
-    name: str
-    where: str
-    vars: Vars = field(default_factory=dict)
-
-
-@dataclass
-class Tree:
-    """The whole inventory: every group and host, in the order of the file."""
-
-    file: Path
-    groups: dict[str, Group] = field(default_factory=dict)
-    hosts: dict[str, Host] = field(default_factory=dict)
-
-    def members(self, group: str) -> list[str]:
-        """Return the hosts of `group` and of its children, in the order of the file."""
-        names = {host for name in self.descendants(group) for host in self.groups[name].hosts}
-        return [host for host in self.hosts if host in names]
-
-    def descendants(self, group: str) -> list[str]:
-        """Return `group` and all groups below it."""
-        found: list[str] = []
-        queue = [group]
-        while queue:
-            name = queue.pop(0)
-            if name in self.groups and name not in found:
-                found.append(name)
-                queue += self.groups[name].children
-        return found
-
-    def groups_of(self, host: str) -> list[str]:
-        """Return the groups that hold `host`, the weakest first: by depth, then name, as in Ansible."""
-        depth = self._depths()
-        holders = [name for name in self.groups if name != "all" and host in self.members(name)]
-        return ["all", *sorted(holders, key=lambda name: (depth[name], name))]
-
-    def _depths(self) -> dict[str, int]:
-        depth = dict.fromkeys(self.groups, 1)
-        for _ in range(_MAX_DEPTH):  # longest path from the top; a cycle just stops at the limit
-            for group in self.groups.values():
-                if group.name == "all":
-                    continue
-                for child in group.children:
-                    depth[child] = max(depth[child], min(depth[group.name] + 1, _MAX_DEPTH))
-        return depth
 
 
 def invalid(where: str, message: str, next_step: str = "") -> InventoryError:
@@ -240,8 +166,8 @@ def pairs(file: Path, node: yaml.Node, what: str, expected: str, depth: int = 0)
             for source in sources:
                 if not isinstance(source, yaml.MappingNode):
                     raise invalid(_where(file, key_node), "`<<` does not name a mapping")
-                if depth > _MAX_DEPTH:
-                    raise invalid(_where(file, key_node), f"`<<` is nested more than {_MAX_DEPTH} deep")
+                if depth > MAX_DEPTH:
+                    raise invalid(_where(file, key_node), f"`<<` is nested more than {MAX_DEPTH} deep")
                 for inner in pairs(file, source, what, expected, depth + 1):
                     merged.setdefault(inner[0], inner)
             continue
@@ -283,8 +209,8 @@ def _loader(where: str, key: str, node: yaml.Node) -> Callable[[], Any]:
 
 
 def _read_group(tree: Tree, name: str, where: str, node: yaml.Node, depth: int) -> None:
-    if depth > _MAX_DEPTH:
-        raise invalid(where, f"groups are nested more than {_MAX_DEPTH} deep")
+    if depth > MAX_DEPTH:
+        raise invalid(where, f"groups are nested more than {MAX_DEPTH} deep")
     group = tree.groups.setdefault(name, Group(name, where))
     what = f"group {name!r}"
     for section, place, content in pairs(tree.file, node, what, "`hosts:`, `vars:` or `children:` below it"):
