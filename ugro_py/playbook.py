@@ -34,7 +34,6 @@ from ugro_py.transport import close_all
 from ugro_py.watch import Outcome
 
 Say = Callable[[str], None]
-_LAST_LINES = 12
 _PR_SET_PDEATHSIG = 1
 
 
@@ -145,7 +144,13 @@ def start_error(gang_nodes: list[str], results: Mapping[str, Mapping[str, Any]])
 
 
 def follow(
-    job: str, attempt: int, results: Mapping[str, Mapping[str, Any]], say: Say, *, wait: bool = True
+    job: str,
+    attempt: int,
+    results: Mapping[str, Mapping[str, Any]],
+    say: Say,
+    *,
+    wait: bool = True,
+    last_lines: int = 12,
 ) -> dict[str, Any]:
     """Stay with a job that module `torchrun` started: follow it, retry it, collect, release the GPUs.
 
@@ -155,12 +160,13 @@ def follow(
         results: what module `torchrun` returned, by node.
         say: is given lines of progress.
         wait: until the job has ended; otherwise a process in the background stays with it.
+        last_lines: how many of the last lines of the rank that failed first are said.
 
     Returns:
         `status` and `folder`.
 
     Raises:
-        JobFailedError: it failed; its first failing rank's last lines were said.
+        JobFailedError: it failed; the last lines of the rank that failed first were said.
         JobStoppedError: somebody stopped it.
         StateError: another process controls the job.
     """
@@ -181,15 +187,15 @@ def follow(
         except asyncio.CancelledError:
             hand_over(store, job, me)
             return {"status": "running", "folder": folder}
-    _judge(job, outcome, say)
+    _judge(job, outcome, say, last_lines)
     say(f"job {job} completed; results in {folder}; `ugro results {job}`")
     return {"status": outcome.status, "folder": folder}
 
 
-def _judge(job: str, outcome: Outcome, say: Say) -> None:
+def _judge(job: str, outcome: Outcome, say: Say, last_lines: int) -> None:
     if outcome.status == "stopped":
         raise JobStoppedError(f"job {job}", outcome.reason)
     if outcome.status == "failed":
-        for line in outcome.last_lines[-_LAST_LINES:]:
+        for line in outcome.last_lines[-last_lines:]:
             say(f"  | {safe_line(line)}")
         raise JobFailedError(f"job {job}", outcome.reason, f"see `ugro logs {job}` and {JobPaths(job).root}")

@@ -20,6 +20,7 @@ class ActionModule(Step):
         "attempt": {"type": "int", "required": True},
         "register": {"type": "str", "required": True},
         "wait": {"type": "bool", "default": True},
+        "last_lines": {"type": "int", "default": 12},
     }
 
     def step(self, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
@@ -34,5 +35,8 @@ class ActionModule(Step):
             host: plain(hostvars.raw_get(host).get(arguments["register"], {}))
             for host in variables["ansible_play_hosts_all"]
         }
-        job, attempt = arguments["job"], arguments["attempt"]
-        return {"changed": True, **playbook.follow(job, attempt, results, say, wait=arguments["wait"])}
+        followed = playbook.follow(
+            arguments["job"], arguments["attempt"], results, say,
+            wait=arguments["wait"], last_lines=arguments["last_lines"],
+        )  # fmt: skip
+        return {"changed": True, **followed}

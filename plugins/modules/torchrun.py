@@ -10,13 +10,14 @@ short_description: Start, stop or remove a node's part of a training job
 version_added: 0.1.0
 author: The UGRO developers (@ugro)
 description:
-  - Starts the supervisor of one attempt of a job on a node, which starts torchrun and watches every rank; stops it with
-    everything it has started; removes its folder. The ranks of all nodes wait for one another, so start them by one task.
+  - Starts the supervisor of one attempt of a job on a node, which starts torchrun and watches every rank; stops it
+    with everything it has started; removes its folder. The ranks of all nodes wait for one another, so start them by
+    one task.
   - The supervisor runs in a systemd transient unit (of the user where it is not root and lingers), else in a session of
     its own. It outlives the SSH connection, the playbook and the controller.
   - An attempt is started once. Starting one that runs, or that has ended, changes nothing.
-  - On the controller the module's action plugin adds O(spec), O(utils) and O(node_dir) from the central store where they
-    are not given, as M(ugro.cluster.job_prepare) has put them there.
+  - On the controller the module's action plugin adds O(spec), O(utils) and O(node_dir) from the central store where
+    they are not given, as M(ugro.cluster.job_prepare) has put them there.
 options:
   job:
     description: Name of the job.
