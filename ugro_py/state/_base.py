@@ -11,12 +11,25 @@ from sqlalchemy import Connection, insert, select
 
 from ugro_py.errors import NotFoundError
 from ugro_py.state.database import Database
-from ugro_py.state.models import attempts, events, jobs
+from ugro_py.state.models import ENDED, attempts, events, jobs
 
 
 def now() -> datetime:
     """Return the present time, aware and in UTC."""
     return datetime.now(UTC)
+
+
+def check_values(values: Mapping[str, Any], allowed: frozenset[str]) -> None:
+    """Raise ValueError if a name is none of the columns that may be set, or there is none."""
+    unknown = sorted(values.keys() - allowed)
+    if unknown or not values:
+        raise ValueError(f"{unknown or 'nothing'} cannot be set; can: {sorted(allowed)}")
+
+
+def set_end(values: dict[str, Any], ended_at: object) -> None:
+    """Add `ended_at` to the columns to set, where their status ends what had not ended before."""
+    if values.get("status") in ENDED and ended_at is None:
+        values.setdefault("ended_at", now())
 
 
 class Part:

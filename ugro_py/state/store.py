@@ -8,10 +8,11 @@ from ugro_py import paths
 from ugro_py.state._attempts import Attempts
 from ugro_py.state._jobs import Jobs
 from ugro_py.state._nodes import Nodes
+from ugro_py.state._ranks import Ranks
 from ugro_py.state.database import Database
 
 
-class Store(Nodes, Jobs, Attempts):
+class Store(Nodes, Jobs, Attempts, Ranks):
     """The one truth about the cluster, in a database that many processes share.
 
     Every method is one short transaction. A store may be used by several threads, but not across a
