@@ -48,7 +48,8 @@ class GangState:
         self.lost: dict[str, str] = {}
         self.stopping: set[str] = set()
         self.failures: list[Failure] = []
-        self.last_progress = 0.0
+        # Whether the controller has asked the nodes to stop; a node that stops unasked has failed.
+        self.stop_asked = False
 
     def apply(self, node: str, event: dict[str, Any], clock_offset_s: float) -> None:
         """Take in one event of `node`, whose clock is ahead by `clock_offset_s`."""
@@ -75,7 +76,8 @@ class GangState:
         told = node in self.stopping
         rank.status = "completed" if rank.exit_code == 0 else "stopped" if told else "failed"
         if rank.status == "failed":
-            how = f"was killed by {rank.signal}" if rank.signal else f"ended with exit code {rank.exit_code}"
+            code = "an unknown exit code" if rank.exit_code is None else f"exit code {rank.exit_code}"
+            how = f"was killed by {rank.signal}" if rank.signal else f"ended with {code}"
             text = f"rank {rank.rank} on {node} {how}"
             self.failures.append(Failure(at, text, rank.rank, node, rank.exit_code, rank.last_lines))
 
@@ -84,9 +86,15 @@ class GangState:
 
     def _on_finished(self, node: str, event: dict[str, Any], at: float) -> None:
         self.finished[node] = event
-        if event["exit_code"] and node not in self.stopping and not any(fail.node == node for fail in self.failures):
-            text = f"torchrun on {node} ended with exit code {event['exit_code']}"
-            self.failures.append(Failure(at, text, None, node, event["exit_code"]))
+        if any(failure.node == node for failure in self.failures):
+            return
+        code = event["exit_code"]
+        if node in self.stopping and not self.stop_asked:
+            text = f"the ranks on {node} were stopped: {event.get('stop_reason') or 'nobody knows why'}"
+            self.failures.append(Failure(at, text, None, node, code or 1))
+        elif code and node not in self.stopping:
+            text = f"torchrun on {node} ended with exit code {code}"
+            self.failures.append(Failure(at, text, None, node, code))
 
     def node_lost(self, node: str, why: str, at: float) -> None:
         """Note that a node, or the supervisor on it, is gone for good."""

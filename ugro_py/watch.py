@@ -90,6 +90,7 @@ class Watcher:
 
     async def run(self) -> Outcome:
         """Follow to the end and return how it ended; no process of the gang lives after it on any node that answers."""
+        self.state.stop_asked = self._store.job(self._gang.job).stop_requested
         for place in self._gang.placements:
             self.paths.rank_log(place.rank).touch()  # a rank that prints nothing has an empty log, not none
         for name, mirror in self._mirrors.items():
@@ -116,7 +117,7 @@ class Watcher:
                 elif outcome is None and 0 < self._stall_timeout_s < now - self._heard:
                     outcome = await self._stalled()
             if outcome is None:
-                outcome = await self._fail() if self.state.failures else Outcome("completed")
+                outcome = await self._fail() if self.state.failures else self._ended()
             await self._drain()
         finally:
             for task in self._recovering.values():
@@ -141,7 +142,8 @@ class Watcher:
 
     def _on_push(self, name: str, message: dict[str, Any]) -> None:
         if message["push"] == "bytes":
-            self._heard = time.monotonic()
+            if message["path"].startswith("logs/rank_"):
+                self._heard = time.monotonic()
             for event in self._mirrors[name].write(message["path"], message["offset"], message["data"]):
                 self._take(name, event)
         elif message["push"] == "state" and message["state"] in ("lost", "absent") and name not in self.state.lost:
@@ -149,6 +151,8 @@ class Watcher:
 
     def _take(self, name: str, event: dict[str, Any]) -> None:
         self.state.apply(name, event, self._offsets.get(name, 0.0))
+        if event["kind"] in ("rank_started", "metrics", "checkpoint"):  # the supervisor's samples are no progress
+            self._heard = time.monotonic()
         self._record(event)
         self._listener("event", {"node": name, "event": event})
         if event["kind"] in ("rank_exited", "finished"):
@@ -213,9 +217,7 @@ class Watcher:
     def lose(self, name: str, why: str) -> None:
         """Give a node up: its ranks are lost, and with them the gang."""
         self.state.node_lost(name, why, time.time())
-        self._store.add_event(
-            "node_lost", f"{name}: {why}", job=self._gang.job, node=name, severity="error"
-        )  # fmt: skip
+        self._store.add_event("node_lost", f"{name}: {why}", job=self._gang.job, node=name, severity="error")
         for rank in self.state.ranks.values():
             if rank.node == name and rank.status == "lost":
                 self._store.set_rank(self._gang.job, self._gang.attempt, rank.rank, status="lost")
@@ -225,6 +227,10 @@ class Watcher:
         self._wake.set()
 
     # -- ends -------------------------------------------------------------------------------------------------
+
+    def _ended(self) -> Outcome:
+        """Every node is done and none failed: completed, unless an earlier controller had them stopped on request."""
+        return Outcome("stopped", "stopped on request") if self.state.stopping else Outcome("completed")
 
     async def _fail(self) -> Outcome:
         """Stop the gang because something failed, and tell what failed first."""
@@ -258,6 +264,7 @@ class Watcher:
 
     async def stop_gang(self, reason: str, grace_s: float, settle_s: float = 0.0) -> None:
         """Stop the attempt on every node that answers, all at once."""
+        self.state.stop_asked = True
         if settle_s:
             await asyncio.sleep(settle_s)
         await asyncio.gather(*(self._stop_node(name, reason, grace_s) for name in self.sessions))

@@ -17,6 +17,8 @@ from typing import Optional, Sequence, Set
 # The controller gives a silent node up after 5.5 s; its ranks end a moment later.
 ISOLATED_S = 6.0
 _EVERY_S = 1.5
+# After a miss more often: a cable that is back in time must be noticed in time.
+_AGAIN_S = 0.2
 _TIMEOUT_S = 1.0
 # Hardly anything listens on the port of the discard protocol, and a refusal costs the peer nothing.
 _PORT = 9
@@ -58,7 +60,7 @@ class IsolationWatch(threading.Thread):
                     break
             else:
                 self._misses += 1
-            time.sleep(_EVERY_S)
+            time.sleep(_AGAIN_S if self._misses else _EVERY_S)
 
     def isolated(self) -> bool:
         """Say whether peers answered once and none has for `ISOLATED_S`; a machine too busy to ask proves nothing."""
