@@ -50,6 +50,15 @@ def test_users_run_the_shared_python_and_their_own_user_units(lab3: Lab) -> None
         assert unit.stdout.strip() == host.user
 
 
+def test_no_host_shares_the_cgroups_of_its_units(lab3: Lab) -> None:
+    """Units of one name on two hosts would else be one group, which the first to finish removes under the other."""
+    roots = {host.name: Path(f"/proc/{host.leader}/cgroup").read_text().splitlines() for host in lab3.hosts}
+    units = [
+        next(line for line in lines if "name=systemd" in line or line.startswith("0::")) for lines in roots.values()
+    ]
+    assert len(set(units)) == len(lab3.hosts), units
+
+
 def test_a_host_key_that_changed_is_refused(lab3: Lab, tmp_path: Path) -> None:
     host, other = lab3.hosts[0], lab3.hosts[1]
     wrong = tmp_path / "known_hosts"

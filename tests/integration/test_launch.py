@@ -74,8 +74,8 @@ def test_one_command_trains_on_every_node_and_leaves_the_store_complete(ugro: Ug
     assert status["sync_window_s"] is not None
     listed = ugro.json("ps", "--json")
     assert [(job["job"], job["status"], job["ranks"]) for job in listed] == [("first_test", "completed", 3)]
-    lines = ugro.run("logs", "first_test", "--rank", 1, "--json").stdout.splitlines()
-    assert {json.loads(line)["rank"] for line in lines} == {1}
+    lines = ugro.run("logs", "first_test", "--rank", 0, "--json").stdout.splitlines()
+    assert {json.loads(line)["rank"] for line in lines} == {0}
     results = ugro.json("results", "first_test", "--json")
     assert results["loss_last"] == {"step": steps, "loss": losses[-1]}
     assert Path(results["checkpoint"]).is_file()

@@ -79,7 +79,7 @@ def fill() -> None:
     """Write checkpoints until the disk is full."""
     size = 0
     with open(os.path.join(os.environ["UGRO_CHECKPOINT_DIR"], f"big_{RANK}.pt"), "wb", buffering=0) as file:
-        while RANK == 1 and size < 1 << 30:
+        while RANK == 1 and size < 1 << 31:
             size += file.write(b"x" * (1 << 20))
     wait()
 
