@@ -26,9 +26,11 @@ from typing import Any
 import checkpoint
 import data
 import model as models
+import optimizing
 import options
+import resume
 import torch
-from errors import TrainingError, WrongInput
+from errors import TrainingError
 from ranks import Ranks
 from telemetry import Telemetry
 from torch.distributed.elastic.multiprocessing.errors import record
@@ -61,7 +63,7 @@ class Trainer:
         self.telemetry = Telemetry(args.job_id, ranks, args.log_every)
         self.stop_requested = False
 
-        saved = self._find_checkpoint()
+        saved = resume.find(args, self.folder, ranks, self.telemetry.say)
         if saved:
             self.position = Position(**saved["position"])
         self._prepare_data(preset, saved)
@@ -70,36 +72,6 @@ class Trainer:
         self._restore(saved)
 
     # -- preparation -------------------------------------------------------------------------------
-
-    def _find_checkpoint(self) -> dict[str, Any] | None:
-        """Return the state to resume from; on ranks other than 0 without the weights, which DDP sends."""
-        wanted = self.args.resume or os.environ.get("UGRO_RESUME_FROM")
-        if not wanted:
-            return None
-        loaded: dict[str, Any] = {}
-
-        def load() -> str | None:
-            path, skipped = checkpoint.find(wanted, self.folder, explicit=self.args.resume is not None)
-            for reason in skipped:
-                print(f"checkpoint skipped: {reason}", file=sys.stderr, flush=True)
-            if path is not None:
-                loaded.update(checkpoint.load(path))
-                name = loaded["args"]["model_name"]
-                if name != self.args.model_name:
-                    raise WrongInput(
-                        f"checkpoint {path} holds model {name!r}, asked for was {self.args.model_name!r}; "
-                        f"give --model-name {name}"
-                    )
-            return str(path) if path else None
-
-        path = self.ranks.main_does(load)
-        if path is None:
-            self.telemetry.say("no checkpoint to resume from: starting from scratch")
-            return None
-        weights = loaded.pop("model", None)
-        saved = {**self.ranks.state_from_main(loaded), "model": weights}
-        self.telemetry.say(f"resuming from {path}, step {saved['position']['step']}")
-        return saved
 
     def _prepare_data(self, preset: models.Preset, saved: dict[str, Any] | None) -> None:
         """Tokenize on rank 0 (with the checkpoint's tokenizer if there is one), share, cut into blocks."""
@@ -144,13 +116,8 @@ class Trainer:
                 process_group=self.ranks.gradients,
                 gradient_as_bucket_view=True,
             )
-        trained = [p for p in self.model.parameters() if p.requires_grad]
-        groups = [
-            {"params": [p for p in trained if p.ndim >= 2], "weight_decay": self.args.weight_decay},
-            {"params": [p for p in trained if p.ndim < 2], "weight_decay": 0.0},
-        ]
-        self.optimizer = torch.optim.AdamW(groups, lr=self.args.learning_rate, betas=(0.9, 0.95))
-        self.amp = amp_type(self.args.amp, self.device)
+        self.optimizer = optimizing.adamw(self.model, self.args.learning_rate, self.args.weight_decay)
+        self.amp = optimizing.amp_type(self.args.amp, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp is torch.float16)
 
     def _restore(self, saved: dict[str, Any] | None) -> None:
@@ -165,20 +132,12 @@ class Trainer:
             self.optimizer.load_state_dict(saved["optimizer"])
             self.scaler.load_state_dict(saved["scaler"])
             if self.ranks.rank < len(saved["rng"]):
-                set_random_state(saved["rng"][self.ranks.rank], self.device)
+                resume.set_random_state(saved["rng"][self.ranks.rank], self.device)
         for group in self.optimizer.param_groups:
             group["initial_lr"] = self.args.learning_rate  # an option given now counts
-        self.scheduler = torch.optim.lr_scheduler.LambdaLR(
-            self.optimizer, self._rate_factor, last_epoch=self.position.step - 1
+        self.scheduler = optimizing.schedule(
+            self.optimizer, self.args.warmup_steps, self.total_steps, self.position.step
         )
-
-    def _rate_factor(self, step: int) -> float:
-        """Warm up linearly, then fall along a cosine to a tenth of the peak learning rate."""
-        warmup = self.args.warmup_steps
-        if step < warmup:
-            return (step + 1) / (warmup + 1)
-        progress = min(1.0, (step - warmup) / max(1, self.total_steps - warmup))
-        return 0.1 + 0.45 * (1 + math.cos(math.pi * progress))
 
     # -- training ----------------------------------------------------------------------------------
 
@@ -280,7 +239,7 @@ class Trainer:
 
     def _save(self, name: str, validation_loss: float | None = None) -> Path:
         """Write a complete checkpoint on rank 0 while the others wait, and return its path."""
-        rng = self.ranks.gather(random_state(self.device))
+        rng = self.ranks.gather(resume.random_state(self.device))
 
         def save() -> str:
             state = {
@@ -307,27 +266,6 @@ class Trainer:
             return str(self.checkpoints.save(name, state, about))
 
         return Path(self.ranks.main_does(save))
-
-
-def amp_type(wanted: str, device: torch.device) -> torch.dtype | None:
-    """Return the type to compute in, None for float32. `auto`: bf16 or fp16 on a GPU, off on a CPU."""
-    if wanted == "auto":
-        wanted = "off" if device.type == "cpu" else "bf16" if torch.cuda.is_bf16_supported() else "fp16"
-    return {"off": None, "bf16": torch.bfloat16, "fp16": torch.float16}[wanted]
-
-
-def random_state(device: torch.device) -> dict[str, torch.Tensor | None]:
-    """Return the state of the random generators of this rank."""
-    cuda = torch.cuda.get_rng_state(device) if device.type == "cuda" else None
-    return {"cpu": torch.get_rng_state(), "cuda": cuda}
-
-
-def set_random_state(state: dict[str, torch.Tensor | None], device: torch.device) -> None:
-    """Restore what `random_state` returned."""
-    assert state["cpu"] is not None
-    torch.set_rng_state(state["cpu"])
-    if device.type == "cuda" and state["cuda"] is not None:
-        torch.cuda.set_rng_state(state["cuda"], device)
 
 
 @record
