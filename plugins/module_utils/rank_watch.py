@@ -18,6 +18,15 @@ _CHUNK = 1 << 20
 _LONGEST_LINE = 1 << 16
 
 
+def disk_is_full(path: str) -> bool:
+    """Say whether hardly anything fits on the file system any more: then a log does not tell why a rank failed."""
+    try:
+        disk = os.statvfs(os.path.dirname(path))
+    except OSError:
+        return False
+    return disk.f_bavail * disk.f_frsize < 1 << 20
+
+
 class LineReader:
     """Reads the whole lines that were added to a file, which may not exist yet."""
 
@@ -128,12 +137,15 @@ class RankWatch:
     def end_report(self) -> Dict[str, Any]:
         """Return what the event ``rank_exited`` says."""
         code = self.exit_code
+        lines = self.last_lines()
+        if code and disk_is_full(self._log):
+            lines.append("[ugro] the file system of %s is full" % os.path.dirname(self._log))
         return {
             "t": self.ended_at,
             "rank": self.rank,
             "exit_code": code,
             "signal": signal.Signals(-code).name if code is not None and code < 0 else None,
-            "last_lines": self.last_lines(),
+            "last_lines": lines,
         }
 
     def last_lines(self, count: int = 20) -> List[str]:

@@ -52,3 +52,28 @@ def test_a_rank_reaped_before_it_was_seen_is_not_called_well_if_torchrun_failed(
     events = _run(tmp_path, "false", 1, monkeypatch)
     assert all(event["exit_code"] != 0 for event in events if event["kind"] == "rank_exited")
     assert events[-1]["exit_code"] == 1
+
+
+def test_events_survive_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reserve makes room; what is lost after it is counted, and a torn line spoils no other."""
+    log = supervisor.EventLog(str(tmp_path / "events.jsonl"))
+    real, room = supervisor.os.write, [10]
+
+    def write(fd: int, data: bytes) -> int:
+        if (tmp_path / "events.jsonl.reserve").exists() or room[0] < len(data):
+            part, room[0] = data[: room[0]], 0
+            if not part:
+                raise OSError(28, "No space left on device")
+            return real(fd, part)
+        return real(fd, data)
+
+    monkeypatch.setattr(supervisor.os, "write", write)
+    log.write("a")  # torn after 10 bytes, and the reserve given back; but others take the room
+    log.write("b")
+    assert not (tmp_path / "events.jsonl.reserve").exists()
+    room[0] = 10_000
+    log.write("c")
+    torn, whole = (tmp_path / "events.jsonl").read_text().splitlines()
+    assert len(torn) == 10
+    assert json.loads(whole)["kind"] == "c"
+    assert json.loads(whole)["lost_before"] == 2
