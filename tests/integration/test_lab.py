@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import socket
 import subprocess
 import sys
 import time
@@ -52,23 +53,19 @@ def test_users_run_the_shared_python_and_their_own_user_units(lab3: Lab) -> None
 
 def test_no_host_shares_the_cgroups_of_its_units(lab3: Lab) -> None:
     """Units of one name on two hosts would else be one group, which the first to finish removes under the other."""
-    roots = {host.name: Path(f"/proc/{host.leader}/cgroup").read_text().splitlines() for host in lab3.hosts}
-    units = [
-        next(line for line in lines if "name=systemd" in line or line.startswith("0::")) for lines in roots.values()
-    ]
-    assert len(set(units)) == len(lab3.hosts), units
+    groups = set()
+    for host in lab3.hosts:
+        lines = Path(f"/proc/{host.leader}/cgroup").read_text().splitlines()
+        groups.add(next(line for line in lines if "name=systemd" in line or line.startswith("0::")))
+    assert len(groups) == len(lab3.hosts), groups
 
 
 def test_a_host_key_that_changed_is_refused(lab3: Lab, tmp_path: Path) -> None:
     host, other = lab3.hosts[0], lab3.hosts[1]
     wrong = tmp_path / "known_hosts"
     wrong.write_text(f"{host.address} {other.host_key}\n")
-    command = [
-        part.replace(str(lab3.known_hosts), str(wrong))
-        for part in host.ssh_command("-o", "ControlPath=none")
-        if not part.startswith("ControlPath=/")
-    ]
-    command = ["ssh", "-o", "ControlPath=none", *command[1:]]
+    command = [part.replace(str(lab3.known_hosts), str(wrong)) for part in host.ssh_command()]
+    command[1:1] = ["-o", "ControlPath=none"]  # the first value of an option counts
     answer = subprocess.run([*command, "true"], check=False, capture_output=True, text=True, timeout=30)
     assert answer.returncode == 255
     assert "HOST IDENTIFICATION HAS CHANGED" in answer.stderr
@@ -88,14 +85,14 @@ def test_the_inventory_is_the_clusters(lab3: Lab) -> None:
 
 def test_a_pulled_cable_silences_a_host_until_it_is_back(lab3: Lab) -> None:
     host = lab3.hosts[1]
-    ping = ["ping", "-c", "1", "-W", "1", host.address]
     host.unplug()
     try:
-        assert subprocess.run(ping, check=False, capture_output=True).returncode == 1
+        with pytest.raises(TimeoutError):  # silence, not a refusal
+            socket.create_connection((host.address, host.port), timeout=1)
         assert host.enter(["hostname"]).stdout.strip() == host.name
     finally:
         host.plug()
-    assert subprocess.run(ping, check=False, capture_output=True).returncode == 0
+    socket.create_connection((host.address, host.port), timeout=10).close()
 
 
 def test_processes_are_found_by_token_and_killed(lab3: Lab) -> None:
@@ -144,8 +141,8 @@ def test_power_off_boot_and_down_leave_no_trace(make_lab: Callable[..., Lab]) ->
     host.power_off()
     assert not host.is_on()
     assert not any(Path(f"/proc/{pid}/ns/net").is_symlink() and os.path.exists(f"/proc/{pid}/exe") for pid in before)
-    with pytest.raises(subprocess.CalledProcessError):
-        host.run(["true"], timeout=20)
+    with pytest.raises((subprocess.CalledProcessError, subprocess.TimeoutExpired)):
+        host.run(["true"], timeout=3)  # over the connection it has, which nobody has told
     host.boot()
     assert host.run(["cat", "file"]).stdout == "kept\n"
     pids = [process for each in lab.hosts for process in each.processes()]

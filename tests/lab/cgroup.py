@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""CPU limits of lab hosts by cgroup, version 1 or 2."""
+"""A cgroup of its own for every lab host, and CPU limits; cgroups of version 1 or 2."""
 
 from __future__ import annotations
 
@@ -10,6 +10,19 @@ from pathlib import Path
 
 ROOT = Path("/sys/fs/cgroup")
 PERIOD_US = 20_000
+
+
+def create(machine: str) -> list[Path]:
+    """Make the cgroup that is to be the root of a host's units, and return the files that take its processes.
+
+    In one cgroup two hosts' units of one name would be one group to the kernel: it ends when both are done, and the
+    host that is done first removes it under the other.
+    """
+    groups = [tree / f"ugro-{machine}" for tree in _unit_trees()]
+    for group in groups:
+        _remove_tree(group)
+        group.mkdir()
+    return [group / "cgroup.procs" for group in groups]
 
 
 def limit_cpu(machine: str, leader: int, percent: int | None) -> None:
@@ -33,9 +46,22 @@ def limit_cpu(machine: str, leader: int, percent: int | None) -> None:
 
 
 def remove(machine: str) -> None:
-    """Remove the host's cgroup of version 1, empty once the host is off."""
-    with contextlib.suppress(OSError):
-        (ROOT / "cpu" / f"ugro-{machine}").rmdir()
+    """Remove the host's cgroups, empty once the host is off."""
+    for tree in (ROOT / "cpu", *_unit_trees()):
+        _remove_tree(tree / f"ugro-{machine}")
+
+
+def _unit_trees() -> list[Path]:
+    """Return the mounted hierarchies in which systemd keeps its units."""
+    both = [ROOT / "systemd", ROOT / "unified"]
+    return [tree for tree in both if (tree / "cgroup.procs").exists()] or [ROOT]
+
+
+def _remove_tree(group: Path) -> None:
+    """Remove a cgroup and those in it; one that still has processes stays."""
+    for folder, _, _ in os.walk(group, topdown=False):
+        with contextlib.suppress(OSError):
+            Path(folder).rmdir()
 
 
 def _move_all(group: Path, leader: int) -> None:

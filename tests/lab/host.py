@@ -16,6 +16,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from tests.lab import cgroup
+
 if TYPE_CHECKING:
     from tests.lab.lab import Lab
 
@@ -33,6 +35,9 @@ mount -t tmpfs -o mode=755 tmpfs /run/systemd/nspawn
 mount -t overlay -o "lowerdir=/,upperdir=$dir/upper,workdir=$dir/work" overlay "$dir/root"
 exec systemd-nspawn --directory="$dir/root" "$@"
 """
+
+# Moves into cgroups and becomes the command after `--`.
+_ENTER = 'while [ "$1" != -- ]; do echo $$ >"$1"; shift; done; shift; exec "$@"'
 
 
 @dataclass
@@ -96,8 +101,10 @@ class Host:
         ]
         command = ["unshare", "--mount", "--propagation", "private", "sh", "-ec", _BOOT, "sh"]
         if Path("/run/systemd/system").is_dir():
-            # Under systemd a host gets a cgroup of its own to manage; elsewhere nspawn makes one.
+            # Every host manages a cgroup of its own; systemd makes it if there is one here.
             command = ["systemd-run", "--scope", "--quiet", "-p", "Delegate=yes", *command]
+        else:
+            command = ["sh", "-ec", _ENTER, "sh", *map(str, cgroup.create(self.machine)), "--", *command]
         for name in ("root", "work"):
             (self.folder / name).mkdir(exist_ok=True)
         with (self.folder / "console.log").open("ab") as log:
@@ -161,8 +168,6 @@ class Host:
 
     def cpu_limit(self, percent: int | None) -> None:
         """Let the whole host use at most `percent` of one CPU; None lifts the limit."""
-        from tests.lab import cgroup
-
         cgroup.limit_cpu(self.machine, self.leader, percent)
 
     def small_disk(self, path: str, megabytes: int) -> None:
