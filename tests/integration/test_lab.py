@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.lab import Lab, labs, sweep
-from tests.lab.lab import CHECKOUT
+from tests.lab.sharing import CHECKOUT
 
 pytestmark = pytest.mark.lab
 

@@ -8,7 +8,8 @@ import argparse
 import os
 import sys
 
-from tests.lab.lab import Lab, labs, skip_reason
+from tests.lab.able import skip_reason
+from tests.lab.lab import Lab, labs
 
 
 def main(argv: list[str] | None = None) -> int:

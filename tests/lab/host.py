@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from tests.lab import cgroup
+from tests.lab import processes as proc
 
 if TYPE_CHECKING:
     from tests.lab.lab import Lab
@@ -141,7 +142,7 @@ class Host:
                     os.kill(pid, signal.SIGKILL)
             if self._process is not None:
                 self._process.wait()
-            _wait_gone([self.pid, self.leader])
+            proc.wait_gone([self.pid, self.leader])
             # Closing connections can hold the host's network for minutes; without its cable it is gone.
             subprocess.run(["ip", "link", "del", self.link], capture_output=True, check=False)
         self.pid = self.leader = 0
@@ -152,7 +153,7 @@ class Host:
         """Tell whether the host runs."""
         if self._process is not None:
             return self._process.poll() is None
-        return bool(self.pid) and b"nspawn" in _read(Path(f"/proc/{self.pid}/cmdline"))
+        return bool(self.pid) and b"nspawn" in proc.read(Path(f"/proc/{self.pid}/cmdline"))
 
     # Cable
 
@@ -189,22 +190,9 @@ class Host:
 
     def ssh_command(self, *options: str) -> list[str]:
         """Return `ssh … user@address` with the lab's key and pinned host keys, multiplexed."""
-        return [
-            "ssh",
-            *self.lab.ssh_options,
-            "-o",
-            "ControlMaster=auto",
-            "-o",
-            f"ControlPath={self.lab.folder}/cm/%C",
-            "-o",
-            "ControlPersist=120",
-            "-o",
-            "ConnectTimeout=5",
-            "-p",
-            str(self.port),
-            *options,
-            f"{self.user}@{self.address}",
-        ]
+        multiplexed = f"-oControlMaster=auto -oControlPath={self.lab.folder}/cm/%C -oControlPersist=120".split()
+        destination = ["-oConnectTimeout=5", "-p", str(self.port), *options, f"{self.user}@{self.address}"]
+        return ["ssh", *self.lab.ssh_options, *multiplexed, *destination]
 
     def run(
         self,
@@ -248,16 +236,7 @@ class Host:
 
         An empty token means all processes of the host.
         """
-        namespace = _namespace(self.leader)
-        found = []
-        for entry in Path("/proc").iterdir():
-            if not entry.name.isdigit() or _namespace(int(entry.name)) != namespace:
-                continue
-            if not _alive(int(entry.name)):
-                continue
-            if not token or token.encode() in _read(entry / "environ"):
-                found.append(int(entry.name))
-        return sorted(found) if namespace else []
+        return proc.beside(self.leader, token)
 
     def kill(self, pids: Iterable[int], number: signal.Signals = signal.SIGKILL) -> None:
         """Send a signal to processes of the host given by their pids on this machine."""
@@ -275,10 +254,11 @@ class Host:
     # Readiness
 
     def _find_leader(self) -> bool:
-        if self.leader and _namespace(self.leader):
+        if self.leader and proc.namespace(self.leader):
             return True
         self.leader = next(
-            (pid for pid in _children(self.pid) if _read(Path(f"/proc/{pid}/comm")).strip() == b"systemd"), 0
+            (pid for pid in proc.children(self.pid) if proc.read(Path(f"/proc/{pid}/comm")).strip() == b"systemd"),
+            0,
         )
         return bool(self.leader)
 
@@ -307,42 +287,3 @@ def _escape(path: Path) -> str:
 
 def _ip(*arguments: str) -> None:
     subprocess.run(["ip", *arguments], check=True, capture_output=True, text=True)
-
-
-def _read(path: Path) -> bytes:
-    """Return what a /proc file holds; nothing if its process has ended."""
-    try:
-        return path.read_bytes()
-    except OSError:
-        return b""
-
-
-def _namespace(pid: int) -> str:
-    try:
-        return os.readlink(f"/proc/{pid}/ns/pid")
-    except OSError:
-        return ""
-
-
-def _alive(pid: int) -> bool:
-    """Tell whether a process runs; one that has ended but was not waited for does not."""
-    fields = _read(Path(f"/proc/{pid}/stat")).rpartition(b")")[2].split()
-    return bool(fields) and fields[0] not in (b"Z", b"X")
-
-
-def _children(pid: int) -> list[int]:
-    """Return the children of a process, by reading every process: not all kernels list them."""
-    found = []
-    for entry in Path("/proc").iterdir():
-        if entry.name.isdigit():
-            fields = _read(entry / "stat").rpartition(b")")[2].split()
-            if fields and int(fields[1]) == pid:
-                found.append(int(entry.name))
-    return found
-
-
-def _wait_gone(pids: Iterable[int], seconds: float = 10) -> None:
-    deadline = time.monotonic() + seconds
-    for pid in pids:
-        while pid and _alive(pid) and time.monotonic() < deadline:
-            time.sleep(0.01)

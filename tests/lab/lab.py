@@ -9,10 +9,8 @@ and in its hosts' processes; `down` removes all three. Numbers keep labs apart, 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
 import os
-import shutil
 import subprocess
 import sys
 import time
@@ -22,46 +20,13 @@ from typing import Any
 
 import yaml
 
-from tests.lab import cgroup
+from tests.lab import cgroup, sharing
+from tests.lab.able import raise_inotify, skip_reason
 from tests.lab.host import Host
 from tests.lab.image import USERS, Identity, write_upper
 
 BASE = Path("/run/ugro-lab")
-CHECKOUT = Path(__file__).resolve().parents[2]
-PROGRAMS = ("systemd-nspawn", "sshd", "ssh", "ssh-keygen", "ip", "unshare", "nsenter", "mount", "dbus-daemon")
 MIXED = ("root", "ob", "ollie")
-
-# Tries in throw-away namespaces exactly what a lab needs of the kernel.
-_PROBE = """
-mount -t tmpfs tmpfs /mnt
-mkdir /mnt/upper /mnt/work /mnt/root
-mount -t overlay -o lowerdir=/,upperdir=/mnt/upper,workdir=/mnt/work overlay /mnt/root
-ip link add ugroprobe type bridge
-ip link add ugroprobe1 type veth peer name ugroprobe2
-"""
-
-
-@functools.cache
-def skip_reason() -> str | None:
-    """Return why the lab cannot run on this machine, or None if it can."""
-    if sys.platform != "linux":
-        return "the lab needs Linux"
-    if os.geteuid() != 0:
-        return "the lab needs root"
-    missing = [name for name in PROGRAMS if shutil.which(name, path=_path()) is None]
-    if not Path("/lib/systemd/systemd").exists():
-        missing.append("systemd")
-    if missing:
-        return f"the lab needs {', '.join(missing)} (Debian: systemd-container openssh-server iproute2 dbus)"
-    probe = subprocess.run(
-        ["unshare", "--mount", "--net", "--propagation", "private", "sh", "-ec", _PROBE],
-        capture_output=True,
-        text=True,
-        env={**os.environ, "PATH": _path()},
-    )
-    if probe.returncode:
-        return f"the lab may not mount overlays or make networks here: {probe.stderr.strip()}"
-    return None
 
 
 class Lab:
@@ -73,7 +38,7 @@ class Lab:
         self.bridge = f"ugrolab{number}"
         self.hosts: list[Host] = []
         self.owner: tuple[int, str] | None = None
-        self.shared = shared_paths()
+        self.shared = sharing.shared_paths()
 
     @classmethod
     def up(
@@ -244,7 +209,7 @@ class Lab:
         self.save()
         (self.folder / "cm").mkdir(mode=0o700)
         Path("/run/systemd/nspawn").mkdir(parents=True, exist_ok=True)
-        _raise_inotify(n + sum(len(lab.hosts) for lab in labs()))
+        raise_inotify(n + sum(len(lab.hosts) for lab in labs()))
         subprocess.run(
             ["ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "ugro-lab", "-f", str(self.key)], check=True
         )
@@ -268,7 +233,9 @@ class Lab:
         for host in self.hosts:
             (host.folder / "upper").mkdir(parents=True)
             identity = Identity(host.name, host.address, host.port, self.number)
-            host.host_key = write_upper(host.folder / "upper", identity, hosts_file, public_key, _ways(self.shared))
+            host.host_key = write_upper(
+                host.folder / "upper", identity, hosts_file, public_key, sharing.ways(self.shared)
+            )
             shown = host.address if host.port == 22 else f"[{host.address}]:{host.port}"
             known.append(f"{shown} {host.host_key}\n")
         self.known_hosts.write_text("".join(known))
@@ -291,29 +258,6 @@ def sweep() -> list[int]:
             lab.down()
             removed.append(lab.number)
     return removed
-
-
-def shared_paths() -> list[Path]:
-    """Return what every host sees at the same path, read-only: the checkout, its venv, its Python.
-
-    A checkout that other users may not enter (a private temporary folder) is shared entry by entry,
-    so that the folder itself is one the host makes.
-    """
-    paths = [CHECKOUT] if CHECKOUT.stat().st_mode & 0o005 == 0o005 else []
-    if not paths:
-        paths = [entry for entry in sorted(CHECKOUT.iterdir()) if entry.is_dir() and entry.name != ".git"]
-    for prefix in (Path(sys.prefix), Path(sys.base_prefix).resolve()):
-        covered = any(prefix.is_relative_to(path) for path in [*paths, Path("/usr")])
-        if not covered:
-            paths.append(prefix)
-    return paths
-
-
-def _ways(paths: Sequence[Path]) -> list[Path]:
-    """Return the folders on the way to `paths` that hosts inherit from this machine."""
-    own = (Path("/root"), Path("/home"), Path("/tmp"), Path("/run"))
-    ways = {parent for path in paths for parent in path.parents if parent != Path("/")}
-    return sorted(way for way in ways if not any(way.is_relative_to(folder) for folder in own))
 
 
 def _claim_number() -> int:
@@ -345,18 +289,3 @@ def _started(pid: int) -> str:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
     except OSError:
         return ""
-
-
-def _raise_inotify(n: int) -> None:
-    """Each host's systemd takes a dozen inotify instances of the one limit that the hosts of all labs share.
-
-    A host that gets none boots, but for ever; the margin is for labs that are just being made.
-    """
-    limit = Path("/proc/sys/fs/inotify/max_user_instances")
-    wanted = 128 + 16 * n
-    if int(limit.read_text()) < wanted:
-        limit.write_text(f"{wanted}\n")
-
-
-def _path() -> str:
-    return os.environ.get("PATH", "") + ":/usr/sbin:/sbin"
