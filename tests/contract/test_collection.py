@@ -69,7 +69,7 @@ def test_each_return_value_has_a_sample(path: Path) -> None:
 def test_module_is_in_the_reference_used_and_tested(path: Path) -> None:
     assert f"\n## ugro.cluster.{path.stem}\n" in page("modules.md")
     used = texts(".yml", ".py", folders=("roles", "playbooks", "molecule", "tests/unit", "tests/integration"))
-    assert re.search(rf"\b(ugro\.cluster\.{path.stem}"?:|plugins\.modules(\.| import ){path.stem}\b)", used)
+    assert re.search(rf"""\b(ugro\.cluster\.{path.stem}["']?:|plugins\.modules(\.| import ){path.stem}\b)""", used)
 
 
 @pytest.mark.parametrize("path", files(".py", "plugins/action"), ids=name_of)
