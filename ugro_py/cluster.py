@@ -36,12 +36,12 @@ class Node:
 
 @dataclass(frozen=True)
 class TrainingDefaults:
-    """What `ugro launch` uses where the user gives no option."""
+    """What `ugro launch` uses where the user gives no option; without a batch size the model's preset decides."""
 
     model: str = "tiny-llama"
     dataset: str = "python-docs"
-    epochs: int = 1
-    batch_size_per_gpu: int = 8
+    epochs: int = 2
+    batch_size_per_gpu: int | None = None
     gradient_accumulation: int = 1
 
 

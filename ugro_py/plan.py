@@ -64,12 +64,13 @@ def program(request: JobRequest, cluster: Cluster) -> list[str]:
         return [request.script, *request.args]
     defaults = cluster.training
     accumulation = request.gradient_accumulation or defaults.gradient_accumulation
+    batch_size = request.batch_size or defaults.batch_size_per_gpu
     return [
         TRAIN_SCRIPT,
         *("--model-name", "{model}" if is_path(request.model) else request.model),
         *("--dataset-name", "{data}" if is_path(request.dataset) else request.dataset),
         *("--num-epochs", str(request.epochs)),
-        *("--batch-size", str(request.batch_size or defaults.batch_size_per_gpu)),
+        *(("--batch-size", str(batch_size)) if batch_size else ()),
         *("--gradient-accumulation", str(accumulation)),
         *("--job-id", request.name),
         *request.args,
