@@ -49,8 +49,9 @@ def touching(canary: Path) -> str:
     return '{{ lookup("pipe", "touch ' + str(canary) + '") }}'
 
 
-@pytest.mark.parametrize("key", ["name", "dataset", "epochs", "ugro_wait"])
-@pytest.mark.parametrize("form", ["text", "json"])
+@pytest.mark.parametrize(
+    ("key", "form"), [("name", "text"), ("dataset", "json"), ("epochs", "text"), ("ugro_wait", "json")]
+)
 def test_a_template_never_runs(refused: Refused, tmp_path: Path, key: str, form: str) -> None:
     canary = tmp_path / "canary"
     template = touching(canary)
@@ -81,20 +82,14 @@ def test_a_template_never_runs_as_the_name_of_a_job(refused: Refused, tmp_path: 
     ("options", "text"),
     [
         (["name=../x"], "job name '../x': is not a valid name"),
-        (["name='a;rm -rf'"], "job name 'a;rm -rf': is not a valid name"),
-        (["name=$(id)"], "is not a valid name"),
-        ([f"name={'a' * 300}"], "is not a valid name"),
-        (["name=größe"], "is not a valid name"),
+        (["name='a;rm -rf $(id)'"], "job name 'a;rm -rf $(id)': is not a valid name"),
         (["epochs=0"], "must be at least 1"),
-        (["nodes=-1"], "must be at least 1"),
         (["nodes=4"], "the cluster has 3"),
         (["epoch=2"], "did you mean epochs?"),
         (["model=no-such-model"], "unknown model"),
         (["dataset=no-such-data"], "the hub cannot be reached"),
         (["script=/no/such.py"], "there is no such file"),
-        (["include=gpu7"], "is not among the hosts of the play"),
         ([f"script={PLAY}", "model=tiny-llama"], "is for UGRO's own training"),
-        (["ugro_wait=perhaps"], "must be true or false"),
     ],
 )
 def test_a_bad_value_is_one_line(refused: Refused, options: list[str], text: str) -> None:
