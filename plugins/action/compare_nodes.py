@@ -28,7 +28,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         """Return `severity` and `nodes`; `failed` with the findings in `msg`."""
         variables = task_vars or {}
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(
+        dummy, arguments = self.validate_argument_spec(
             argument_spec={
                 "register": {"type": "str", "required": True},
                 "fail_on": {"type": "str", "choices": ["critical", "warning", "never"], "default": "critical"},

@@ -128,14 +128,14 @@ class MetricParser:
         return self._numbered(metrics)
 
     def _part(self, text: str) -> dict | None:
-        bar = _BAR.search(text) if "|" in text else None
-        head = text[: max(0, text.rfind("|", 0, bar.start()))] if bar else ""
+        progress = _BAR.search(text) if "|" in text else None
+        head = text[: max(0, text.rfind("|", 0, progress.start()))] if progress else ""
         if "oss" not in text and "OSS" not in text:
-            if bar and bar[2] != "?" and _NO_NAME.fullmatch(head):
+            if progress and progress[2] != "?" and _NO_NAME.fullmatch(head):
                 # The bar of Trainer tells the step that its dicts lack; the bar of an evaluation does not.
                 known = self._trainer_bar
-                if known is None or known[1] == int(bar[2]) or known[0] >= known[1]:
-                    self._trainer_bar = (int(bar[1]), int(bar[2]))
+                if known is None or known[1] == int(progress[2]) or known[0] >= known[1]:
+                    self._trainer_bar = (int(progress[1]), int(progress[2]))
             return None
         start, end = text.find("{"), text.rfind("}")
         if 0 <= start < end:
@@ -144,16 +144,16 @@ class MetricParser:
                 values = dict(_PAIR.findall(text[start : end + 1]))
             if any("loss" in key.lower() for key in values):
                 return self._from_object(values)
-        return self._from_text(text, bar, head)
+        return self._from_text(text, progress, head)
 
     def _from_object(self, values: dict) -> dict | None:
         # Trainer ends with a summary whose train_loss is the mean of the run: no point of the curve.
         if "train_runtime" in values:
             return None
-        metrics, _ = self._known(values)
+        metrics, dummy = self._known(values)
         return self._numbered(metrics) if "training_loss" in metrics else None
 
-    def _from_text(self, text: str, bar: re.Match | None, head: str) -> dict | None:
+    def _from_text(self, text: str, progress: re.Match | None, head: str) -> dict | None:
         step, epoch = _STEP.search(text), _EPOCH.search(text)
         loss = next((m for m in _LOSS.finditer(text) if _is_training_loss(m, text, bool(step))), None)
         if loss is None:
@@ -170,21 +170,21 @@ class MetricParser:
             self._put(metrics, "throughput_tokens_sec", rate * 1000 if tokens[2] else rate)
         if epoch:
             self._put(metrics, "epoch", epoch[1] + (epoch[2] or ""))
-        if bar:
+        if progress:
             if _NOT_TRAINING.intersection(re.split(r"[^a-z]+", head[-200:].lower())):
                 return None
             epochs = int(epoch[3]) if epoch and epoch[3] else None
-            return self._from_bar(metrics, bar, epochs, loss[2])
+            return self._from_bar(metrics, progress, epochs, loss[2])
         if step:
             self._put(metrics, "step", step[1])
             if step[2] and not (epoch and epoch[3]):  # "Epoch [2/5], Step [1/600]" may be 600 of 3000
                 self._put(metrics, "total_steps", step[2])
         return self._numbered(metrics)
 
-    def _from_bar(self, metrics: dict, bar: re.Match, epochs: int | None, loss: str) -> dict | None:
+    def _from_bar(self, metrics: dict, progress: re.Match, epochs: int | None, loss: str) -> dict | None:
         """A bar counts within an epoch; the step is counted over the whole run."""
-        raw = int(bar[1])
-        total = int(bar[2]) if bar[2] != "?" else None
+        raw = int(progress[1])
+        total = int(progress[2]) if progress[2] != "?" else None
         epoch = metrics.get("epoch")
         if epoch is not None and total is not None:
             if self._first_epoch is None:

@@ -143,7 +143,7 @@ def _memory() -> Dict[str, Optional[float]]:
     sizes = {}
     with open("/proc/meminfo", encoding="ascii", errors="replace") as file:
         for line in file:
-            key, _, rest = line.partition(":")
+            key, dummy, rest = line.partition(":")
             if key in ("MemTotal", "MemAvailable"):
                 sizes[key] = round(int(rest.split()[0]) * 1024 / _GIB, 3)
     return {"total_gb": sizes.get("MemTotal"), "available_gb": sizes.get("MemAvailable")}

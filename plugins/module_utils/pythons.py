@@ -77,7 +77,7 @@ def _from_folder(program: str) -> Optional[Dict[str, Any]]:
     for entry in os.listdir(sites[0]):
         if not entry.endswith(".dist-info"):
             continue
-        name, _, release = entry[: -len(".dist-info")].partition("-")
+        name, dummy, release = entry[: -len(".dist-info")].partition("-")
         name = name.lower().replace("_", "-")
         if name in PACKAGES or _NCCL.fullmatch(name):
             found[name] = [release, sites[0]]
@@ -91,7 +91,7 @@ def _environment_version(prefix: str) -> Optional[str]:
     try:
         with open(os.path.join(prefix, "pyvenv.cfg"), encoding="utf-8", errors="replace") as file:
             for line in file:
-                key, _, value = line.partition("=")
+                key, dummy, value = line.partition("=")
                 settings[key.strip().lower()] = value.strip()
     except OSError:
         for record in glob.glob(os.path.join(glob.escape(prefix), "conda-meta/python-3.*.json")):

@@ -107,7 +107,8 @@ class RankWatch:
         torchrun reaps its children every 0.1 s; the wait status is read from the zombie before. When torchrun was
         quicker, its own log names a rank that failed; a rank that it does not name by its own end ended well.
         """
-        assert self.pid is not None
+        if self.pid is None:
+            return False  # it has not started
         if processes.is_alive(self.pid, self._ticks):
             return False
         # When it was seen gone, not when its exit code came: which rank failed first is told by these times.

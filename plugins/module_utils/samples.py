@@ -23,7 +23,7 @@ def _memory_used_gb() -> float:
     sizes = {}
     with open("/proc/meminfo", encoding="ascii") as file:
         for line in file:
-            key, _, rest = line.partition(":")
+            key, dummy, rest = line.partition(":")
             if key in ("MemTotal", "MemAvailable"):
                 sizes[key] = int(rest.split()[0])
     return round((sizes["MemTotal"] - sizes["MemAvailable"]) / 2**20, 3)

@@ -24,7 +24,7 @@ class Step(ActionBase):  # type: ignore[misc]
     def run(self, tmp: str | None = None, task_vars: dict[str, Any] | None = None) -> dict[str, Any]:
         """Run the step; an error of the engine is a failure with its one line and its exit code."""
         result: dict[str, Any] = super().run(tmp, task_vars)
-        _, arguments = self.validate_argument_spec(argument_spec=self.ARGUMENTS)
+        dummy, arguments = self.validate_argument_spec(argument_spec=self.ARGUMENTS)
         try:
             from ugro_py.errors import UgroError
         except ImportError as error:

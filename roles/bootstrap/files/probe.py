@@ -56,7 +56,7 @@ def ask(python, program):
     """Return the JSON that a program prints in another Python, or None if that Python does not work."""
     try:
         done = subprocess.run(
-            [python, "-I", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60
+            [python, "-I", "-c", program], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, timeout=60, check=False
         )
         return json.loads(done.stdout) if done.returncode == 0 else None
     except (OSError, ValueError, subprocess.TimeoutExpired):
