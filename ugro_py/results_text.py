@@ -32,15 +32,15 @@ def text(results: JobResults, width: int | None = None) -> str:
         ("throughput", number(results.throughput_tokens_sec, "tokens/s")),
         ("GPU utilisation", _mean(results.gpu_util_percent, "%")),
         ("GPU memory", _mean(results.gpu_mem_gb, "GB")),
-        ("CPU", _mean(results.cpu_percent, "%")),
-        ("memory", _mean(results.node_mem_gb, "GB")),
+        ("CPU", _mean(results.cpu_percent, "% of each node")),
+        ("node memory", _mean(results.node_mem_gb, "GB")),
         ("checkpoint", results.checkpoint or "none"),
         ("tensorboard", results.tensorboard or "none"),
         ("files", results.store),
     ]
     if results.nonfinite_steps:
         rows.insert(8, ("loss NaN/inf", f"at {results.nonfinite_steps} steps"))
-    lines = [results.job, *(f"  {name:<16}{value}" for name, value in rows), ""]
+    lines = [results.job, *(f"  {name:<17}{value}" for name, value in rows), ""]
     if results.curve:
         points = [(point.step, point.loss) for point in results.curve]
         lines.append(curve(points, width=columns, title="training loss, mean of the ranks", braille=_has_unicode()))
@@ -50,7 +50,7 @@ def text(results: JobResults, width: int | None = None) -> str:
 
 
 def _mean(value: float | None, unit: str) -> str:
-    return "-" if value is None else f"{number(value, unit)} in the mean"
+    return "no reading" if value is None else f"{value:,.1f} {unit} on average"
 
 
 def _has_unicode() -> bool:
