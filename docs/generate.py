@@ -151,7 +151,7 @@ def playbooks_page() -> str:
         for entry, spec in specs["argument_specs"].items():
             title = f"ugro.cluster.{role}" + ("" if entry == "main" else f" ({entry})")
             text = "\n\n".join(_markup(line) for line in _lines(spec.get("description", spec["short_description"])))
-            parts += [f"## Role {title}\n", f"{text}\n"]
+            parts += [f"## Role {title}\n", f"{text} [README](../roles/{role}/README.md)\n"]
             if spec.get("options"):
                 parts.append(_table(("variable", "type", "default", "meaning"), _option_rows(spec["options"])))
     return _page(parts)

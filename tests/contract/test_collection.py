@@ -161,6 +161,6 @@ def test_playbook_is_short_and_documented(path: Path) -> None:
 
 @pytest.mark.parametrize("path", PLAYBOOKS, ids=name_of)
 def test_playbook_is_tested(path: Path) -> None:
-    tests = texts(".py", ".yml", folders=("tests/integration", "tests/unit", "molecule"))
+    tests = texts(".py", ".yml", folders=("tests", "molecule"))
     named = rf"\bugro\.cluster\.{path.stem}\b|playbooks/{path.stem}\.yml|[\"']{path.stem}(\.yml)?[\"']"
     assert re.search(named, tests), f"no test runs {path.name}"

@@ -1,0 +1,41 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""Each playbook is found and understood by its full name from any folder, with all roles and modules it names."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from tests.contract.project import ROOT
+
+PLAYBOOKS = sorted(path.stem for path in (ROOT / "playbooks").glob("*.yml"))
+
+
+def ansible_playbook(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    program = Path(sys.executable).with_name("ansible-playbook")
+    env = {**os.environ, "HOME": str(folder), "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".dev")}
+    env.pop("ANSIBLE_CONFIG", None)
+    command = [str(program), "-i", str(ROOT / "inventory" / "local"), *arguments]
+    return subprocess.run(command, cwd=folder, env=env, capture_output=True, text=True, check=False)
+
+
+@pytest.mark.parametrize("name", PLAYBOOKS)
+def test_playbook_is_understood_by_name(name: str, tmp_path: Path) -> None:
+    done = ansible_playbook(tmp_path, "--syntax-check", f"ugro.cluster.{name}")
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "[DEPRECATION" not in done.stderr
+
+
+def test_site_in_check_mode(tmp_path: Path) -> None:
+    """Bootstrap and verify one after the other on this machine, which can train: it runs these tests."""
+    done = ansible_playbook(tmp_path, "--check", "ugro.cluster.site")
+    assert done.returncode == 0, done.stdout + done.stderr
+    for node in ("gpu-master", "gpu1", "gpu2"):
+        assert f"✓ {node}: " in done.stdout
+    assert "failed=0" in done.stdout and "unreachable=0" in done.stdout
+    assert not (tmp_path / ".ugro" / "venv").exists()
