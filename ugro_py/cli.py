@@ -63,6 +63,12 @@ def cli(ctx: click.Context, inventory: str | None) -> None:
     ctx.obj = inventory
 
 
+def _one_line(error: click.ClickException) -> str:
+    """Return what is wrong with the command line, and where its options are listed, as all other errors are told."""
+    path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "ugro"
+    return f"{' '.join(error.format_message().split()).rstrip('.')}; see `{path} --help`"
+
+
 def main(argv: list[str] | None = None) -> Any:
     """Run `ugro` and exit: 0, or the exit code of the error (docs/exit-codes.md)."""
     try:
@@ -72,8 +78,11 @@ def main(argv: list[str] | None = None) -> Any:
         sys.exit(error.exit_code)
     except click.exceptions.Exit as stop:
         sys.exit(stop.exit_code)
-    except click.ClickException as error:
+    except click.exceptions.NoArgsIsHelpError as error:
         error.show()
+        sys.exit(2)
+    except click.ClickException as error:
+        click.echo(f"ugro: {_one_line(error)}", err=True)
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)

@@ -7,6 +7,7 @@ variable and never part of a shell line; they travel as JSON.
 from __future__ import annotations
 
 import ast
+import math
 import os
 import re
 import urllib.error
@@ -104,8 +105,8 @@ def request_of(cluster: Cluster, options: Mapping[str, Any]) -> JobRequest:
         env[key] = value
     return JobRequest(
         name=options["name"] if options["name"] is not None else new_job_name(),
-        model=options["model"] or defaults.model,
-        dataset=options["dataset"] or defaults.dataset,
+        model=options["model"] if options["model"] is not None else defaults.model,
+        dataset=options["dataset"] if options["dataset"] is not None else defaults.dataset,
         epochs=options["epochs"] if options["epochs"] is not None else defaults.epochs,
         batch_size=options["batch_size"],
         gradient_accumulation=options["gradient_accumulation"],
@@ -177,7 +178,7 @@ def check(request: JobRequest, *, ask_hub: bool = True) -> JobRequest:
 
 
 def _check_number(option: str, value: float | None, lowest: int) -> None:
-    if value is not None and value < lowest:
+    if value is not None and not lowest <= value < math.inf:  # not a number compares false
         raise UsageError(f"{option} {value}", f"must be at least {lowest}", "correct it")
 
 
@@ -224,7 +225,9 @@ def _check_source(kind: str, name: str, known: tuple[str, ...], ask_hub: bool) -
     if name in known:
         return name
     path = Path(name).expanduser()
-    if path.exists():
+    if name and path.exists():  # Path("") is the present folder
+        if kind == "model" and not (path / "config.json").is_file():
+            raise UsageError(f"--model {name}", "holds no config.json", "give a folder saved by transformers")
         return str(path.resolve())
     listed = ", ".join(known)
     if not _HUB_ID.fullmatch(name) or name.startswith((".", "/")):
