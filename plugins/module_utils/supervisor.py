@@ -93,6 +93,7 @@ class Supervisor:
         ]
         self.torchruns: List["subprocess.Popen[bytes]"] = []
         self.stop_reason: Optional[str] = None
+        self._signal = 0
         self.kill_at: Optional[float] = None
         self.poller = select.poll()
         self._seen_checkpoints: set = set()
@@ -146,6 +147,11 @@ class Supervisor:
         self.events.write("torchrun_started", pid=run.pid, ranks=launch["ranks"], command=command)
 
     def _on_stop(self, number: int, _frame: Any) -> None:
+        """Note that a stop is asked for; the next tick acts on it, so that no event is written amid another."""
+        self._signal = number
+
+    def _take_stop(self) -> None:
+        number, self._signal = self._signal, 0
         reason, grace = "signal %d" % number, float(self.spec["stop_grace_s"])
         try:
             with open(os.path.join(self.dir, "stop.json"), encoding="utf-8") as file:
@@ -162,18 +168,34 @@ class Supervisor:
             self.stop_reason = reason
             self.events.write("stopping", reason=reason, grace_s=grace_s)
             processes.signal_all([rank.pid for rank in self.ranks if rank.pid and not rank.ended], signal.SIGTERM)
+            self._kill_unstarted()
             self.kill_at = deadline
         elif self.kill_at is None or deadline < self.kill_at:
             self.kill_at = deadline  # asked again, less patiently
 
+    def _kill_unstarted(self) -> None:
+        """End each torchrun that has not started a rank yet: nothing there has anything to save."""
+        for launch, run in zip(self.spec["launches"], self.torchruns):
+            ranks = [rank for rank in self.ranks if rank.rank in launch["ranks"]]
+            if not any(self._find(rank) for rank in ranks):
+                processes.signal_all([run.pid], signal.SIGKILL)
+
+    def _find(self, rank: RankWatch) -> bool:
+        """Say whether the rank has started; one that starts while the job stops is told so at once."""
+        if rank.pid is None and rank.find_pid():
+            self.events.write("rank_started", rank=rank.rank, pid=rank.pid, t=rank.started_at)
+            if rank.pidfd is not None:
+                self.poller.register(rank.pidfd, select.POLLIN)
+            if self.stop_reason is not None:
+                processes.signal_all([rank.pid], signal.SIGTERM)
+        return rank.pid is not None
+
     def _tick(self) -> None:
         self._wait()
+        if self._signal:
+            self._take_stop()
         for rank in self.ranks:
-            if rank.pid is None and rank.find_pid():
-                self.events.write("rank_started", rank=rank.rank, pid=rank.pid, t=rank.started_at)
-                if rank.pidfd is not None:
-                    self.poller.register(rank.pidfd, select.POLLIN)
-            if rank.pid is not None and not rank.ended and rank.check_end():
+            if self._find(rank) and not rank.ended and rank.check_end():
                 self._rank_ended(rank)
             for line in rank.metrics():
                 self.events.write("metrics", **line)
@@ -257,4 +279,4 @@ def main(attempt_dir: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1]))
+    raise SystemExit(main(sys.argv[1]))

@@ -43,7 +43,7 @@ options:
     type: str
   utils:
     description: The folder on the node that holds UGRO's node code, put there by M(ugro.cluster.job_prepare).
-    type: str
+    type: path
   spec:
     description:
       - What the node is to run (the content of C(spec.json), see docs/architecture.md), as a dictionary or as JSON.
@@ -168,7 +168,7 @@ def _spec(module: AnsibleModule) -> Dict[str, Any]:
 
 def _utils(module: AnsibleModule) -> str:
     """Return the folder of the node code; the module's own copy is gone when it ends."""
-    utils = os.path.expanduser(module.params["utils"] or "")
+    utils = module.params["utils"] or ""
     if not os.path.isfile(os.path.join(utils, _ENTRY)):
         module.fail_json(msg="UGRO's node code is not in %r; run ugro.cluster.job_prepare (or `ugro check`)" % utils)
     return utils
@@ -179,7 +179,8 @@ def _code(module: AnsibleModule) -> Optional[str]:
     params = module.params
     if not params["code"]:
         return None
-    path = os.path.join(os.path.expanduser(params["node_dir"]), params["node"], "code", params["code"])
+    root = Attempt(params["node_dir"], params["node"], params["job"], params["attempt"]).root
+    path = os.path.join(root, "code", params["code"])
     if not os.path.isdir(path):
         module.fail_json(msg="the code %(code)s was not staged here; run ugro.cluster.job_prepare" % params)
     return path
@@ -217,7 +218,7 @@ def main() -> None:
             "state": {"type": "str", "choices": ["started", "stopped", "absent"], "default": "started"},
             "node": {"type": "str"},
             "node_dir": {"type": "str"},
-            "utils": {"type": "str"},
+            "utils": {"type": "path"},
             "spec": {"type": "json", "no_log": True},
             "code": {"type": "str"},
             "grace": {"type": "float", "default": 10.0},
