@@ -15,6 +15,7 @@ from ugro_py.plan import Gang
 from ugro_py.ready import Ready
 from ugro_py.request import JobRequest
 from ugro_py.state import Controller, Store
+from ugro_py.state.models import ENDED
 from ugro_py.transport import Session, close_all
 from ugro_py.watch import Listener, Outcome, Watcher
 
@@ -91,7 +92,11 @@ def _try_again(outcome: Outcome, gang: Gang, request: JobRequest) -> bool:
 
 
 def close_attempt(store: Store, gang: Gang, outcome: Outcome) -> None:
-    """Record how an attempt ended."""
+    """Record how an attempt ended; a rank that never said so, having had no time to start, ended with it."""
+    for rank in store.ranks(gang.job, gang.attempt):
+        if rank.status not in ENDED | {"lost"}:
+            status = "completed" if outcome.status == "completed" else "stopped"
+            store.set_rank(gang.job, gang.attempt, rank.rank, status=status)
     store.set_attempt(
         gang.job, gang.attempt, status=outcome.status, reason=outcome.reason, ended_at=datetime.now(UTC)
     )  # fmt: skip
