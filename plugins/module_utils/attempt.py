@@ -95,7 +95,9 @@ class Attempt:
         """
         before = self.status()
         if before["state"] != "absent":
-            return dict(before, changed=False)
+            if self._json("spec.json").get("token") == spec["token"]:
+                return dict(before, changed=False)
+            self._clear_other(before["state"])
         self.prepare(spec, code)
         # The package root of the node code: the supervisor finds its siblings from there.
         package = __name__.rpartition(".")[0] or "module_utils"
@@ -117,6 +119,17 @@ class Attempt:
                 raise OSError("the supervisor did not start in %g s: %s" % (timeout_s, self._tail("supervisor.log")))
             time.sleep(0.005)
         return dict(self.status(), changed=True, manager=manager)
+
+    def _clear_other(self, state: str) -> None:
+        """Remove what a job of the same name left here that another UGRO, or an earlier database, knew.
+
+        Raises:
+            OSError: it still runs.
+        """
+        if state == "started":
+            raise OSError("another job named %s, unknown to this controller's database, runs here" % self.job)
+        self.stop("its folder is needed", 0.0)
+        shutil.rmtree(self.dir)
 
     def _tail(self, log: str) -> str:
         try:
@@ -198,8 +211,11 @@ class Attempt:
     def remove(self) -> bool:
         """Remove the attempt's folder, and the job's with the last one. Returns whether it was there."""
         there = os.path.isdir(self.dir)
-        if there:
-            shutil.rmtree(self.dir)
+        while os.path.isdir(self.dir):
+            try:
+                shutil.rmtree(self.dir)
+            except FileNotFoundError:
+                pass  # a supervisor that has just told its end takes a file of its own away meanwhile
         try:
             os.rmdir(os.path.dirname(self.dir))
         except OSError:

@@ -54,7 +54,7 @@ def test_text_of_a_command_line_and_json_mean_the_same() -> None:
 
 def test_what_is_not_given_comes_from_the_inventory() -> None:
     plain_request = request()
-    assert (plain_request.model, plain_request.epochs, plain_request.include) == ("tiny-llama", 1, ())
+    assert (plain_request.model, plain_request.epochs, plain_request.include) == ("tiny-llama", 2, ())
     assert plain_request.name.startswith("job_")
     assert request(name="a", nodes=None) == request(name="a")
 
