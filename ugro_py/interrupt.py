@@ -11,8 +11,8 @@ T = TypeVar("T")
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
-def run(work: Coroutine[Any, Any, T]) -> T:
-    """Return what `work` returns.
+def run(work: Coroutine[Any, Any, T], runner: asyncio.Runner | None = None) -> T:
+    """Return what `work` returns; it runs in the loop of `runner`, or in one of its own.
 
     Raises:
         asyncio.CancelledError: one of `SIGNALS` came before it had ended.
@@ -20,8 +20,13 @@ def run(work: Coroutine[Any, Any, T]) -> T:
 
     async def cancellable() -> T:
         task = asyncio.ensure_future(work)
+        loop = asyncio.get_running_loop()
         for number in SIGNALS:
-            asyncio.get_running_loop().add_signal_handler(number, task.cancel)
-        return await task
+            loop.add_signal_handler(number, task.cancel)
+        try:
+            return await task
+        finally:
+            for number in SIGNALS:
+                loop.remove_signal_handler(number)
 
-    return asyncio.run(cancellable())
+    return runner.run(cancellable()) if runner else asyncio.run(cancellable())

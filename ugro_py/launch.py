@@ -17,8 +17,8 @@ from ugro_py import capsule, paths
 from ugro_py.cluster import Cluster, Node
 from ugro_py.errors import UgroError, UsageError
 from ugro_py.paths import JobPaths
-from ugro_py.plan import Gang, is_path, new_token, node_spec
-from ugro_py.ready import Ready, prepare
+from ugro_py.plan import Gang, is_path, new_token, node_spec, node_token
+from ugro_py.ready import Reached, Ready, prepare
 from ugro_py.request import JobRequest
 from ugro_py.saved import save_gang
 from ugro_py.stage import Bundle, bundle, checkpoint_bundle, stage
@@ -49,6 +49,7 @@ class Launcher:
         user: who asks.
         listener: told of every step, see `watch.Watcher`; "step" has a text for people.
         controller: the process that stays with the job; this one unless given.
+        reached: the nodes, where they were asked just now; a retry asks them anew.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class Launcher:
         user: str,
         listener: Listener | None = None,
         controller: Controller | None = None,
+        reached: Reached | None = None,
     ) -> None:
         self.request = request
         self.cluster = cluster
@@ -67,13 +69,15 @@ class Launcher:
         self.tell: Listener = listener or (lambda kind, data: None)
         self.controller = controller or Controller.me()
         self.begun = time.time()
+        self._reached = reached
 
     def _step(self, text: str) -> None:
         self.tell("step", {"text": text, "elapsed_s": round(time.time() - self.begun, 2)})
 
     async def ready(self) -> Ready:
         """Verify the nodes and choose the GPUs; changes nothing."""
-        ready = await prepare(self.request, self.cluster, self.store)
+        reached, self._reached = self._reached, None
+        ready = await prepare(self.request, self.cluster, self.store, reached)
         for warning in ready.warnings:
             self.tell("warning", {"text": warning})
         count = len(ready.placements)
@@ -161,8 +165,11 @@ class Launcher:
         """Stop whatever of the gang has started; a node that does not answer is fenced off by the attempt's number."""
         await asyncio.gather(
             *(
-                session.call("stop", job=gang.job, attempt=gang.attempt, reason="start failed", grace_s=0.0)
-                for session in sessions.values()
+                session.call(
+                    "stop", job=gang.job, attempt=gang.attempt, reason="start failed", grace_s=0.0,
+                    token=node_token(gang.token, name),
+                )
+                for name, session in sessions.items()
             ),
             return_exceptions=True,
         )

@@ -12,15 +12,15 @@ from typing import Any
 import click
 
 from ugro_py import interrupt
+from ugro_py.cluster import Cluster
 from ugro_py.errors import JobFailedError, JobStoppedError
-from ugro_py.inventory import load_cluster
 from ugro_py.launch import Launcher, check_new, start_job
 from ugro_py.live import Progress
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, new_token, node_spec
-from ugro_py.ready import Ready
+from ugro_py.ready import Reached, Ready
 from ugro_py.reconcile import hand_over, reconcile
-from ugro_py.request import check, request_of
+from ugro_py.request import JobRequest
 from ugro_py.run import run_job
 from ugro_py.runtime import runtime_path
 from ugro_py.ssh import shell_line
@@ -29,21 +29,28 @@ from ugro_py.transport import close_all
 from ugro_py.watch import Outcome
 
 
-def launch_command(inventory: str | None, *, dry_run: bool, detach: bool, as_json: bool, **options: Any) -> None:
-    """Run `ugro launch` with its options; raises UgroError, or exits with 0."""
-    cluster = load_cluster(inventory)
-    request = check(request_of(cluster, options), ask_hub=not dry_run)
+def launch_command(
+    request: JobRequest,
+    cluster: Cluster,
+    runner: asyncio.Runner,
+    reached: Reached,
+    *,
+    dry_run: bool,
+    detach: bool,
+    as_json: bool,
+) -> None:
+    """Run `ugro launch` of a checked request, on nodes whose sessions live in the loop of `runner`."""
     with Store.open() as store:
         reconcile(store)
         check_new(store, request)
         progress = Progress(request.name, quiet=as_json, live=sys.stdout.isatty() and not (dry_run or detach))
-        launcher = Launcher(request, cluster, store, getpass.getuser(), progress)
+        launcher = Launcher(request, cluster, store, getpass.getuser(), progress, reached=reached)
         if dry_run:
-            _show(asyncio.run(_dry_run(launcher)), as_json)
+            _show(runner.run(_dry_run(launcher)), as_json)
         elif detach:
-            _detach(launcher, as_json)
+            _detach(launcher, runner, as_json)
         else:
-            _report(_follow(launcher, progress), launcher, as_json)
+            _report(_follow(launcher, runner, progress), launcher, as_json)
 
 
 async def _dry_run(launcher: Launcher) -> dict[str, Any]:
@@ -96,13 +103,13 @@ def _show(plan: Mapping[str, Any], as_json: bool) -> None:
     click.echo("dry run: nothing was started")
 
 
-def _detach(launcher: Launcher, as_json: bool) -> None:
+def _detach(launcher: Launcher, runner: asyncio.Runner, as_json: bool) -> None:
     async def start() -> Gang:
         ready, gang = await start_job(launcher)
         await close_all(ready.sessions.values())
         return gang
 
-    gang = asyncio.run(start())
+    gang = runner.run(start())
     hand_over(launcher.store, launcher.request.name, launcher.controller)
     if as_json:
         click.echo(json.dumps({"job_id": gang.job, "status": "running", "ranks": gang.world_size}))
@@ -110,12 +117,12 @@ def _detach(launcher: Launcher, as_json: bool) -> None:
         click.echo(f"job {gang.job} runs; `ugro status {gang.job}`, `ugro logs {gang.job} -f`, `ugro stop {gang.job}`")
 
 
-def _follow(launcher: Launcher, progress: Progress) -> Outcome:
+def _follow(launcher: Launcher, runner: asyncio.Runner, progress: Progress) -> Outcome:
     """Run the job in the foreground; Ctrl-C leaves it to a process in the background."""
     job = launcher.request.name
     try:
         with progress:
-            return interrupt.run(run_job(launcher))
+            return interrupt.run(run_job(launcher), runner)
     except asyncio.CancelledError:
         known = any(row.name == job and row.active for row in launcher.store.jobs(active=True))
         if not known:

@@ -8,19 +8,31 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ugro_py import verify
 from ugro_py.cluster import Cluster, Node
 from ugro_py.errors import AllocationError, NodeError, UgroError, UsageError, VerificationError
 from ugro_py.request import JobRequest
 from ugro_py.scheduler import Gpu, Placement, place
-from ugro_py.state import Store
 from ugro_py.strays import end_strays
 from ugro_py.transport import Session, close_all, open_sessions, report
 
+if TYPE_CHECKING:  # nodes are asked before the database is imported, see head_start.py
+    from ugro_py.state import Store
+
 # A job's rendezvous port is looked for from the inventory's master port on; open this range in a firewall.
 PORT_RANGE = 100
+
+
+@dataclass
+class Reached:
+    """The nodes that may take part: the session to each, or why there is none, and what those that answer have."""
+
+    candidates: list[Node]
+    sessions: dict[str, Session | NodeError]
+    reports: dict[str, dict[str, Any]]
+    errors: dict[str, NodeError]
 
 
 @dataclass
@@ -36,18 +48,32 @@ class Ready:
     master_port: int
 
 
-async def prepare(request: JobRequest, cluster: Cluster, store: Store) -> Ready:
-    """Read the nodes, place the ranks, verify the chosen nodes and try the connections between them.
-
-    What still runs there of attempts that are over is ended.
+async def reach(request: JobRequest, cluster: Cluster) -> Reached:
+    """Open a session to every node that may take part, and read what it has.
 
     Raises:
-        UgroError: as the exit codes say: UsageError, NodeError, VerificationError, AllocationError.
+        UsageError: the request names nodes that the cluster does not have.
     """
     candidates = _candidates(request, cluster)
     sessions = await open_sessions(candidates)
     try:
-        reports, errors = await read_all(candidates, sessions)
+        return Reached(candidates, sessions, *await read_all(candidates, sessions))
+    except BaseException:
+        await close_all(sessions.values())
+        raise
+
+
+async def prepare(request: JobRequest, cluster: Cluster, store: Store, reached: Reached | None = None) -> Ready:
+    """Place the ranks, verify the chosen nodes and try the connections between them.
+
+    The nodes are asked first, unless that was done just now (`reached`). What still runs there of attempts that are over is ended.
+
+    Raises:
+        UgroError: as the exit codes say: UsageError, NodeError, VerificationError, AllocationError.
+    """
+    reached = reached or await reach(request, cluster)
+    candidates, sessions, reports, errors = reached.candidates, reached.sessions, reached.reports, reached.errors
+    try:
         answering = {name: session for name, session in sessions.items() if isinstance(session, Session)}
         await end_strays(store, answering, reports)
         placements = _place(request, cluster, store, reports, errors)

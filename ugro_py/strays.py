@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ugro_py.errors import NodeError, NotFoundError
 from ugro_py.plan import node_token
-from ugro_py.state import Store
 from ugro_py.transport import Session
+
+if TYPE_CHECKING:
+    from ugro_py.state import Store
 
 
 async def end_strays(store: Store, sessions: Mapping[str, Session], reports: Mapping[str, Mapping[str, Any]]) -> None:

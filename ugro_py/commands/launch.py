@@ -52,6 +52,6 @@ def command(inventory: str | None, /, **options: Any) -> None:
 
     ARGS after `--` go to the training script. Ctrl-C detaches; the job goes on.
     """
-    from ugro_py.launch_cli import launch_command
+    from ugro_py.head_start import launch
 
-    launch_command(inventory, **options)
+    launch(inventory, **options)
