@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
@@ -33,7 +34,9 @@ def test_playbook_is_understood_by_name(name: str, tmp_path: Path) -> None:
 
 def test_site_in_check_mode(tmp_path: Path) -> None:
     """Bootstrap and verify one after the other on this machine, which can train: it runs these tests."""
-    done = ansible_playbook(tmp_path, "--check", "ugro.cluster.site")
+    # How busy this machine is, with these tests for one, is not what this is about.
+    patient = {"load_per_cpu_warning": 1e6, "memory_available_gb_warning": 0, "disk_free_gb_warning": 0}
+    done = ansible_playbook(tmp_path, "--check", "-e", json.dumps({"verify_thresholds": patient}), "ugro.cluster.site")
     assert done.returncode == 0, done.stdout + done.stderr
     for node in ("gpu-master", "gpu1", "gpu2"):
         assert f"✓ {node}: " in done.stdout
