@@ -66,7 +66,8 @@ async def reach(request: JobRequest, cluster: Cluster) -> Reached:
 async def prepare(request: JobRequest, cluster: Cluster, store: Store, reached: Reached | None = None) -> Ready:
     """Place the ranks, verify the chosen nodes and try the connections between them.
 
-    The nodes are asked first, unless that was done just now (`reached`). What still runs there of attempts that are over is ended.
+    The nodes are asked first, unless that was done just now (`reached`). What still runs there of attempts that
+    are over is ended.
 
     Raises:
         UgroError: as the exit codes say: UsageError, NodeError, VerificationError, AllocationError.
