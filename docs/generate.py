@@ -8,23 +8,24 @@ python -m docs.generate --check    only say what is stale; exit code 1 if anythi
 
 from __future__ import annotations
 
+import ast
 import inspect
 import json
 import os
 import re
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import click
 import yaml
 
+from docs.markdown import cell, default, lines, markup, page, table
+
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = ROOT / "docs"
-_NOTE = "<!-- Written by `make docs`; edit the code, not this page. -->\n"
-_BLANK = re.compile(r"\n{3,}")
 
 
 # -- the command line ----------------------------------------------------------------------------------------
@@ -51,12 +52,12 @@ def cli_page() -> str:
         f"{cli.help}\n",
         "Every verb takes `-h`. Exit codes: [exit-codes.md](exit-codes.md). Names work wherever a JOB is asked for.\n",
         _options(cli, top),
-        _table(("verb", "what it does"), ([f"[`{verb}`](#ugro-{verb})", text] for verb, (_, text) in VERBS.items())),
+        table(("verb", "what it does"), ([f"[`{verb}`](#ugro-{verb})", text] for verb, (_, text) in VERBS.items())),
     ]
     for words, command, context in commands(cli, top):
         usage = " ".join([words, *command.collect_usage_pieces(context)])
         parts += [f"## {words}\n", f"```\n{usage}\n```\n", _help(command), _options(command, context)]
-    return _page(parts)
+    return page(parts)
 
 
 def _help(command: click.Command) -> str:
@@ -71,8 +72,8 @@ def _help(command: click.Command) -> str:
 
 def _options(command: click.Command, context: click.Context) -> str:
     records = [param.get_help_record(context) for param in command.params if isinstance(param, click.Option)]
-    rows = [[_cell(f"`{option}`"), _cell(text)] for option, text in filter(None, records)]
-    return _table(("option", "meaning"), rows) if rows else ""
+    rows = [[cell(f"`{option}`"), cell(text)] for option, text in filter(None, records)]
+    return table(("option", "meaning"), rows) if rows else ""
 
 
 # -- modules -------------------------------------------------------------------------------------------------
@@ -85,11 +86,11 @@ def modules_page() -> str:
     parts = [
         "# Modules\n",
         "What the roles are made of; each also works alone. `ansible-doc ugro.cluster.NAME` shows the same.\n",
-        _table(("module", "what it does"), ([_link(name), _short(documented[name])] for name in names)),
+        table(("module", "what it does"), ([_link(name), _short(documented[name])] for name in names)),
     ]
     for name in names:
         parts += list(_module(name, documented[name]))
-    return _page(parts)
+    return page(parts)
 
 
 def _link(name: str) -> str:
@@ -97,38 +98,48 @@ def _link(name: str) -> str:
 
 
 def _short(documented: Mapping[str, Any]) -> str:
-    return _markup(documented["doc"]["short_description"]) + "."
+    return markup(documented["doc"]["short_description"]) + "."
 
 
 def _module(name: str, documented: Mapping[str, Any]) -> Iterator[str]:
     doc = documented["doc"]
     yield f"## {name}\n"
-    yield "\n\n".join(_markup(line) for line in _lines(doc["description"])) + "\n"
+    yield "\n\n".join(markup(line) for line in lines(doc["description"])) + "\n"
     if doc.get("options"):
-        yield _table(("option", "type", "default", "meaning"), _option_rows(doc["options"]))
+        yield table(("option", "type", "default", "meaning"), _option_rows(doc["options"]))
     for note in doc.get("notes") or ():
-        yield f"- {_markup(note)}"
+        yield f"- {markup(note)}"
     yield ""
     yield f"```yaml\n{documented['examples'].strip()}\n```\n"
-    yield _table(("returns", "type", "meaning"), _return_rows(documented["return"] or {}))
+    yield table(("returns", "type", "meaning"), _return_rows(documented["return"] or {}))
 
 
 def _option_rows(options: Mapping[str, Any], above: str = "") -> Iterator[list[str]]:
     for key, option in options.items():
         kind = option["type"] + (f" of {option['elements']}" if option.get("elements") else "")
-        default = "**required**" if option.get("required") else _value(option.get("default"))
-        meaning = " ".join(_markup(line) for line in _lines(option["description"]))
+        preset = "**required**" if option.get("required") else default(option.get("default"))
+        meaning = " ".join(markup(line) for line in lines(option["description"]))
         if option.get("choices"):
             meaning += f" One of {', '.join(f'`{choice}`' for choice in option['choices'])}."
-        yield [f"`{above}{key}`", kind, default, _cell(meaning)]
+        yield [f"`{above}{key}`", kind, preset, cell(meaning)]
         yield from _option_rows(option.get("suboptions") or {}, f"{above}{key}.")
 
 
 def _return_rows(values: Mapping[str, Any], above: str = "") -> Iterator[list[str]]:
     for key, value in values.items():
-        meaning = " ".join(_markup(line) for line in _lines(value["description"]))
-        yield [f"`{above}{key}`", value.get("type", ""), _cell(meaning)]
+        meaning = " ".join(markup(line) for line in lines(value["description"]))
+        yield [f"`{above}{key}`", value.get("type", ""), cell(meaning)]
         yield from _return_rows(value.get("contains") or {}, f"{above}{key}.")
+
+
+def _ansible_doc(kind: str, names: list[str]) -> dict[str, Any]:
+    program = Path(sys.executable).with_name("ansible-doc")
+    env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".dev")}
+    done = subprocess.run(
+        [str(program), "-t", kind, "--json", *names], env=env, cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    found: dict[str, Any] = json.loads(done.stdout)
+    return found
 
 
 # -- playbooks and roles -------------------------------------------------------------------------------------
@@ -150,11 +161,11 @@ def playbooks_page() -> str:
         specs = yaml.safe_load((ROOT / "roles" / role / "meta" / "argument_specs.yml").read_text(encoding="utf-8"))
         for entry, spec in specs["argument_specs"].items():
             title = f"ugro.cluster.{role}" + ("" if entry == "main" else f" ({entry})")
-            text = "\n\n".join(_markup(line) for line in _lines(spec.get("description", spec["short_description"])))
+            text = "\n\n".join(markup(line) for line in lines(spec.get("description", spec["short_description"])))
             parts += [f"## Role {title}\n", f"{text} [README](../roles/{role}/README.md)\n"]
             if spec.get("options"):
-                parts.append(_table(("variable", "type", "default", "meaning"), _option_rows(spec["options"])))
-    return _page(parts)
+                parts.append(table(("variable", "type", "default", "meaning"), _option_rows(spec["options"])))
+    return page(parts)
 
 
 def _head_comment(path: Path) -> str:
@@ -168,6 +179,28 @@ def _head_comment(path: Path) -> str:
     # A command stands in lines of its own, indented, or at the end of the sentence it belongs to.
     text = re.sub(r" {2,}(ansible-playbook .*)$", r"\n\n    \1", "\n".join(shown), flags=re.M)
     return text.strip("\n") + "\n"
+
+
+# -- the code ---------------------------------------------------------------------------------------------
+
+
+def code_map_page() -> str:
+    """Return docs/code-map.md: what each file is for, from the first line of its docstring."""
+    parts = [
+        "# Where things are\n",
+        "What each file says of itself. How they work together: [architecture.md](architecture.md).\n",
+    ]
+    for folder, title in _FOLDERS.items():
+        parts.append(f"## {folder}\n\n{title}\n")
+        parts.append(table(("file", "what it is for"), _summaries(ROOT / folder)))
+    return page(parts)
+
+
+def _summaries(folder: Path) -> Iterator[list[str]]:
+    for path in sorted(folder.glob("*.py")):
+        first = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").partition("\n\n")[0]
+        if path.name != "__init__.py" and first:
+            yield [f"[`{path.name}`](../{path.relative_to(ROOT)})", cell(first)]
 
 
 # -- exit codes ----------------------------------------------------------------------------------------------
@@ -187,74 +220,40 @@ def exit_codes_page() -> str:
     )
     rows = [["0", "", "It worked. `launch`: the job completed, was detached or was a dry run."]]
     rows += [
-        [str(kind.exit_code), f"`{kind.__name__}`", _cell(" ".join(inspect.getdoc(kind).split("\n\n")[0].split()))]
+        [
+            str(kind.exit_code),
+            f"`{kind.__name__}`",
+            cell((inspect.getdoc(kind) or "").partition("\n\n")[0]),
+        ]
         if kind is not errors.UgroError
         else ["1", "`UgroError`", "Something else was expected to be possible and failed; the line says what."]
         for kind in found
     ]
     rows.append(["130", "", "Interrupted by Ctrl-C, or a question was answered with no; nothing was left half-made."])
-    return _page(
+    return page(
         [
             "# Exit codes\n",
             "Whatever goes wrong, `ugro` prints one line on standard error (what was tried, what came back, what to do "
             "next) and ends with one of these codes. Scripts can rely on them.\n",
-            _table(("code", "error", "meaning"), rows),
+            table(("code", "error", "meaning"), rows),
             "`ansible-playbook` has codes of its own: 2 when a host failed, 4 when one was unreachable.\n",
         ]
     )
 
 
-# -- parts of a page -----------------------------------------------------------------------------------------
-
-
-def _ansible_doc(kind: str, names: list[str]) -> dict[str, Any]:
-    program = Path(sys.executable).with_name("ansible-doc")
-    env = {**os.environ, "ANSIBLE_COLLECTIONS_PATH": str(ROOT / ".dev")}
-    done = subprocess.run(
-        [str(program), "-t", kind, "--json", *names], env=env, cwd=ROOT, capture_output=True, text=True, check=True
-    )
-    found: dict[str, Any] = json.loads(done.stdout)
-    return found
-
-
-def _markup(text: str) -> str:
-    """Turn Ansible's semantic markup into Markdown."""
-    text = re.sub(r"[CVOE]\(([^)]*)\)|RV\(([^)]*)\)", lambda match: f"`{match[1] or match[2]}`", text)
-    text = re.sub(r"[MP]\(([^)#]*)[^)]*\)", r"`\1`", text)
-    text = re.sub(r"[BI]\(([^)]*)\)", r"*\1*", text)
-    return re.sub(r"L\(([^,)]*),\s*([^)]*)\)", r"[\1](\2)", text)
-
-
-def _lines(text: str | list[str]) -> list[str]:
-    return [text] if isinstance(text, str) else list(text)
-
-
-def _value(value: Any) -> str:
-    if value is None or value in ("", [], {}):
-        return ""
-    return f"`{value if isinstance(value, str) else json.dumps(value)}`".replace("|", "\\|")
-
-
-def _cell(text: str) -> str:
-    """Return text that a table cell shows as it is; within backticks only `|` needs care."""
-    pieces = text.replace("|", "\\|").split("`")
-    pieces[::2] = [piece.replace("<", "&lt;") for piece in pieces[::2]]
-    return " ".join("`".join(pieces).split())
-
-
-def _table(head: Iterable[str], rows: Iterable[list[str]]) -> str:
-    names = list(head)
-    lines = [names, ["---"] * len(names), *rows]
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines) + "\n"
-
-
-def _page(parts: Iterable[str]) -> str:
-    title, *rest = parts
-    return _BLANK.sub("\n\n", "\n".join([title, _NOTE, *rest])).rstrip() + "\n"
-
+# Folder -> what its files have in common.
+_FOLDERS = {
+    "ugro_py": "The controller: decides, talks to nodes, keeps the state.",
+    "ugro_py/state": "The state store, on SQLite or PostgreSQL.",
+    "plugins/module_utils": "What runs on nodes: standard library only, Python 3.9 or newer.",
+    "plugins/action": "The controller's side of modules, in playbooks.",
+    "train": "The training that UGRO ships; copied to the nodes like any script.",
+    "tests/lab": "Real systemd hosts on one machine.",
+}
 
 PAGES: dict[str, Callable[[], str]] = {
     "cli.md": cli_page,
+    "code-map.md": code_map_page,
     "exit-codes.md": exit_codes_page,
     "modules.md": modules_page,
     "playbooks.md": playbooks_page,

@@ -37,7 +37,8 @@ STORE_NAMES = re.compile(
     r"(config\.json|metrics\.jsonl|controller\.log|gang\.json|events\.jsonl|torchrun\.log|\.spec\.json)$"
     r"|^(checkpoints|tensorboard|experiments)(/|$)|^rank_$"
 )
-LABELS = {("ugro_py/results_text.py", "tensorboard")}
+# The same words for something else: a label on the screen, the file of a model's folder.
+LABELS = {("ugro_py/results_text.py", "tensorboard"), ("ugro_py/request.py", "config.json")}
 
 
 def tree_of(path: Path) -> ast.Module:
@@ -57,6 +58,13 @@ def imports(path: Path) -> Iterator[str]:
 def test_file_is_short(path: Path) -> None:
     lines = len(path.read_text(encoding="utf-8").splitlines())
     assert lines <= MAX_LINES or name_of(path) in LONGER, f"{lines} lines: one file, one job"
+
+
+@pytest.mark.parametrize("path", [*PRODUCT, *files(".py", "docs", "benchmarks", "tests/lab")], ids=name_of)
+def test_file_says_what_it_is_for(path: Path) -> None:
+    # A module's is its DOCUMENTATION.
+    if path.parent.name != "modules":
+        assert ast.get_docstring(tree_of(path))
 
 
 def test_exceptions_are_needed() -> None:

@@ -164,3 +164,12 @@ def test_playbook_is_tested(path: Path) -> None:
     tests = texts(".py", ".yml", folders=("tests", "molecule"))
     named = rf"\bugro\.cluster\.{path.stem}\b|playbooks/{path.stem}\.yml|[\"']{path.stem}(\.yml)?[\"']"
     assert re.search(named, tests), f"no test runs {path.name}"
+
+
+def test_required_versions_agree() -> None:
+    wanted = load_yaml(ROOT / "meta" / "runtime.yml")["requires_ansible"]
+    smallest = re.fullmatch(r">=(\d+\.\d+)\.0", wanted)
+    assert smallest is not None
+    assert f'"ansible-core>={smallest[1]}"' in (ROOT / "pyproject.toml").read_text(encoding="utf-8")
+    for role in ROLES:
+        assert load_yaml(role / "meta" / "main.yml")["galaxy_info"]["min_ansible_version"] == smallest[1], role.name
