@@ -13,11 +13,28 @@ import shutil
 import signal
 import sys
 import time
-from typing import Any, Dict, Iterator, Optional, Tuple
+from typing import Any, Dict, Iterator, List, Optional, Tuple
 
 from . import processes, units
 
 _FOLDERS = ("logs", "metrics", "pids", "checkpoints", "tensorboard")
+
+
+def _listed(folder: str) -> List[str]:
+    """Return the sorted names in a folder; none where it does not exist, or is being removed by its job right now."""
+    try:
+        return sorted(os.listdir(folder))
+    except (FileNotFoundError, NotADirectoryError):
+        return []
+
+
+def _number(path: str) -> Optional[int]:
+    """Return the number in a file, None where it is gone."""
+    try:
+        with open(path, encoding="ascii") as file:
+            return int(file.read())
+    except (FileNotFoundError, ValueError):
+        return None
 
 
 class Attempt:
@@ -173,23 +190,27 @@ class Attempt:
         }
         if not me:
             return dict(status, state="absent")
-        for name in sorted(os.listdir(self.path("pids"))):
-            if name.isdigit():
-                with open(self.path("pids", name), encoding="ascii") as file:
-                    status["pids"][name] = int(file.read())
-        status["log_paths"] = [self.path("logs", name) for name in sorted(os.listdir(self.path("logs")))]
+        for name in _listed(self.path("pids")):
+            pid = _number(self.path("pids", name))
+            if name.isdigit() and pid is not None:
+                status["pids"][name] = pid
+        status["log_paths"] = [self.path("logs", name) for name in _listed(self.path("logs"))]
         done = self.finished()
         if done:
             return dict(status, state="stopped", exit_code=done["exit_code"], left_over=done["left_over"])
         alive = me["boot_id"] == processes.boot_id() and processes.is_alive(me["pid"], me["start_ticks"])
         return dict(status, state="started" if alive else "lost")
 
-    def stop(self, reason: str, grace_s: float, timeout_s: float = 10.0) -> Dict[str, Any]:
+    def stop(self, reason: str, grace_s: float, timeout_s: float = 10.0, token: Optional[str] = None) -> Dict[str, Any]:
         """Stop the attempt and return :meth:`status` plus ``changed`` and ``left`` (living processes; 0 is the rule).
 
-        SIGTERM to the ranks, SIGKILL after `grace_s`; `timeout_s` more and the unit is killed from outside.
+        SIGTERM to the ranks, SIGKILL after `grace_s`; `timeout_s` more and the unit is killed from outside. With a
+        `token` that is not this attempt's, it is one of the same name of another UGRO, and is left alone.
         """
         status = self.status()
+        own = self._json("spec.json").get("token")
+        if token is not None and own is not None and token != own:
+            return dict(status, changed=False, left=0)
         changed = status["state"] == "started"
         if changed:
             with open(self.path("stop.json.new"), "w", encoding="utf-8") as file:
@@ -199,12 +220,11 @@ class Attempt:
             end = time.monotonic() + grace_s + timeout_s
             while self.status()["state"] == "started" and time.monotonic() < end:
                 time.sleep(0.02)
-        token = self._json("spec.json").get("token")
         left = 0
-        if token and self.status()["state"] != "stopped":
+        if own and self.status()["state"] != "stopped":
             # The supervisor cannot do it any more: take what it left.
             units.kill(self.unit)
-            killed, left = processes.sweep(token)
+            killed, left = processes.sweep(own)
             changed = changed or killed > 0
         return dict(self.status(), changed=changed, left=left)
 
@@ -226,8 +246,8 @@ class Attempt:
 def all_attempts(node_dir: str, node: str) -> Iterator[Tuple[str, int]]:
     """Yield (job, attempt) of every attempt that lies on this node."""
     jobs = os.path.join(os.path.expanduser(node_dir), node, "jobs")
-    for job in sorted(os.listdir(jobs)) if os.path.isdir(jobs) else []:
-        for number in sorted(os.listdir(os.path.join(jobs, job))):
+    for job in _listed(jobs):
+        for number in _listed(os.path.join(jobs, job)):
             if number.isdigit():
                 yield job, int(number)
 
@@ -243,6 +263,6 @@ def living(node_dir: str, node: str) -> Iterator[Dict[str, Any]]:
         if state not in ("started", "lost"):
             continue
         me = attempt._json("supervisor.json")
-        same_boot = me["boot_id"] == processes.boot_id()
-        if state == "started" or (same_boot and processes.with_token(me["token"])):
+        same_boot = me.get("boot_id") == processes.boot_id()
+        if me and (state == "started" or (same_boot and processes.with_token(me["token"]))):
             yield {"job": job, "attempt": number, "token": me["token"]}

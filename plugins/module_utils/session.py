@@ -154,8 +154,10 @@ class Session:
     def do_status(self, job: str, attempt: int) -> Dict[str, Any]:
         return self._attempt(job, attempt).status()
 
-    def do_stop(self, job: str, attempt: int, reason: str, grace_s: float) -> Dict[str, Any]:
-        return self._attempt(job, attempt).stop(reason, grace_s)
+    def do_stop(
+        self, job: str, attempt: int, reason: str, grace_s: float, token: Optional[str] = None
+    ) -> Dict[str, Any]:
+        return self._attempt(job, attempt).stop(reason, grace_s, token=token)
 
     def do_follow(self, job: str, attempt: int, offsets: Dict[str, int]) -> Dict[str, Any]:
         """Push what is appended to the attempt's files from `offsets` on."""
