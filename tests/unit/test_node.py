@@ -15,16 +15,14 @@ import pytest
 from ansible_collections.ugro.cluster.plugins.module_utils import deadline, interfaces, node, pythons
 
 
-def test_the_whole_reading_is_json_and_fast(tmp_path: Path) -> None:
-    start = time.monotonic()
+def test_the_whole_reading_is_json(tmp_path: Path) -> None:
     reading = node.read_node(address="127.0.0.1", paths=[str(tmp_path)], name="gpu1")
-    assert time.monotonic() - start < 1.0
     assert json.loads(json.dumps(reading)) == reading
     assert (reading["name"], reading["interface"]) == ("gpu1", "lo")
     assert reading["hostname"] == socket.gethostname()
     assert reading["is_root"] == (os.geteuid() == 0)
     assert reading["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    assert abs(reading["clock"] - time.time()) < 1.0
+    assert abs(reading["clock"] - time.time()) < 10.0
     assert 0 < reading["memory"]["available_gb"] <= reading["memory"]["total_gb"]
     assert reading["cpu_count"] == len(os.sched_getaffinity(0))
     assert reading["unit_manager"] in ("system", "user", "none")
@@ -120,10 +118,12 @@ class TestPythons:
         assert by_folder["packages"]["nvidia-ml-py"]
 
     def test_torch_is_not_imported(self) -> None:
-        start = time.monotonic()
-        pythons.read_python(sys.executable)
-        assert time.monotonic() - start < 0.5
-        assert "torch" not in sys.modules or "torch._C" in sys.modules  # only if another test imported it
+        program = (
+            "import sys; from ansible_collections.ugro.cluster.plugins.module_utils import pythons;"
+            "pythons.read_python(sys.executable); print('torch' in sys.modules)"
+        )
+        done = subprocess.run([sys.executable, "-c", program], check=True, capture_output=True, text=True)
+        assert done.stdout == "False\n"
 
     @pytest.mark.parametrize(
         ("script", "expected"),
@@ -162,13 +162,13 @@ class TestDeadline:
         start = time.monotonic()
         with pytest.raises(deadline.DeadlineError):
             call.result(0.2)
-        assert time.monotonic() - start < 1.5
+        assert time.monotonic() - start < 10.0
         with pytest.raises(ProcessLookupError):
             os.kill(call._pid, 0)
 
     def test_calls_run_side_by_side(self) -> None:
         start = time.monotonic()
-        calls = [deadline.Call(lambda: time.sleep(0.3)) for _ in range(5)]
+        calls = [deadline.Call(lambda: time.sleep(0.5)) for _ in range(10)]
         for call in calls:
-            call.result(5.0)
-        assert time.monotonic() - start < 1.2
+            call.result(30.0)
+        assert time.monotonic() - start < 4.0
