@@ -5,7 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import io
-import zipfile
+from pathlib import Path
 
 from ugro_py import paths
 
@@ -32,20 +32,31 @@ main(sys.argv[1], node)
 """
 
 
+def _files() -> list[Path]:
+    return sorted(paths.module_utils_dir().glob("*.py"))
+
+
 @functools.cache
-def runtime() -> tuple[str, bytes]:
-    """Return the digest of the node code and the zip archive that holds it."""
-    files = sorted(paths.module_utils_dir().glob("*.py"))
-    digest = hashlib.sha256()
-    for file in files:
-        digest.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
-    archive = io.BytesIO()
-    with zipfile.ZipFile(archive, "w", zipfile.ZIP_DEFLATED) as zipped:
-        for file in files:
+def digest() -> str:
+    """Return what names this version of the node code."""
+    found = hashlib.sha256()
+    for file in _files():
+        found.update(file.name.encode() + b"\0" + file.read_bytes() + b"\0")
+    return found.hexdigest()[:16]
+
+
+@functools.cache
+def archive() -> bytes:
+    """Return the zip archive that holds the node code, for a node that does not have it yet."""
+    import zipfile
+
+    content = io.BytesIO()
+    with zipfile.ZipFile(content, "w", zipfile.ZIP_DEFLATED) as zipped:
+        for file in _files():
             zipped.write(file, f"ansible_collections/ugro/cluster/plugins/module_utils/{file.name}")
-    return digest.hexdigest()[:16], archive.getvalue()
+    return content.getvalue()
 
 
 def runtime_path() -> str:
     """Return where the node code lies on a node, relative to its `node_dir`."""
-    return f"runtime/{runtime()[0]}/ansible_collections/ugro/cluster/plugins/module_utils"
+    return f"runtime/{digest()}/ansible_collections/ugro/cluster/plugins/module_utils"

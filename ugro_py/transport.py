@@ -15,10 +15,9 @@ from collections.abc import Awaitable, Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from ugro_py import paths
+from ugro_py import paths, runtime
 from ugro_py.cluster import Node
 from ugro_py.errors import NodeError
-from ugro_py.runtime import BOOT, runtime
 from ugro_py.ssh import describe_ssh, shell_line, ssh_argv, ssh_error
 
 Push = Callable[[dict[str, Any]], None]
@@ -60,8 +59,7 @@ class Session:
         Raises:
             NodeError: the node cannot be reached, or its Python cannot run the program.
         """
-        digest, archive = runtime()
-        program = [node.python, "-c", BOOT, node.node_dir, node.name, digest]
+        program = [node.python, "-c", runtime.BOOT, node.node_dir, node.name, runtime.digest()]
         if node.connection == "local":
             argv = [str(Path(node.python).expanduser()), *program[1:]]
         else:
@@ -77,7 +75,7 @@ class Session:
         )
         session = cls(node, process, on_push)
         try:
-            await asyncio.wait_for(session._handshake(archive), timeout_s)
+            await asyncio.wait_for(session._handshake(), timeout_s)
         except TimeoutError:
             await session.close()
             raise NodeError(
@@ -90,14 +88,14 @@ class Session:
             raise
         return session
 
-    async def _handshake(self, archive: bytes) -> None:
+    async def _handshake(self) -> None:
         assert self._process.stdout and self._process.stdin and self._process.stderr
         while True:
             line = await self._process.stdout.readline()
             if line.startswith(b"UGRO-READY"):
                 break
             if line.startswith(b"UGRO-SEND"):
-                self._process.stdin.write(base64.b64encode(archive) + b"\n")
+                self._process.stdin.write(base64.b64encode(runtime.archive()) + b"\n")
                 await self._process.stdin.drain()
             elif not line:
                 raise await self._why_closed()
@@ -189,6 +187,9 @@ class Session:
         if self._process.stdin:
             self._process.stdin.close()
         if self._process.returncode is None:
+            # The node's side ends when its input does; that it has is nothing to wait for.
+            with contextlib.suppress(ProcessLookupError):
+                self._process.terminate()
             try:
                 await asyncio.wait_for(self._process.wait(), 0.5)
             except TimeoutError:

@@ -9,10 +9,10 @@ longer than a deadline; a usual reading takes a few milliseconds.
 from __future__ import annotations
 
 import os
-import platform
 import pwd
 import shutil
 import socket
+import sys
 import time
 from typing import Any, Callable, Dict, List, Optional, Sequence
 
@@ -53,16 +53,18 @@ def read_node(
     """
     slow = {
         "resolver": deadline.Call(_resolver),
-        "addresses": deadline.Call(lambda: _addresses(address)),
         **{"disk:%d" % number: deadline.Call(_disk_call(path)) for number, path in enumerate(paths)},
     }
+    own = _literal(address)
+    if own is None:
+        slow["addresses"] = deadline.Call(lambda: _addresses(address))
     found = interfaces.read_interfaces()
     reading: Dict[str, Any] = {
         "name": name,
         "address": address,
         "hostname": socket.gethostname(),
-        "kernel": platform.release(),
-        "python": platform.python_version(),
+        "kernel": os.uname().release,
+        "python": "%d.%d.%d" % sys.version_info[:3],
         "user": _user(),
         "is_root": os.geteuid() == 0,
         "home": os.path.expanduser("~"),
@@ -81,7 +83,8 @@ def read_node(
     if isinstance(resolver, str):
         resolver = {"hostname": reading["hostname"], "fqdn": None, "addresses": [], "error": resolver}
     reading["resolver"] = resolver
-    own = answers["addresses"] if isinstance(answers["addresses"], list) else []
+    if own is None:
+        own = answers["addresses"] if isinstance(answers["addresses"], list) else []
     reading["interface"] = interfaces.holding(found, own)
     reading["disks"] = [
         disk if isinstance(disk, dict) else {"path": path, "free_gb": None, "total_gb": None, "error": disk}
@@ -107,17 +110,29 @@ def _resolver() -> Dict[str, Any]:
     hostname = socket.gethostname()
     fqdn = socket.getfqdn()
     try:
-        found = socket.getaddrinfo(fqdn, None, proto=socket.IPPROTO_TCP)
+        # As bytes: for text Python first imports its IDNA codec, which takes longer than all the rest here.
+        name = fqdn.encode() if fqdn.isascii() else fqdn
+        found = socket.getaddrinfo(name, None, proto=socket.IPPROTO_TCP)
     except OSError as error:
         return {"hostname": hostname, "fqdn": fqdn, "addresses": [], "error": str(error)}
     addresses = sorted({str(entry[4][0]) for entry in found})
     return {"hostname": hostname, "fqdn": fqdn, "addresses": addresses, "error": None}
 
 
-def _addresses(address: Optional[str]) -> List[str]:
-    """Return the IP addresses of `address`, which may be a name."""
+def _literal(address: Optional[str]) -> Optional[List[str]]:
+    """Return what `address` is when no resolver has to be asked for it: nothing, or an IP address; else None."""
     if not address:
         return []
+    for family in (socket.AF_INET, socket.AF_INET6):
+        try:
+            return [socket.inet_ntop(family, socket.inet_pton(family, address))]
+        except OSError:
+            continue  # of the other family, or a name
+    return None
+
+
+def _addresses(address: str) -> List[str]:
+    """Return the IP addresses of the name `address`."""
     return sorted({str(entry[4][0]) for entry in socket.getaddrinfo(address, None, proto=socket.IPPROTO_TCP)})
 
 

@@ -19,7 +19,6 @@ def command(inventory: str | None, node: str | None, deep: bool, as_json: bool) 
     """
     import json
 
-    from ugro_py.deep import deep_findings
     from ugro_py.errors import NodeError
     from ugro_py.inventory import load_cluster
     from ugro_py.transport import report_all
@@ -30,6 +29,8 @@ def command(inventory: str | None, node: str | None, deep: bool, as_json: bool) 
     reports = report_all(nodes)
     verdict = judge(nodes, reports)
     if deep:
+        from ugro_py.deep import deep_findings
+
         verdict = verdict.plus(deep_findings(nodes, reports))
     if as_json:
         data = verdict.as_json()
