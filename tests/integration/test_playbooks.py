@@ -28,7 +28,8 @@ Playbook = Callable[..., subprocess.CompletedProcess[str]]
 def start(ugro: Ugro, name: str, *options: str) -> subprocess.Popen[str]:
     """Start a playbook: by path with the checkout's settings, or by its full name with none at all."""
     settings = {} if name.startswith("ugro.cluster.") else environment()
-    book = name if name.startswith("ugro.cluster.") else str(paths.playbook(name))
+    by_path = name if name.startswith("/") else str(paths.playbook(name))
+    book = by_path if settings else name
     inventory = ["-i", str(ugro.inventory or paths.embedded_inventory())]
     return subprocess.Popen(
         [str(ANSIBLE_PLAYBOOK), book, *inventory, *options],
@@ -211,3 +212,68 @@ def test_what_a_lost_node_has_is_collected_when_it_is_back(ugro: Ugro, playbook:
     assert "waiting" in ugro.log("cut", 2)
     assert "changed=0" in playbook("collect", job="cut").stdout
     nothing_is_left(ugro, "cut")
+
+
+MODULE_PLAY = """
+- hosts: ugro_nodes
+  gather_facts: false
+  tasks:
+    - ugro.cluster.job_prepare:
+      register: job
+      run_once: true
+
+    - ugro.cluster.torchrun: &started
+        job: "{{ job.job }}"
+        attempt: "{{ job.attempt }}"
+        code: "{{ job.code }}"
+      check_mode: true
+      register: told
+
+    - ugro.cluster.torchrun: *started
+      register: first
+
+    - ugro.cluster.torchrun: *started
+      register: second
+
+    - ansible.builtin.assert:
+        that:
+          - told.changed and told.state == 'absent' and told.diff.after.state == 'started'
+          - first.changed and first.state == 'started'
+          - first.unit == 'ugro-module-1-' ~ inventory_hostname ~ '.service'
+          - first.manager == ('system' if ansible_user == 'root' else 'user')
+          - not second.changed and second.pid == first.pid and second.state == 'started'
+          - "'invocation' not in first"
+
+    - ugro.cluster.torchrun:
+        job: module
+        state: stopped
+        grace: 0
+      register: stopped
+
+    - ugro.cluster.torchrun:
+        job: module
+        state: absent
+      register: gone
+
+    - ugro.cluster.torchrun:
+        job: module
+        state: absent
+      register: again
+
+    - ansible.builtin.assert:
+        that:
+          - stopped.changed and stopped.state == 'stopped' and stopped.left_over == 0
+          - gone.changed and gone.state == 'absent'
+          - not again.changed
+"""
+
+
+def test_the_module_torchrun_on_real_hosts(ugro: Ugro, tmp_path: Path) -> None:
+    """Started twice it starts once; stopped and absent leave nothing; the job is told lost when somebody looks."""
+    book = tmp_path / "module.yml"
+    book.write_text(MODULE_PLAY)
+    values = given({"name": "module", "script": str(PLAY), "args": ["wait"]})
+    finish(start(ugro, str(book), *values))
+    assert ugro.leftovers(ugro.token("module")) == {}
+    assert ugro.json("status", "module", "--json")["status"] == "failed"
+    nothing_is_left(ugro, "module")
