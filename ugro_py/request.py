@@ -10,8 +10,6 @@ import ast
 import math
 import os
 import re
-import urllib.error
-import urllib.request
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -253,6 +251,9 @@ def _ask_hub(kind: str, name: str, listed: str) -> None:
     Raises:
         UsageError: it does not, or it cannot be reached.
     """
+    import urllib.error
+    import urllib.request
+
     endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
     if not endpoint.startswith(("https://", "http://")):
         raise UsageError(f"HF_ENDPOINT {endpoint}", "is not an http(s) address", "correct it")
