@@ -121,7 +121,7 @@ class Launcher:
         """
         specs = await self.specs(ready, gang)
         digest = self.code.digest
-        self._step(f"staged {self.code.root.name}/ ({len(self.code.files)} files)")
+        self._step(f"staged {self.code.root.name}/ ({_count(len(self.code.files), 'file')})")
         results = await asyncio.gather(
             *(ready.sessions[name].call("start", spec=specs[name], digest=digest) for name in gang.nodes),
             asyncio.to_thread(self._write_capsule, ready, gang),
