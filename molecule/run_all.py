@@ -10,7 +10,6 @@ cannot run. Logs: `.ansible/molecule/<scenario>/log`.
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 import time

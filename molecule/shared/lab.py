@@ -18,7 +18,7 @@ import yaml
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from tests.lab import Lab, labs, skip_reason  # noqa: E402 - the checkout is importable only now
+from tests.lab import Lab, labs, skip_reason
 
 # Three users, one host on another SSH port: home labs are like that.
 DEFAULTS: dict[str, Any] = {"hosts": 3, "users": "mixed", "ports": {"2": 2222}, "inventory": {}}

@@ -143,7 +143,9 @@ def _one_gpu(
     vram, model = expected.get("vram_gb"), expected.get("gpu")
     if vram and gpu["vram_total_gb"] is not None and gpu["vram_total_gb"] < 0.9 * vram:
         text = "%s has %.1f GB of memory, the inventory says %g" % (label, gpu["vram_total_gb"], vram)
-        found.append(_finding("gpu_model", WARNING, text, "correct ugro_vram_gb in the inventory", gpu["vram_total_gb"]))
+        found.append(
+            _finding("gpu_model", WARNING, text, "correct ugro_vram_gb in the inventory", gpu["vram_total_gb"])
+        )
     if model and gpu["name"] and model.lower() not in gpu["name"].lower():
         text = "%s is a %s, the inventory says %s" % (label, gpu["name"], model)
         found.append(_finding("gpu_model", WARNING, text, "correct ugro_gpu in the inventory", gpu["name"]))
