@@ -24,9 +24,9 @@ SHIPPED = {"FILES.json", "MANIFEST.json", "LICENSE", "README.md", "CHANGELOG.md"
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The wheel, built with the packages that are installed here."""
+    """The wheel, built from the sdist as `make build` does, with the packages that are installed here."""
     folder = tmp_path_factory.mktemp("wheel")
-    command = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(CHECKOUT)]
+    command = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(CHECKOUT)]
     subprocess.run(command, check=True, capture_output=True, cwd=folder)
     return next(folder.glob("ugro-*.whl"))
 

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""Make wheels of `ugro-probe` 1.0 and 2.0 in a folder: a package that pip installs with no network. `make_wheels.py FOLDER`."""
+"""Make wheels of `ugro-probe` 1.0 and 2.0, which pip installs with no network: `make_wheels.py FOLDER`."""
 
 from __future__ import annotations
 
