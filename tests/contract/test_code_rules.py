@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import sys
 from collections.abc import Iterator
@@ -41,6 +42,7 @@ STORE_NAMES = re.compile(
 LABELS = {("ugro_py/results_text.py", "tensorboard"), ("ugro_py/request.py", "config.json")}
 
 
+@functools.cache
 def tree_of(path: Path) -> ast.Module:
     return ast.parse(path.read_text(encoding="utf-8"), filename=str(path))
 
