@@ -24,6 +24,8 @@ from .rank_watch import RankWatch
 from .samples import SystemSampler
 
 TICK_S = 0.05
+# While all ranks run, for what they wrote: their end, torchrun's and a signal wake the supervisor by themselves.
+QUIET_TICK_S = 0.25
 RESERVE_BYTES = 256 * 1024
 # What the ranks of this node still get when one of them failed: the others can only hang, so hardly anything.
 FAILURE_GRACE_S = 0.3
@@ -96,13 +98,19 @@ class Supervisor:
         self._signal = 0
         self.kill_at: Optional[float] = None
         self.poller = select.poll()
+        self._watched: set = set()
+        self._woken, self._wake = os.pipe()
         self._seen_checkpoints: set = set()
         self.isolation = IsolationWatch(self.spec.get("peers", []))
 
     def run(self) -> int:
         """Run to the end. Returns the exit code: 0, the first failing rank's, or torchrun's own."""
+        os.set_blocking(self._wake, False)
+        signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        self.poller.register(self._woken, select.POLLIN)
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
+        signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake up
         processes.become_subreaper()
         self._identify()
         for launch in self.spec["launches"]:
@@ -186,6 +194,7 @@ class Supervisor:
             self.events.write("rank_started", rank=rank.rank, pid=rank.pid, t=rank.started_at)
             if rank.pidfd is not None:
                 self.poller.register(rank.pidfd, select.POLLIN)
+                self._watched.add(rank.pidfd)
             if self.stop_reason is not None:
                 processes.signal_all([rank.pid], signal.SIGTERM)
         return rank.pid is not None
@@ -209,9 +218,14 @@ class Supervisor:
             self._kill()
 
     def _wait(self) -> None:
-        """Sleep until a rank ends, a child ends, or the next tick."""
-        for fd, _event in self.poller.poll(TICK_S * 1000):
-            self.poller.unregister(fd)
+        """Sleep until a rank ends, a child ends, a signal comes, or the next tick."""
+        quiet = self.kill_at is None and all(rank.ended or rank.pidfd in self._watched for rank in self.ranks)
+        for fd, _event in self.poller.poll(1000 * (QUIET_TICK_S if quiet else TICK_S)):
+            if fd == self._woken:
+                os.read(fd, 512)
+            else:
+                self.poller.unregister(fd)
+                self._watched.discard(fd)
 
     def _rank_ended(self, rank: RankWatch) -> None:
         self.events.write("rank_exited", **rank.end_report())
