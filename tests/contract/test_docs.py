@@ -19,6 +19,7 @@ from docs import generate
 from tests.contract.project import ROOT, code_in, files, load_yaml, name_of, pages, parse, ugro_commands
 from ugro_py import errors
 from ugro_py.cli import cli
+from ugro_py.inventory import load_cluster
 from ugro_py.inventory_keys import CLUSTER_KEYS, HOST_KEYS, TRAINING, TRAINING_KEYS
 
 # Generated pages hold other people's text (usage lines, Ansible's examples).
@@ -207,3 +208,16 @@ def test_errors_explained_are_ours() -> None:
                 words = piece.strip(" :;")
                 if len(words) > 3 and words not in OF_OTHERS:
                     assert all(part.strip(" :;") in joined for part in re.split(r"[:;] ", words)), f"{words!r} of {row}"
+
+
+def test_inventories_shown_are_valid(tmp_path: Path) -> None:
+    shown = [
+        block
+        for path in WRITTEN
+        for block in re.findall(r"^```yaml\n(ugro_nodes:.*?)^```", path.read_text(encoding="utf-8"), flags=re.M | re.S)
+    ]
+    assert shown
+    for number, block in enumerate(shown):
+        file = tmp_path / f"{number}.yml"
+        file.write_text(block, encoding="utf-8")
+        assert len(load_cluster(file).nodes) == 3
