@@ -63,6 +63,7 @@ async def stay(
             nodes, sessions, lost = ready.nodes, ready.sessions, ()
         await finish(store, gang, nodes, sessions, outcome, launcher.controller, launcher.tell)
     except UgroError as error:
+        await launcher.stop_started(gang, sessions)  # whatever went wrong here, no rank trains on unwatched
         launcher.end("failed", str(error), error.exit_code)
         raise
     finally:

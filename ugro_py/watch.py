@@ -96,7 +96,7 @@ class Watcher:
         for name, mirror in self._mirrors.items():
             for event in mirror.replay():
                 self._take(name, event)
-        await asyncio.gather(*(self._follow(session) for session in list(self.sessions.values())))
+        await asyncio.gather(*map(self._follow, list(self.sessions.values())))
         self._store.add_event("following", "following the ranks", job=self._gang.job, data={"pid": os.getpid()})
         next_store = 0.0
         outcome: Outcome | None = None
@@ -131,14 +131,18 @@ class Watcher:
     # -- what the nodes send ----------------------------------------------------------------------------------
 
     async def _follow(self, session: Session) -> None:
-        """Have the node send everything from where its copies end."""
+        """Have the node send everything from where its copies end; one that fell silent just now is reached anew."""
         name = session.node.name
         session.on_push = lambda message: self._on_push(name, message)
-        session.on_lost = lambda lost: self._on_session_lost(name)
+        session.on_lost = lambda lost: self._recover(name)
         ranks = [place.rank for place in self._gang.ranks_of(name)]
-        await session.call(
-            "follow", job=self._gang.job, attempt=self._gang.attempt, offsets=self._mirrors[name].offsets(ranks)
-        )
+        offsets = self._mirrors[name].offsets(ranks)
+        try:
+            await session.call(
+                "follow", job=self._gang.job, attempt=self._gang.attempt, offsets=offsets, timeout_s=NODE_LOST_S
+            )
+        except NodeError:
+            self._recover(name)
 
     def _on_push(self, name: str, message: dict[str, Any]) -> None:
         if message["push"] == "bytes":
@@ -178,18 +182,14 @@ class Watcher:
 
     # -- nodes that fall silent -------------------------------------------------------------------------------
 
-    def _on_session_lost(self, name: str) -> None:
-        if name not in self.state.finished:
-            self._recover(name)
-
     def _suspect_silent(self, now: float) -> None:
         for name, session in self.sessions.items():
-            if now - session.last_heard > SILENCE_S and name not in self.state.finished:
+            if now - session.last_heard > SILENCE_S:
                 self._recover(name)
 
     def _recover(self, name: str) -> None:
         task = self._recovering.get(name)
-        if name not in self.state.lost and (task is None or task.done()):
+        if name not in {*self.state.lost, *self.state.finished} and (task is None or task.done()):
             self._listener("suspect", {"node": name})
             self._recovering[name] = asyncio.create_task(self._reconnect(name))
 
@@ -258,15 +258,13 @@ class Watcher:
     async def _stalled(self) -> Outcome:
         text = f"no rank wrote anything for {self._stall_timeout_s:g} s"
         await self.stop_gang(text, FAILURE_GRACE_S)
-        failure = Failure(time.time(), text)
         self._listener("failed", {"text": text, "rank": None, "last_lines": []})
-        return Outcome("failed", text, 1, failure, tuple(self.state.lost))
+        return Outcome("failed", text, 1, Failure(time.time(), text), tuple(self.state.lost))
 
     async def stop_gang(self, reason: str, grace_s: float, settle_s: float = 0.0) -> None:
         """Stop the attempt on every node that answers, all at once."""
         self.state.stop_asked = True
-        if settle_s:
-            await asyncio.sleep(settle_s)
+        await asyncio.sleep(settle_s)
         await asyncio.gather(*(self._stop_node(name, reason, grace_s) for name in self.sessions))
 
     async def _stop_node(self, name: str, reason: str, grace_s: float) -> None:
@@ -281,19 +279,21 @@ class Watcher:
             self.lose(name, error.came_back)
             return
         if done["left"]:
-            self._store.add_event(
-                "left_over", f"{name}: {done['left']} processes could not be ended", job=self._gang.job, node=name,
-                severity="error",
-            )  # fmt: skip
+            text = f"{name}: {done['left']} processes could not be ended"
+            self._store.add_event("left_over", text, job=self._gang.job, node=name, severity="error")
 
-    async def _drain(self, timeout_s: float = 10.0) -> None:
-        """Wait until every node that answers has sent all it wrote."""
-        deadline = time.monotonic() + timeout_s
+    async def _drain(self, patience_s: float = 10.0) -> None:
+        """Wait until every node that answers has sent all it wrote; one that sends nothing for so long is let be."""
         for name, session in self.sessions.items():
             if name in self.state.lost:
                 continue
+            mirror, here, deadline = self._mirrors[name], -1, 0.0
             with contextlib.suppress(NodeError):
                 sizes = await session.call("sizes", job=self._gang.job, attempt=self._gang.attempt)
-                while not self._mirrors[name].has(sizes) and time.monotonic() < deadline:
+                while not mirror.has(sizes):
+                    before, here = here, sum(map(mirror.offset, sizes))
+                    deadline = time.monotonic() + patience_s if here != before else deadline
+                    if time.monotonic() > deadline:
+                        break
                     await asyncio.sleep(0.02)
                 await session.call("unfollow", job=self._gang.job, attempt=self._gang.attempt)
