@@ -138,6 +138,19 @@ def test_a_cut_shorter_than_the_limit_costs_nothing(ugro: Ugro, lab3: Lab) -> No
     assert_clean(ugro, "blink")
 
 
+def test_a_failed_attempt_is_tried_again_and_a_flood_of_lines_arrives_whole(ugro: Ugro) -> None:
+    alone = ("--include", "gpu1", "--script", PLAY)
+    ugro.run("launch", "--name", "healed", "--retry", 2, *alone, "--", "heal")
+    assert ugro.log("healed", 0) == "attempt 2\n"
+    status = ugro.json("status", "healed", "--json")
+    assert (status["status"], status["attempt"]) == ("completed", 2)
+    assert_clean(ugro, "healed")
+
+    ugro.run("launch", "--name", "flood", *alone, "--", "flood", 60)
+    lines = ugro.log("flood", 0).splitlines()
+    assert [int(line.split()[0]) for line in lines] == list(range(60_000))
+
+
 @contextmanager
 def small_disk(host: Host, megabytes: int) -> Iterator[str]:
     """A small disk of its own for UGRO's folder on the host."""

@@ -84,5 +84,20 @@ def fill() -> None:
     wait()
 
 
+def flood(megabytes: str) -> None:
+    """Print much, fast, and end; each line has its number."""
+    line = "x" * 1000
+    for number in range(int(megabytes) * 1000):
+        print(f"{number} {line}")
+
+
+def heal() -> None:
+    """Fail in the first attempt, do well in the second."""
+    attempt = os.environ["UGRO_ATTEMPT"]
+    print(f"attempt {attempt}", flush=True)
+    if attempt == "1":
+        sys.exit(3)
+
+
 if __name__ == "__main__":
     globals()[sys.argv[1]](*sys.argv[2:])
