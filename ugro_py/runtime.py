@@ -18,7 +18,9 @@ if not os.path.isdir(root):
     import base64, io, shutil, tempfile, zipfile
     print("UGRO-SEND", flush=True)
     data = base64.b64decode(sys.stdin.buffer.readline())
-    os.makedirs(os.path.dirname(root), mode=0o700, exist_ok=True)
+    # Logs, specs and results lie below: nobody else's business. makedirs gives its mode to the last folder only.
+    os.makedirs(base, mode=0o700, exist_ok=True)
+    os.makedirs(os.path.dirname(root), exist_ok=True)
     part = tempfile.mkdtemp(dir=os.path.dirname(root))
     zipfile.ZipFile(io.BytesIO(data)).extractall(part)
     try:

@@ -63,7 +63,8 @@ class Session:
         if node.connection == "local":
             argv = [str(Path(node.python).expanduser()), *program[1:]]
         else:
-            paths.control_dir().mkdir(mode=0o700, parents=True, exist_ok=True)
+            paths.control_dir().parent.mkdir(mode=0o700, exist_ok=True)
+            paths.control_dir().mkdir(mode=0o700, exist_ok=True)
             argv = [*ssh_argv(node, fresh=fresh), f"exec {shell_line(program)}"]
         process = await asyncio.create_subprocess_exec(
             *argv,
