@@ -18,7 +18,7 @@ from ugro_py.inventory import GROUP, cluster_from_hostvars
 from ugro_py.names import check_name
 from ugro_py.request import JobRequest, request_of
 
-_TEXTS = ("name", "model", "dataset", "script", "workdir")
+_TEXTS = ("name", "model", "dataset", "script", "workdir", "resume")
 _NUMBERS = ("epochs", "batch_size", "gradient_accumulation", "nodes", "gpus", "retry")
 _LISTS = ("include", "exclude", "args", "env")
 LAUNCH = (*_TEXTS, *_NUMBERS, *_LISTS, "stall_timeout")

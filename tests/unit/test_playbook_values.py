@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from ugro_py.cluster import Cluster, Node
+from ugro_py.commands.launch import command
 from ugro_py.errors import InventoryError, UsageError
 from ugro_py.playbook_values import LAUNCH, Values, cluster_of, launch_request, plain
 
@@ -35,6 +36,11 @@ def test_no_template_is_taken_as_job_or_switch(template: str) -> None:
     for call in (Values({"job": template}).job, lambda: Values({"force": template}).yes("force", False)):
         with pytest.raises(UsageError, match="is a template"):
             call()
+
+
+def test_a_playbook_takes_what_the_command_takes() -> None:
+    options = {parameter.name for parameter in command.params}
+    assert set(LAUNCH) == options - {"dry_run", "detach", "as_json"}
 
 
 def test_text_of_a_command_line_and_json_mean_the_same() -> None:
