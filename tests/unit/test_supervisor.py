@@ -31,6 +31,7 @@ def _run(folder: Path, program: str, torchrun_code: int, monkeypatch: pytest.Mon
     }  # fmt: skip
     (folder / "spec.json").write_text(json.dumps(spec))
     monkeypatch.setattr(supervisor.signal, "signal", lambda *arguments: None)
+    monkeypatch.setattr(supervisor.signal, "set_wakeup_fd", lambda *arguments, **options: None)
     monkeypatch.setattr(supervisor.processes, "become_subreaper", lambda: None)
     supervisor.Supervisor(str(folder)).run()
     return [json.loads(line) for line in (folder / "events.jsonl").read_text().splitlines()]
