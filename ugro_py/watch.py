@@ -117,7 +117,9 @@ class Watcher:
                 elif outcome is None and 0 < self._stall_timeout_s < now - self._heard:
                     outcome = await self._stalled()
             if outcome is None:
-                outcome = await self._fail() if self.state.failures else self._ended()
+                # Without a failure all is done, or an earlier controller had it stopped on request.
+                ended = Outcome("stopped", "stopped on request") if self.state.stopping else Outcome("completed")
+                outcome = await self._fail() if self.state.failures else ended
             await self._drain()
         finally:
             for task in self._recovering.values():
@@ -150,7 +152,7 @@ class Watcher:
                 self._heard = time.monotonic()
             for event in self._mirrors[name].write(message["path"], message["offset"], message["data"]):
                 self._take(name, event)
-        elif message["push"] == "state" and message["state"] in ("lost", "absent") and name not in self.state.lost:
+        elif message["push"] == "state" and message["state"] in ("lost", "absent") and self._expected(name):
             self.lose(name, f"its supervisor is gone (attempt {message['state']})")
 
     def _take(self, name: str, event: dict[str, Any]) -> None:
@@ -187,9 +189,12 @@ class Watcher:
             if now - session.last_heard > SILENCE_S:
                 self._recover(name)
 
+    def _expected(self, name: str) -> bool:
+        return name not in self.state.lost and name not in self.state.finished
+
     def _recover(self, name: str) -> None:
         task = self._recovering.get(name)
-        if name not in {*self.state.lost, *self.state.finished} and (task is None or task.done()):
+        if self._expected(name) and (task is None or task.done()):
             self._listener("suspect", {"node": name})
             self._recovering[name] = asyncio.create_task(self._reconnect(name))
 
@@ -227,10 +232,6 @@ class Watcher:
         self._wake.set()
 
     # -- ends -------------------------------------------------------------------------------------------------
-
-    def _ended(self) -> Outcome:
-        """Every node is done and none failed: completed, unless an earlier controller had them stopped on request."""
-        return Outcome("stopped", "stopped on request") if self.state.stopping else Outcome("completed")
 
     async def _fail(self) -> Outcome:
         """Stop the gang because something failed, and tell what failed first."""
@@ -284,9 +285,7 @@ class Watcher:
 
     async def _drain(self, patience_s: float = 10.0) -> None:
         """Wait until every node that answers has sent all it wrote; one that sends nothing for so long is let be."""
-        for name, session in self.sessions.items():
-            if name in self.state.lost:
-                continue
+        for name, session in [pair for pair in self.sessions.items() if pair[0] not in self.state.lost]:
             mirror, here, deadline = self._mirrors[name], -1, 0.0
             with contextlib.suppress(NodeError):
                 sizes = await session.call("sizes", job=self._gang.job, attempt=self._gang.attempt)
