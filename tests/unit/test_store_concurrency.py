@@ -173,7 +173,7 @@ def test_killed_in_mid_migration(store_url: str) -> None:
 
 def test_killed_at_any_moment(one_gpu: Store, store_url: str) -> None:
     seeded = random.Random(7)
-    for number in range(10):
+    for number in range(6):
         with workers("churn", store_url, [f"w{number}"]) as (process,):
             go(process)
             assert process.stdout is not None
@@ -187,7 +187,7 @@ def test_killed_at_any_moment(one_gpu: Store, store_url: str) -> None:
             one_gpu.set_job(name, "failed", "its controller was killed")
             assert one_gpu.release(name) == 1
         assert one_gpu.busy() == {}
-    assert len(one_gpu.jobs()) >= 10
+    assert len(one_gpu.jobs()) >= 6
 
 
 def test_a_controller_is_known_alive_dead_or_unknown() -> None:
