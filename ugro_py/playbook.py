@@ -12,6 +12,9 @@ import getpass
 import multiprocessing
 import os
 import signal
+import sys
+import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
@@ -54,10 +57,20 @@ def controller() -> Controller:
     if parent is None or parent.pid is None:
         return Controller.me()
     me = Controller.of(parent.pid)
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
-    if os.getppid() != parent.pid:
-        os.kill(os.getpid(), signal.SIGTERM)  # it ended just before
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, int(signal.SIGTERM), 0, 0, 0)
+        if os.getppid() != parent.pid:
+            os.kill(os.getpid(), signal.SIGTERM)  # it ended just before
+    else:
+        threading.Thread(target=_await_end, args=(parent.pid,), daemon=True).start()
     return me
+
+
+def _await_end(parent: int) -> None:
+    """Tell this process when its parent has ended, where the kernel does not."""
+    while os.getppid() == parent:
+        time.sleep(0.1)
+    os.kill(os.getpid(), signal.SIGTERM)
 
 
 def prepare(request: JobRequest, cluster: Cluster, say: Say, *, dry_run: bool = False) -> dict[str, Any]:

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 
+from ugro_py import paths
 from ugro_py.cluster import Cluster
 from ugro_py.errors import InventoryError, UsageError
 from ugro_py.inventory import GROUP, cluster_from_hostvars
@@ -183,7 +184,11 @@ def cluster_of(variables: Mapping[str, Any]) -> Cluster:
     source = ", ".join(sources) or "no inventory"
     names = plain(variables["groups"].get(GROUP) or [])
     if not names:
-        raise InventoryError(source, f"has no group {GROUP} with hosts", "give the inventory with -i PATH")
+        raise InventoryError(
+            source,
+            f"has no group {GROUP} with hosts",
+            f"give the inventory with -i PATH (this machine alone: {paths.embedded_inventory()})",
+        )
     return cluster_from_hostvars({name: _Plain(variables["hostvars"][name]) for name in names}, source)
 
 
