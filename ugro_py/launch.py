@@ -166,7 +166,11 @@ class Launcher:
         await asyncio.gather(
             *(
                 session.call(
-                    "stop", job=gang.job, attempt=gang.attempt, reason="start failed", grace_s=0.0,
+                    "stop",
+                    job=gang.job,
+                    attempt=gang.attempt,
+                    reason="start failed",
+                    grace_s=0.0,
                     token=node_token(gang.token, name),
                 )
                 for name, session in sessions.items()
