@@ -56,9 +56,8 @@ def ssh_error(node: Node, stderr: str) -> NodeError:
     said = lines[-1] if lines else "the connection was closed"
     if "IDENTIFICATION HAS CHANGED" in stderr:
         said = "the host key has changed since it was pinned"
-        step = (
-            f"if {node.name} was reinstalled, run `ssh-keygen -R {node.address}` and `ugro nodes add` again; else stop"
-        )
+        host = node.address if node.port == 22 else f"[{node.address}]:{node.port}"
+        step = f"if {node.name} was reinstalled, run `ssh-keygen -R {host}` and `ugro nodes add` again; else stop"
     elif "Host key verification failed" in stderr:
         step = "pin its host key first: `ugro nodes add` shows and pins it"
     elif "Permission denied" in stderr:

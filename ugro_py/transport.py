@@ -84,8 +84,11 @@ class Session:
                 f"no answer in {timeout_s:g} s",
                 f"see that it is on and that `{describe_ssh(node)} true` works",
             ) from None
-        except BaseException:
+        except BaseException as error:
             await session.close()
+            if isinstance(error, NodeError) and "control master" in error.came_back and not fresh:
+                # ssh's own race on a busy machine: its master was not ready for its first client.
+                return await cls.open(node, on_push, fresh=True, timeout_s=timeout_s)
             raise
         return session
 
