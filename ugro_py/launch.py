@@ -74,14 +74,15 @@ class Launcher:
     def _step(self, text: str) -> None:
         self.tell("step", {"text": text, "elapsed_s": round(time.time() - self.begun, 2)})
 
-    async def ready(self) -> Ready:
-        """Verify the nodes and choose the GPUs; changes nothing."""
+    async def ready(self, *, dry_run: bool = False) -> Ready:
+        """Verify the nodes and choose the GPUs; makes nothing, see `ready.prepare`."""
         reached, self._reached = self._reached, None
-        ready = await prepare(self.request, self.cluster, self.store, reached)
+        ready = await prepare(self.request, self.cluster, self.store, reached, dry_run=dry_run)
         for warning in ready.warnings:
             self.tell("warning", {"text": warning})
         count = len(ready.placements)
-        self._step(f"verified {_count(len(ready.nodes), 'node')}; {_count(count, 'rank')} placed")
+        did = "asked" if ready.blockers else "verified"
+        self._step(f"{did} {_count(len(ready.nodes), 'node')}; {_count(count, 'rank')} placed")
         return ready
 
     def allocate(self, ready: Ready) -> Gang:

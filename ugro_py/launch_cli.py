@@ -55,7 +55,7 @@ def launch_command(
 
 async def _dry_run(launcher: Launcher) -> dict[str, Any]:
     """Return what a launch would do: ranks, and the command of each node. Nothing is kept or copied."""
-    ready = await launcher.ready()
+    ready = await launcher.ready(dry_run=True)
     await close_all(ready.sessions.values())
     gang = Gang(launcher.request.name, 1, tuple(ready.placements), ready.master_addr, ready.master_port, new_token())
     specs = {name: _spec(launcher, ready, gang, name) for name in gang.nodes}
@@ -63,6 +63,7 @@ async def _dry_run(launcher: Launcher) -> dict[str, Any]:
         "job_id": gang.job,
         "master": f"{gang.master_addr}:{gang.master_port}",
         "world_size": gang.world_size,
+        "blockers": ready.blockers,
         "ranks": [
             {"rank": place.rank, "node": place.node, "local_rank": place.local_rank, "gpu": place.gpu.uuid,
              "gpu_name": place.gpu.name, "vram_gb": place.gpu.vram_gb}
@@ -100,6 +101,8 @@ def _show(plan: Mapping[str, Any], as_json: bool) -> None:
     for name, commands in plan["commands"].items():
         for words in commands:
             click.echo(f"on {name}:\n  {shell_line(words)}")
+    for line in plan["blockers"]:
+        click.echo(f"a launch would be refused: {line}")
     click.echo("dry run: nothing was started")
 
 

@@ -101,7 +101,7 @@ def prepare(request: JobRequest, cluster: Cluster, say: Say, *, dry_run: bool = 
 
 
 async def _ready(launcher: Launcher) -> Ready:
-    ready = await launcher.ready()
+    ready = await launcher.ready(dry_run=True)
     await close_all(ready.sessions.values())
     return ready
 
@@ -109,6 +109,8 @@ async def _ready(launcher: Launcher) -> Ready:
 def _show(ready: Ready, say: Say) -> None:
     for place in ready.placements:
         say(safe_line(f"rank {place.rank}  {place.node}  {place.gpu.name}  {place.gpu.uuid}"))
+    for line in ready.blockers:
+        say(safe_line(f"a launch would be refused: {line}"))
     say("check mode: nothing was started")
 
 

@@ -37,7 +37,10 @@ class Reached:
 
 @dataclass
 class Ready:
-    """Nodes that can start: sessions are open, GPUs chosen (not yet allocated), the rendezvous port tried."""
+    """Nodes that can start: sessions are open, GPUs chosen (not yet allocated), the rendezvous port tried.
+
+    `blockers` are findings for which a launch is refused; only a dry run gets to see any.
+    """
 
     placements: list[Placement]
     nodes: dict[str, Node]
@@ -46,6 +49,7 @@ class Ready:
     warnings: list[str]
     master_addr: str
     master_port: int
+    blockers: list[str]
 
 
 async def reach(request: JobRequest, cluster: Cluster) -> Reached:
@@ -63,11 +67,13 @@ async def reach(request: JobRequest, cluster: Cluster) -> Reached:
         raise
 
 
-async def prepare(request: JobRequest, cluster: Cluster, store: Store, reached: Reached | None = None) -> Ready:
+async def prepare(
+    request: JobRequest, cluster: Cluster, store: Store, reached: Reached | None = None, *, dry_run: bool = False
+) -> Ready:
     """Place the ranks, verify the chosen nodes and try the connections between them.
 
     The nodes are asked first, unless that was done just now (`reached`). What still runs there of attempts that
-    are over is ended.
+    are over is ended. A `dry_run` leaves it alone, and returns findings that would stop a launch as `blockers`.
 
     Raises:
         UgroError: as the exit codes say: UsageError, NodeError, VerificationError, AllocationError.
@@ -76,11 +82,13 @@ async def prepare(request: JobRequest, cluster: Cluster, store: Store, reached: 
     candidates, sessions, reports, errors = reached.candidates, reached.sessions, reached.reports, reached.errors
     try:
         answering = {name: session for name, session in sessions.items() if isinstance(session, Session)}
-        await end_strays(store, answering, reports)
+        if not dry_run:
+            await end_strays(store, answering, reports)
         placements = _place(request, cluster, store, reports, errors)
         chosen = list(dict.fromkeys(rank.node for rank in placements))
         findings = verify.findings([cluster.node(name) for name in chosen], reports)
-        verify.raise_if_not_ready(findings)
+        if not dry_run:
+            verify.raise_if_not_ready(findings)
         used = {name: answering[name] for name in chosen}
         port = await _try_port(cluster, store, chosen, used)
         await close_all(session for name, session in sessions.items() if name not in used)
@@ -98,6 +106,7 @@ async def prepare(request: JobRequest, cluster: Cluster, store: Store, reached: 
         warnings,
         cluster.node(chosen[0]).address,
         port,
+        [finding.line for finding in findings if finding.severity == "critical"],
     )
 
 

@@ -40,6 +40,11 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         except ImportError as error:
             raise AnsibleActionFail(f"import ugro_py: {error}; `pip install ugro` beside Ansible") from error
 
+        groups = variables["groups"]
+        if "ugro_nodes" not in groups:
+            if groups["all"]:
+                raise AnsibleActionFail("the inventory has no group ugro_nodes; see docs/inventory.md")
+            Display().display("no inventory was given: this machine alone")
         hostvars = variables["hostvars"]
         verdict = verify.judge_results(
             {host: hostvars[host].get(arguments["register"], {}) for host in variables["ansible_play_hosts_all"]}

@@ -99,6 +99,9 @@ def test_playbooks_run_by_name(installed: Installed) -> None:
     assert shown.returncode == 0, shown.stdout + shown.stderr
     for name in ("gpu-master", "gpu1", "gpu2"):
         assert re.search(rf"^[✓!] {name}: ", shown.stdout, re.M), shown.stdout
+    bare = installed.playbook("ugro.cluster.verify")
+    assert bare.returncode == 0, bare.stdout + bare.stderr
+    assert "no inventory was given: this machine alone" in bare.stdout
     ill = installed.playbook("ugro.cluster.verify", "-i", inventory, "-e", "verify_train_python=/nonexistent/python")
     assert ill.returncode == 2
     assert "/nonexistent/python" in ill.stdout
