@@ -19,7 +19,19 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     """A home for `ugro`, one for all tests: SSH connections stay up between them, as they do for a person."""
     path = tmp_path_factory.mktemp("h")
     yield path
-    for control in (path / ".ugro" / "cm").glob("*"):
+    _hang_up(path)
+
+
+@pytest.fixture
+def fresh_home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A home without a connection to any node."""
+    path = tmp_path_factory.mktemp("f")
+    yield path
+    _hang_up(path)
+
+
+def _hang_up(home: Path) -> None:
+    for control in (home / ".ugro" / "cm").glob("*"):
         subprocess.run(["ssh", "-O", "exit", "-o", f"ControlPath={control}", "-"], capture_output=True, check=False)
 
 

@@ -154,7 +154,7 @@ def test_a_node_that_cannot_be_reached_is_named(make_ugro: Callable[..., Ugro], 
 
 
 @pytest.mark.lab
-def test_a_host_key_that_changed_is_refused(make_ugro: Callable[..., Ugro], lab3: Lab, tmp_path: Path) -> None:
+def test_a_host_key_that_changed_is_refused(fresh_home: Path, lab3: Lab, tmp_path: Path) -> None:
     host, other = lab3.host("gpu1"), lab3.host("gpu2")
     pinned = tmp_path / "known_hosts"
     pinned.write_text(lab3.known_hosts.read_text().replace(host.host_key, other.host_key))
@@ -162,8 +162,7 @@ def test_a_host_key_that_changed_is_refused(make_ugro: Callable[..., Ugro], lab3
     def pin(hosts: dict[str, dict[str, str]]) -> None:
         for variables in hosts.values():
             arguments = variables["ansible_ssh_common_args"].replace(str(lab3.known_hosts), str(pinned))
-            # A connection that is up already would show no key.
-            variables["ansible_ssh_common_args"] = f"-o ControlPath=none {arguments}"
+            variables["ansible_ssh_common_args"] = arguments
 
-    ugro = make_ugro(edited(lab3, "changed-key.yml", pin), lab3)
+    ugro = Ugro(fresh_home, tmp_path / "data", edited(lab3, "changed-key.yml", pin), lab3)
     refused(ugro, ("launch", *SCRIPT), NODE, "host key has changed")
