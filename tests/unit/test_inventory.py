@@ -8,8 +8,8 @@ import sys
 from pathlib import Path
 
 import pytest
-from inventories import nodes_with, write
 
+from tests.unit.inventories import nodes_with, write
 from ugro_py import paths
 from ugro_py.cluster import Cluster, Node, TrainingDefaults
 from ugro_py.errors import InventoryError

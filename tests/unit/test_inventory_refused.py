@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from inventories import nodes_with, refusal, write
 
+from tests.unit.inventories import nodes_with, refusal, write
 from ugro_py.errors import InventoryError
 from ugro_py.inventory import load_cluster
 

@@ -15,8 +15,8 @@ import pytest
 from click.testing import CliRunner
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from job_store import JOB, JobStore, job_store  # noqa: F401 - a fixture
 
+from tests.unit.job_store import JOB, JobStore, job_store  # noqa: F401 - a fixture
 from ugro_py import logs
 from ugro_py.cli import cli
 from ugro_py.errors import NotFoundError

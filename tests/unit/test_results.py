@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
-from job_store import JOB, JobStore, job_store  # noqa: F401 - a fixture
 
+from tests.unit.job_store import JOB, JobStore, job_store  # noqa: F401 - a fixture
 from ugro_py import results
 from ugro_py.cli import cli
 from ugro_py.errors import NotFoundError, StateError
