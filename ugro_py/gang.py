@@ -34,6 +34,18 @@ class Failure:
     last_lines: list[str] = field(default_factory=list)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    """How an attempt ended. `status` is completed, failed or stopped."""
+
+    status: str
+    reason: str = ""
+    exit_code: int = 0
+    failure: Failure | None = None
+    lost_nodes: tuple[str, ...] = ()
+    last_lines: list[str] = field(default_factory=list)
+
+
 class GangState:
     """Facts of one attempt, built from the events of its nodes.
 

@@ -14,6 +14,7 @@ import click
 from ugro_py import interrupt
 from ugro_py.cluster import Cluster
 from ugro_py.errors import JobFailedError, JobStoppedError
+from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher, check_new, start_job
 from ugro_py.live import Progress
 from ugro_py.paths import JobPaths
@@ -26,7 +27,6 @@ from ugro_py.runtime import runtime_path
 from ugro_py.ssh import shell_line
 from ugro_py.state import Store
 from ugro_py.transport import close_all
-from ugro_py.watch import Outcome
 
 
 def launch_command(

@@ -72,7 +72,9 @@ class Mirror:
         try:
             if name not in self._files:
                 self._files[name] = self._target(name).open("ab", buffering=0)
-            self._files[name].write(raw)
+            written = 0
+            while written < len(raw):  # an unbuffered file may take less than it was given, on a full disk first of all
+                written += self._files[name].write(raw[written:])
         except OSError as error:
             raise StateError(
                 f"write {self._target(name)}", error.strerror or str(error), "make room in the central store"

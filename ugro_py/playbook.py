@@ -22,6 +22,7 @@ from ugro_py import capsule, interrupt
 from ugro_py.cluster import Cluster
 from ugro_py.display import safe_line
 from ugro_py.errors import JobFailedError, JobStoppedError, StateError, UgroError
+from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher, check_new
 from ugro_py.live import Progress
 from ugro_py.paths import JobPaths
@@ -34,7 +35,6 @@ from ugro_py.saved import load_gang
 from ugro_py.state import Controller, Store
 from ugro_py.takeover import adopt
 from ugro_py.transport import close_all
-from ugro_py.watch import Outcome
 
 Say = Callable[[str], None]
 _PR_SET_PDEATHSIG = 1

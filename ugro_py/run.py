@@ -9,6 +9,7 @@ from ugro_py import checkpoints, metrics, results
 from ugro_py.cluster import Node
 from ugro_py.collect import collect
 from ugro_py.errors import UgroError
+from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher, start_job
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
@@ -17,7 +18,7 @@ from ugro_py.request import JobRequest
 from ugro_py.state import Controller, Store
 from ugro_py.state.models import ENDED
 from ugro_py.transport import Session, close_all
-from ugro_py.watch import Listener, Outcome, Watcher
+from ugro_py.watch import Listener, Watcher
 
 Lost = Sequence[tuple[str, str]]
 

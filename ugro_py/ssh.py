@@ -11,6 +11,9 @@ from ugro_py.cluster import Node
 from ugro_py.errors import NodeError
 
 CONNECT_TIMEOUT_S = 5
+# A socket's path has 107 bytes (unix(7)); ssh adds 40 for %C and 17 while it makes the socket. Without a socket every
+# session makes a connection of its own, which works as well and costs some tenths of a second.
+_LONGEST_CONTROL_DIR = 107 - len("/") - 40 - 17
 
 
 def ssh_argv(node: Node, *, fresh: bool = False) -> list[str]:
@@ -22,7 +25,7 @@ def ssh_argv(node: Node, *, fresh: bool = False) -> list[str]:
     """
     control = (
         ["-o", "ControlPath=none"]
-        if fresh
+        if fresh or len(str(paths.control_dir())) > _LONGEST_CONTROL_DIR
         else [
             *("-o", "ControlMaster=auto", "-o", "ControlPersist=300s"),
             *("-o", f"ControlPath={paths.control_dir()}/%C"),

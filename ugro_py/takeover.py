@@ -8,6 +8,7 @@ import os
 from collections.abc import Mapping
 
 from ugro_py.errors import NodeError
+from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher
 from ugro_py.plan import Gang
 from ugro_py.request import JobRequest
@@ -15,7 +16,7 @@ from ugro_py.run import close_attempt, stay
 from ugro_py.saved import load_gang, nodes_of
 from ugro_py.state import Controller, JobRow, Store
 from ugro_py.transport import Session, close_all, open_sessions
-from ugro_py.watch import Listener, Outcome
+from ugro_py.watch import Listener
 
 
 async def adopt(

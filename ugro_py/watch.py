@@ -12,12 +12,11 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from ugro_py.cluster import Node
-from ugro_py.errors import NodeError
-from ugro_py.gang import Failure, GangState
+from ugro_py.errors import NodeError, StateError
+from ugro_py.gang import Failure, GangState, Outcome
 from ugro_py.metrics import Appender
 from ugro_py.mirror import Mirror
 from ugro_py.paths import TORCHRUN_LOG, JobPaths
@@ -36,18 +35,6 @@ SETTLE_S = 0.25
 FAILURE_GRACE_S = 0.3
 _TICK_S = 0.1
 _STORE_TICK_S = 0.5
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """How an attempt ended. `status` is completed, failed or stopped."""
-
-    status: str
-    reason: str = ""
-    exit_code: int = 0
-    failure: Failure | None = None
-    lost_nodes: tuple[str, ...] = ()
-    last_lines: list[str] = field(default_factory=list)
 
 
 class Watcher:
@@ -86,6 +73,7 @@ class Watcher:
         self._recovering: dict[str, asyncio.Task[None]] = {}
         self._closing: list[asyncio.Task[None]] = []
         self._running_told = False
+        self._error: StateError | None = None
         self._heard = time.monotonic()
 
     async def run(self) -> Outcome:
@@ -105,6 +93,8 @@ class Watcher:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), _TICK_S)
                 self._wake.clear()
+                if self._error:
+                    raise self._error
                 now = time.monotonic()
                 self._suspect_silent(now)
                 if now >= next_store:
@@ -150,8 +140,12 @@ class Watcher:
         if message["push"] == "bytes":
             if message["path"].startswith("logs/rank_"):
                 self._heard = time.monotonic()
-            for event in self._mirrors[name].write(message["path"], message["offset"], message["data"]):
-                self._take(name, event)
+            try:
+                for event in self._mirrors[name].write(message["path"], message["offset"], message["data"]):
+                    self._take(name, event)
+            except StateError as error:  # the store is full, say: `run` ends the job, the session is not to blame
+                self._error = error
+                self._wake.set()
         elif message["push"] == "state" and message["state"] in ("lost", "absent") and self._expected(name):
             self.lose(name, f"its supervisor is gone (attempt {message['state']})")
 
@@ -253,7 +247,13 @@ class Watcher:
     async def _stop_on_request(self) -> Outcome:
         grace = 0.0 if self._store.job(self._gang.job).stop_force else STOP_GRACE_S
         self._listener("stopping", {"grace_s": grace})
-        await self.stop_gang("stop requested", grace)
+        stopping = asyncio.create_task(self.stop_gang("stop requested", grace))
+        while not stopping.done():
+            await asyncio.wait({stopping}, timeout=_STORE_TICK_S)
+            if grace and self._store.job(self._gang.job).stop_force:
+                grace = 0.0
+                await self.stop_gang("stop forced", grace)
+        await stopping
         return Outcome("stopped", "stopped on request", lost_nodes=tuple(self.state.lost))
 
     async def _stalled(self) -> Outcome:
