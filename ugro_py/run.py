@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 
 from ugro_py import checkpoints, metrics, results
 from ugro_py.cluster import Node
 from ugro_py.collect import collect
-from ugro_py.errors import UgroError
+from ugro_py.errors import StateError, UgroError
 from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher, start_job
 from ugro_py.paths import JobPaths
@@ -65,7 +66,8 @@ async def stay(
         await finish(store, gang, nodes, sessions, outcome, launcher.controller, launcher.tell)
     except UgroError as error:
         await launcher.stop_started(gang, sessions)  # whatever went wrong here, no rank trains on unwatched
-        launcher.end("failed", str(error), error.exit_code)
+        with contextlib.suppress(StateError):  # a full disk takes no record either: the next verb makes it up
+            launcher.end("failed", str(error), error.exit_code)
         raise
     finally:
         for ready in opened:

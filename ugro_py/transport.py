@@ -130,7 +130,8 @@ class Session:
 
     async def _read(self) -> None:
         assert self._process.stdout
-        while line := await self._process.stdout.readline():
+        # The last line of a connection that was cut can be half a line.
+        while (line := await self._process.stdout.readline()).endswith(b"\n"):
             self.last_heard = time.monotonic()
             message = json.loads(line)
             if "push" in message:
