@@ -15,6 +15,8 @@ description:
     NCCL and the clocks across nodes, prints a line for each node and finding, and fails if one is bad enough.
   - A host that could not be reached is a finding. Let the reading task have C(ignore_unreachable) to get here.
   - Runs on the controller, needs the Python package C(ugro) there, and is to be run once.
+extends_documentation_fragment:
+  - ugro.cluster.on_controller
 options:
   register:
     description: Name of the variable in which each host registered its result of M(ugro.cluster.gpu_health).
@@ -28,16 +30,6 @@ options:
   json_path:
     description: A file on the controller to which the verdict is written as JSON.
     type: path
-attributes:
-  check_mode:
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check mode), when in diff mode.
-    support: none
-  action:
-    description: It is an action plugin; everything happens on the controller.
-    support: full
 seealso:
   - module: ugro.cluster.gpu_health
 """

@@ -17,17 +17,9 @@ description:
   - Fetches what is still on the nodes of a job that has ended, because one was lost or the central store was full.
   - Fails if a node that may still have results cannot be reached.
   - Needs the Python package C(ugro) beside Ansible, and is to be run once.
+extends_documentation_fragment:
+  - ugro.cluster.on_controller
 options: {}
-attributes:
-  check_mode:
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check mode), when in diff mode.
-    support: none
-  action:
-    description: It is an action plugin; everything happens on the controller.
-    support: full
 seealso:
   - module: ugro.cluster.job_stop
 """

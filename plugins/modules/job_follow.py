@@ -18,6 +18,8 @@ description:
   - Fails if the job failed, after printing the last lines of the rank that failed first, or if it was stopped.
   - Interrupting it does not end the job; a process in the background stays with it then, as without O(wait).
   - Needs the Python package C(ugro) beside Ansible, and is to be run once.
+extends_documentation_fragment:
+  - ugro.cluster.on_controller
 options:
   job:
     description: Name of the job.
@@ -39,16 +41,6 @@ options:
     description: How many of the last lines of the rank that failed first are printed.
     type: int
     default: 12
-attributes:
-  check_mode:
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check mode), when in diff mode.
-    support: none
-  action:
-    description: It is an action plugin; everything happens on the controller.
-    support: full
 seealso:
   - module: ugro.cluster.job_prepare
   - module: ugro.cluster.torchrun

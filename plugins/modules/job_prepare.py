@@ -20,17 +20,9 @@ description:
   - The process C(ansible-playbook) becomes the job's controller. When it ends before the job, another one takes over.
   - In check mode the ranks and their GPUs are printed and nothing is changed.
   - Needs the Python package C(ugro) beside Ansible, and is to be run once.
+extends_documentation_fragment:
+  - ugro.cluster.on_controller
 options: {}
-attributes:
-  check_mode:
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check mode), when in diff mode.
-    support: none
-  action:
-    description: It is an action plugin; everything happens on the controller.
-    support: full
 seealso:
   - module: ugro.cluster.torchrun
   - module: ugro.cluster.job_follow

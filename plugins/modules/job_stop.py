@@ -16,17 +16,9 @@ description:
   - The ranks get SIGTERM, and SIGKILL 10 s later, or at once with C(force). Waits until the job has ended everywhere,
     its results are collected and its GPUs released. Stopping a job that has ended changes nothing.
   - Needs the Python package C(ugro) beside Ansible, and is to be run once.
+extends_documentation_fragment:
+  - ugro.cluster.on_controller
 options: {}
-attributes:
-  check_mode:
-    description: Can run in C(check_mode) and return changed status prediction without modifying target.
-    support: full
-  diff_mode:
-    description: Will return details on what has changed (or possibly needs changing in check mode), when in diff mode.
-    support: none
-  action:
-    description: It is an action plugin; everything happens on the controller.
-    support: full
 seealso:
   - module: ugro.cluster.job_collect
 """
