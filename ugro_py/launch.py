@@ -68,8 +68,9 @@ class Launcher:
         self.user = user
         self.tell: Listener = listener or (lambda kind, data: None)
         self.controller = controller or Controller.me()
-        self.begun = time.time()
+        self.begun = reached.asked_at if reached else time.time()
         self._reached = reached
+        self._sources: dict[str, Bundle] = {}
 
     def _step(self, text: str) -> None:
         self.tell("step", {"text": text, "elapsed_s": round(time.time() - self.begun, 2)})
@@ -134,24 +135,35 @@ class Launcher:
             raise errors[0]
         self._step(f"started {_count(gang.world_size, 'rank')} on {', '.join(gang.nodes)}")
 
+    async def read_code(self) -> None:
+        """Read what is to be copied to the nodes: the code, and a model or data set that is a path here.
+
+        Comes before `allocate`: a file that cannot be read must not cost a job its name.
+
+        Raises:
+            UsageError: a file cannot be read.
+        """
+        request = self.request
+        folder = Path(request.workdir) if request.workdir else paths.train_dir()
+        sources = {"{model}": request.model, "{data}": request.dataset} if request.script is None else {}
+        self.code = await asyncio.to_thread(bundle, folder)
+        self._sources = {
+            word: await asyncio.to_thread(bundle, Path(source)) for word, source in sources.items() if is_path(source)
+        }
+
     def _write_capsule(self, ready: Ready, gang: Gang) -> None:
         capsule.write(gang, self.request, self.cluster, ready.nodes, ready.reports, self.user, self.code.digest)
 
     async def specs(self, ready: Ready, gang: Gang) -> dict[str, dict[str, Any]]:
-        """Stage the code, and a model or data set that is a path here; return and keep what each node is to run."""
-        request = self.request
-        folder = Path(request.workdir) if request.workdir else paths.train_dir()
-        sources = {"{model}": request.model, "{data}": request.dataset} if request.script is None else {}
-        bundles = {word: bundle(Path(source)) for word, source in sources.items() if is_path(source)}
-        resume = checkpoint_bundle(Path(gang.resume_from)) if gang.resume_from else None
-        self.code = bundle(folder)
+        """Stage what `read_code` found, and the checkpoint to go on from; return and keep what each node is to run."""
+        resume = await asyncio.to_thread(checkpoint_bundle, Path(gang.resume_from)) if gang.resume_from else None
 
         async def one(name: str) -> dict[str, Any]:
             session, node = ready.sessions[name], ready.nodes[name]
             await stage(session, self.code)
-            words = {word: await _stage_source(session, content) for word, content in bundles.items()}
+            words = {word: await _stage_source(session, content) for word, content in self._sources.items()}
             here = sum(1 for place in gang.placements if _same_machine(ready.nodes[place.node], node))
-            spec = node_spec(gang, node, request, self.cluster, ready.reports[name], here)
+            spec = node_spec(gang, node, self.request, self.cluster, ready.reports[name], here)
             for start in spec["launches"]:
                 start["command"] = [words.get(word, word) for word in start["command"]]
             spec["env"]["UGRO_RESUME_FROM"] = await _stage_source(session, resume) if resume else ""
@@ -204,6 +216,7 @@ async def start_job(launcher: Launcher) -> tuple[Ready, Gang]:
     """Take a checked request to running supervisors, all or nothing."""
     ready = await launcher.ready()
     try:
+        await launcher.read_code()
         gang = launcher.allocate(ready)
         try:
             await launcher.start(ready, gang)

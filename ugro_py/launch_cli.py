@@ -115,7 +115,9 @@ def _detach(launcher: Launcher, runner: asyncio.Runner, as_json: bool) -> None:
     gang = runner.run(start())
     hand_over(launcher.store, launcher.request.name, launcher.controller)
     if as_json:
-        click.echo(json.dumps({"job_id": gang.job, "status": "running", "ranks": gang.world_size}))
+        click.echo(
+            json.dumps({"job_id": gang.job, "status": launcher.store.job(gang.job).status, "ranks": gang.world_size})
+        )
     else:
         click.echo(f"job {gang.job} runs; `ugro status {gang.job}`, `ugro logs {gang.job} -f`, `ugro stop {gang.job}`")
 

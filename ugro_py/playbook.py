@@ -117,6 +117,7 @@ def _show(ready: Ready, say: Say) -> None:
 async def _prepare(launcher: Launcher) -> Gang:
     ready = await launcher.ready()
     try:
+        await launcher.read_code()
         gang = launcher.allocate(ready)
         try:
             await launcher.specs(ready, gang)

@@ -6,6 +6,7 @@ Nothing is made anywhere here, so a request that cannot be met leaves nothing be
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -33,6 +34,7 @@ class Reached:
     sessions: dict[str, Session | NodeError]
     reports: dict[str, dict[str, Any]]
     errors: dict[str, NodeError]
+    asked_at: float
 
 
 @dataclass
@@ -58,10 +60,11 @@ async def reach(request: JobRequest, cluster: Cluster) -> Reached:
     Raises:
         UsageError: the request names nodes that the cluster does not have.
     """
+    asked_at = time.time()
     candidates = _candidates(request, cluster)
     sessions = await open_sessions(candidates)
     try:
-        return Reached(candidates, sessions, *await read_all(candidates, sessions))
+        return Reached(candidates, sessions, *await read_all(candidates, sessions), asked_at)
     except BaseException:
         await close_all(sessions.values())
         raise
@@ -124,11 +127,14 @@ def _candidates(request: JobRequest, cluster: Cluster) -> list[Node]:
             "ask for fewer or `ugro nodes add` more",
         )
     excluded = {name for name, gpus in selection.exclude.items() if gpus is None}
-    return [
+    left = [
         node
         for node in cluster.nodes
         if node.name not in excluded and (not selection.include or node.name in selection.include)
     ]
+    if not left:
+        raise UsageError("--include and --exclude", "leave no node", "exclude fewer")
+    return left
 
 
 async def read_all(

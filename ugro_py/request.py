@@ -134,6 +134,10 @@ def _with_words(options: Mapping[str, Any]) -> Mapping[str, Any]:
             raise UsageError(f"{name}={value}", "is not a number", "give a whole number")
         found[name] = int(value) if name in ("epochs", "nodes") else value
         del rest[0]
+    if rest and not rest[0].startswith("-"):
+        raise UsageError(
+            repr(rest[0]), "is no option of the training", "words are model=, dataset=, epochs=, nodes=, name="
+        )
     return {**options, **found, "args": tuple(rest)}
 
 
@@ -201,6 +205,11 @@ def _check_script(script: str, workdir: str | None) -> dict[str, str]:
     if not path.is_file():
         raise UsageError(f"--script {script}", "there is no such file", "give a path on this machine")
     path = path.resolve()
+    if folder is None and path.parent in (Path.home().resolve(), Path("/")):
+        raise UsageError(
+            f"--script {script}", f"all of {path.parent} would be copied to every node",
+            "put it into a folder of its own, or say so with --workdir",
+        )  # fmt: skip
     folder = folder or path.parent
     if not path.is_relative_to(folder):
         raise UsageError(f"--script {script}", f"is not inside --workdir {workdir}", "give the folder that holds it")

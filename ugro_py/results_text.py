@@ -45,7 +45,9 @@ def text(results: JobResults, width: int | None = None) -> str:
         points = [(point.step, point.loss) for point in results.curve]
         lines.append(curve(points, width=columns, title="training loss, mean of the ranks", braille=_has_unicode()))
     else:
-        lines.append("No loss was found in what the ranks printed or wrote to UGRO_METRICS_FILE.")
+        active = results.status not in ("completed", "failed", "stopped", "unknown")
+        found = "yet" if active else "was found in what the ranks printed or wrote to UGRO_METRICS_FILE"
+        lines.append(f"No loss {found}.")
     return "\n".join(lines)
 
 

@@ -78,6 +78,7 @@ async def stay(
 async def _next_attempt(launcher: Launcher, ready: Ready, last: Gang) -> Gang:
     """Start the next attempt, from the newest complete checkpoint that was collected."""
     paths = JobPaths(last.job)
+    await launcher.read_code()
     paths.keep_logs(last.attempt)
     newest = checkpoints.newest(paths)
     gang = launcher.next_attempt(ready, str(newest or launcher.request.resume or ""))

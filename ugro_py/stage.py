@@ -20,8 +20,12 @@ from ugro_py.errors import NodeError, UsageError
 from ugro_py.ssh import describe_ssh, ssh_argv
 from ugro_py.transport import Session
 
-# Never of use to a rank, and often large. A `.ugroignore` in the folder adds patterns, one a line.
-EXCLUDED = (".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".ipynb_checkpoints")
+# Never of use to a rank, and often large or nobody else's business.
+# A `.ugroignore` in the folder adds patterns, one a line.
+EXCLUDED = (
+    *(".git", ".venv", "venv", "__pycache__", ".mypy_cache", ".ruff_cache", ".pytest_cache", ".ipynb_checkpoints"),
+    *(".cache", ".ssh", ".gnupg", ".ugro", "ugro_data"),
+)
 
 
 @dataclass(frozen=True)
@@ -63,9 +67,9 @@ def _bundle(base: Path, pairs: Sequence[tuple[str, Path]], single: bool = False)
     size = 0
     for name, path in pairs:
         try:
-            digest.update(f"{name}\0".encode())
+            digest.update(os.fsencode(name) + b"\0")
             if path.is_symlink():
-                digest.update(b"link\0" + str(path.readlink()).encode())
+                digest.update(b"link\0" + os.fsencode(path.readlink()))
                 continue
             status = path.stat()
             digest.update(f"{status.st_mode & 0o111:o}\0{status.st_size}\0".encode())
@@ -82,7 +86,7 @@ def _bundle(base: Path, pairs: Sequence[tuple[str, Path]], single: bool = False)
 
 def _patterns(root: Path) -> tuple[str, ...]:
     ignore = root / ".ugroignore"
-    lines = ignore.read_text(encoding="utf-8").splitlines() if ignore.is_file() else []
+    lines = ignore.read_text("utf-8", "surrogateescape").splitlines() if ignore.is_file() else []
     return EXCLUDED + tuple(line.strip().rstrip("/") for line in lines if line.strip() and not line.startswith("#"))
 
 
@@ -96,7 +100,8 @@ def _files(root: Path, patterns: Sequence[str]) -> Iterable[tuple[str, Path]]:
         links = [name for name in folders if (here / name).is_symlink()]
         folders[:] = sorted(name for name in folders if name not in links and not ignored(name, prefix + name))
         for name in sorted([*names, *links]):
-            if not ignored(name, prefix + name):
+            # Sockets, pipes and devices cannot be copied, and to open one may wait for ever.
+            if not ignored(name, prefix + name) and ((here / name).is_symlink() or (here / name).is_file()):
                 yield prefix + name, here / name
 
 

@@ -205,6 +205,9 @@ class Session:
             self._reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reader
+        # ssh's master in the background holds on to its end of a pipe, so asyncio would never see it end and complain
+        # when the loop is gone. There is no public way to the transport of a process.
+        self._process._transport.close()  # type: ignore[attr-defined]
         self._fail_waiting()
 
 

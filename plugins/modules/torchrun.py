@@ -170,7 +170,10 @@ def _utils(module: AnsibleModule) -> str:
     """Return the folder of the node code; the module's own copy is gone when it ends."""
     utils = module.params["utils"] or ""
     if not os.path.isfile(os.path.join(utils, _ENTRY)):
-        module.fail_json(msg="UGRO's node code is not in %r; run ugro.cluster.job_prepare (or `ugro check`)" % utils)
+        module.fail_json(
+            msg="job %(job)s, attempt %(attempt)d: not prepared for this node; ugro.cluster.job_prepare does that"
+            % module.params
+        )
     return utils
 
 

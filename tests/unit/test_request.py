@@ -42,6 +42,8 @@ def test_words_of_a_script_are_its_own() -> None:
         (("epochs=many",), {}, "not a number"),
         (("model=a", "model=b"), {}, "given twice"),
         (("model=a",), {"model": "b"}, "given twice"),
+        (("mode=a",), {}, "no option of the training"),
+        (("model=a", "launch"), {}, "no option of the training"),
     ],
 )
 def test_words_that_cannot_be_meant(words: tuple[str, ...], options: dict[str, Any], said: str) -> None:

@@ -121,7 +121,7 @@ def test_a_job_without_anything_has_no_figures(job_store: JobStore) -> None:  # 
     assert (found.attempts, found.ranks, found.duration_s, found.checkpoint) == (0, 0, None, None)
     shown = CliRunner().invoke(cli, ["results", JOB])
     assert shown.exit_code == 0
-    assert "No loss was found" in shown.output
+    assert "No loss yet." in shown.output
     with pytest.raises(NotFoundError):
         results.summary("other", job_store.store)
 

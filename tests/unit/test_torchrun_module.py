@@ -122,7 +122,7 @@ def test_absent_removes_its_folder(torchrun: Torchrun, spec: dict[str, Any], tmp
         ({"spec": None}, "needs spec"),
         ({"spec": "{"}, "not JSON"),
         ({"job": "other"}, "not of attempt 1 of job other"),
-        ({"utils": "/nowhere"}, "node code is not in '/nowhere'"),
+        ({"utils": "/nowhere"}, "not prepared for this node"),
         ({"code": "0123"}, "0123 was not staged here"),
     ],
 )

@@ -43,7 +43,7 @@ from ugro_py.complete import node_names
 @click.option("--retry", type=int, default=0, show_default=True, metavar="N", help="Attempts after a failed one.")
 @click.option("--stall-timeout", type=float, default=0, metavar="S", help="Stop when no rank writes for S seconds.")
 @click.option("--dry-run", is_flag=True, help="Show nodes, ranks, GPUs and commands; start nothing.")
-@click.option("-d", "--detach", is_flag=True, help="Return when all ranks have started.")
+@click.option("-d", "--detach", is_flag=True, help="Return as soon as every node has started its ranks.")
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object at the end.")
 @click.argument("args", nargs=-1, type=click.UNPROCESSED)
 @click.pass_obj

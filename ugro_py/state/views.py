@@ -67,7 +67,9 @@ def cluster_state(store: Store, cluster: Cluster) -> dict[str, Any]:
     """
     busy = store.busy()
     gpus = store.gpus()
-    rows = {row.name: row for row in store.nodes()}
+    addresses = {node.name: node.address for node in cluster.nodes}
+    # Of a node of the same name in another inventory nothing is known here.
+    rows = {row.name: row for row in store.nodes() if addresses.get(row.name, row.address) == row.address}
     jobs = store.jobs()
     ranks = store.ranks_of([job.name for job in jobs])
     holders: dict[str, str] = {}
@@ -82,7 +84,7 @@ def cluster_state(store: Store, cluster: Cluster) -> dict[str, Any]:
             name: _node_entry(
                 described.get(name),
                 rows.get(name),
-                [gpu for gpu in gpus if gpu.node == name],
+                [gpu for gpu in gpus if gpu.node == name and name in rows],
                 busy,
                 holders.get(name),
             )
