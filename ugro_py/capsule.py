@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+import re
 import subprocess
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from ugro_py.request import JobRequest
 
 _LARGEST_DIFF = 1 << 20
 _DEFAULT_SEED = 42
+_SECRET = re.compile(r"(token|secret|pass|passwd|password|passphrase|key|auth|credentials?)$", re.IGNORECASE)
 
 
 def write(
@@ -38,10 +40,14 @@ def write(
         "ugro_version": __version__,
         "cluster": cluster.name,
         "inventory": str(cluster.source),
-        "request": request.as_dict() | {"env": {key: _masked(key, value) for key, value in request.env.items()}},
+        "request": request.as_dict()
+        | {
+            "env": {key: _masked(key, value) for key, value in request.env.items()},
+            "args": _masked_words(request.args),
+        },
         "model": request.model if request.script is None else None,
         "dataset": request.dataset if request.script is None else None,
-        "program": program(request, cluster),
+        "program": _masked_words(program(request, cluster)),
         "seed": seed(request.args),
         "world_size": gang.world_size,
         "master_addr": gang.master_addr,
@@ -61,6 +67,7 @@ def write(
         },
     }  # fmt: skip
     part = target.with_suffix(".new")
+    part.touch(mode=0o600)
     part.write_text(json.dumps(values, indent=2) + "\n", encoding="utf-8")
     part.replace(target)
     return target
@@ -68,8 +75,19 @@ def write(
 
 def _masked(key: str, value: str) -> str:
     """Keep what looks like a secret out of a file that people share."""
-    secret = any(word in key.upper() for word in ("TOKEN", "SECRET", "PASSWORD", "API_KEY"))
-    return "***" if secret else value
+    return "***" if _SECRET.search(key) else value
+
+
+def _masked_words(words: Sequence[str]) -> list[str]:
+    """Return arguments with the values of options that look like secrets masked: `--hf-token X`, `--password=X`."""
+    result: list[str] = []
+    for word in words:
+        name, equals, value = word.partition("=")
+        if result and result[-1].startswith("-") and "=" not in result[-1] and not word.startswith("-"):
+            result.append(_masked(result[-1], word))
+        else:
+            result.append(f"{name}={_masked(name, value)}" if equals and name.startswith("-") else word)
+    return result
 
 
 def seed(args: tuple[str, ...]) -> int:

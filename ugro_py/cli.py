@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import os
 import sys
 from typing import Any
 
 import click
 
 from ugro_py import __version__
-from ugro_py.errors import UgroError
+from ugro_py.errors import StateError, UgroError
 
 # verb -> (module under ugro_py.commands, help shown in `ugro --help` without importing it)
 VERBS: dict[str, tuple[str, str]] = {
@@ -86,4 +87,12 @@ def main(argv: list[str] | None = None) -> Any:
         sys.exit(2)
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
+    except OSError as error:
+        # What is left in the buffer could not be written either: Python must not complain of it again at exit.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        if isinstance(error, BrokenPipeError):
+            sys.exit(0)  # the reader (`head`, say) has enough
+        where = error.filename or "output"
+        click.echo(f"ugro: {where}: {error.strerror or error}; make room or correct it, then try again", err=True)
+        sys.exit(StateError.exit_code)
     sys.exit(0)

@@ -20,6 +20,8 @@ from ugro_py.plan import Gang
 from ugro_py.stage import remote, rsync
 from ugro_py.transport import Session
 
+_FILES_TIMEOUT_S = 600.0  # a walk through or removal of very many files
+
 
 async def collect(gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, Session]) -> list[str]:
     """Copy the results of every node that answers, then remove the attempt's folder there.
@@ -48,13 +50,16 @@ async def collect(gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, 
 
 
 async def _from_node(gang: Gang, node: Node, session: Session, paths: JobPaths, is_first: bool) -> None:
-    outputs: dict[str, Any] = await session.call("outputs", job=gang.job, attempt=gang.attempt)
+    outputs: dict[str, Any] = await session.call(
+        "outputs", job=gang.job, attempt=gang.attempt, timeout_s=_FILES_TIMEOUT_S
+    )
     for folder in COLLECTED:
         if not outputs[folder]["files"]:
             continue
         part = paths.root / f".{folder}.{node.name}.part"
         target = paths.root / folder if is_first else paths.root / folder / node.name
         try:
+            shutil.rmtree(part, ignore_errors=True)  # of a controller that was killed in the middle of it
             _check_room(paths.root, outputs[folder]["bytes"])
             if node.connection == "local":
                 await asyncio.to_thread(shutil.copytree, outputs[folder]["path"], part, copy_function=_link_or_copy)
@@ -69,7 +74,7 @@ async def _from_node(gang: Gang, node: Node, session: Session, paths: JobPaths, 
         finally:
             if part.exists():
                 shutil.rmtree(part)
-    await session.call("remove", job=gang.job, attempt=gang.attempt)
+    await session.call("remove", job=gang.job, attempt=gang.attempt, timeout_s=_FILES_TIMEOUT_S)
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -39,6 +39,10 @@ def check_new(store: Store, request: JobRequest) -> None:
         )
 
 
+# A node copies the code into the attempt's folder before it starts anything; that it lives, keep-alive tells.
+_COPY_TIMEOUT_S = 600.0
+
+
 class Launcher:
     """One launch, step by step. Each step raises UgroError and leaves nothing half-made.
 
@@ -125,13 +129,16 @@ class Launcher:
         digest = self.code.digest
         self._step(f"staged {self.code.root.name}/ ({_count(len(self.code.files), 'file')})")
         results = await asyncio.gather(
-            *(ready.sessions[name].call("start", spec=specs[name], digest=digest) for name in gang.nodes),
+            *(
+                ready.sessions[name].call("start", spec=specs[name], digest=digest, timeout_s=_COPY_TIMEOUT_S)
+                for name in gang.nodes
+            ),
             asyncio.to_thread(self._write_capsule, ready, gang),
             return_exceptions=True,
         )
         errors = [result for result in results if isinstance(result, BaseException)]
         if errors:
-            await self.stop_started(gang, ready.sessions)
+            await self.stop_started(gang, ready.sessions, forget=True)
             raise errors[0]
         self._step(f"started {_count(gang.world_size, 'rank')} on {', '.join(gang.nodes)}")
 
@@ -174,22 +181,20 @@ class Launcher:
 
         return dict(zip(gang.nodes, await asyncio.gather(*map(one, gang.nodes)), strict=True))
 
-    async def stop_started(self, gang: Gang, sessions: Mapping[str, Session]) -> None:
-        """Stop whatever of the gang has started; a node that does not answer is fenced off by the attempt's number."""
-        await asyncio.gather(
-            *(
-                session.call(
-                    "stop",
-                    job=gang.job,
-                    attempt=gang.attempt,
-                    reason="start failed",
-                    grace_s=0.0,
-                    token=node_token(gang.token, name),
-                )
-                for name, session in sessions.items()
-            ),
-            return_exceptions=True,
-        )
+    async def stop_started(self, gang: Gang, sessions: Mapping[str, Session], *, forget: bool = False) -> None:
+        """Stop whatever of the gang has started; a node that does not answer is fenced off by the attempt's number.
+
+        With `forget` its folders on the nodes go too: it never ran as a whole, so there is nothing to collect.
+        """
+
+        async def one(name: str, session: Session) -> None:
+            key: dict[str, Any] = {"job": gang.job, "attempt": gang.attempt}
+            token = node_token(gang.token, name)
+            await session.call("stop", **key, reason="start failed", grace_s=0.0, token=token)
+            if forget:
+                await session.call("remove", **key, timeout_s=_COPY_TIMEOUT_S)
+
+        await asyncio.gather(*(one(name, session) for name, session in sessions.items()), return_exceptions=True)
 
     def end(self, status: str, reason: str = "", exit_code: int = 0) -> None:
         """Release the GPUs and record how the job ended."""
@@ -221,9 +226,9 @@ async def start_job(launcher: Launcher) -> tuple[Ready, Gang]:
         try:
             await launcher.start(ready, gang)
         except BaseException as error:
-            reason = str(error) if isinstance(error, UgroError) else "the launch was interrupted"
+            reason = str(error) if isinstance(error, UgroError | OSError) else "the launch was interrupted"
             if not isinstance(error, UgroError):
-                await launcher.stop_started(gang, ready.sessions)
+                await launcher.stop_started(gang, ready.sessions, forget=True)
             launcher.end("failed", reason, getattr(error, "exit_code", 1))
             raise
     except BaseException:

@@ -48,6 +48,11 @@ class Mirror:
         target = self._target(name)
         return target.stat().st_size if target.exists() else 0
 
+    def tail(self, name: str, count: int = 20) -> list[str]:
+        """Return the last lines of the copy of a file; none if there is no copy."""
+        target = self._target(name)
+        return target.read_text("utf-8", "replace").splitlines()[-count:] if target.exists() else []
+
     def offsets(self, ranks: list[int]) -> dict[str, int]:
         """Return the offsets to follow the files of `ranks`, events and torchrun's log from."""
         return {name: self.offset(name) for name in self._paths.mirrored(ranks)}

@@ -85,8 +85,8 @@ async def prepare(
     candidates, sessions, reports, errors = reached.candidates, reached.sessions, reached.reports, reached.errors
     try:
         answering = {name: session for name, session in sessions.items() if isinstance(session, Session)}
-        if not dry_run:
-            await end_strays(store, answering, reports)
+        if not dry_run and await end_strays(store, answering, reports):
+            reports, errors = await read_all(candidates, sessions)  # what they held is free now
         placements = _place(request, cluster, store, reports, errors)
         chosen = list(dict.fromkeys(rank.node for rank in placements))
         findings = verify.findings([cluster.node(name) for name in chosen], reports)

@@ -21,7 +21,8 @@ def in_background(name: str) -> int:
     paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with paths.controller_log.open("ab") as log:
         process = subprocess.Popen(
-            [sys.executable, "-m", "ugro_py.controller", name],
+            # -P: modules are UGRO's and the standard library's, never those of the folder it was started in.
+            [sys.executable, "-P", "-m", "ugro_py.controller", name],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,

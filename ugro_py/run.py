@@ -112,6 +112,14 @@ async def finish_attempt(
 ) -> None:
     """Bring in what an attempt left on the nodes; what cannot be had is an event, not the end of the job."""
     alive = {name: session for name, session in sessions.items() if name not in outcome.lost_nodes}
+    for name in outcome.lost_nodes:
+        store.add_event(
+            "collect_failed",
+            f"{name}: not reached; what it wrote lies there",
+            job=gang.job,
+            node=name,
+            severity="error",
+        )
     for problem in await collect(gang, nodes, alive):
         store.add_event("collect_failed", problem, job=gang.job, severity="error")
     metrics.rebuild(JobPaths(gang.job))

@@ -12,6 +12,8 @@ from ugro_py import paths
 # Runs on the node before anything of UGRO is there: `python -c BOOT NODE_DIR NODE DIGEST`.
 BOOT = """
 import os, sys
+if "" in sys.path:
+    sys.path.remove("")  # modules are never those of the folder it happens to start in
 base, node, digest = os.path.expanduser(sys.argv[1]), sys.argv[2], sys.argv[3]
 root = os.path.join(base, "runtime", digest)
 if not os.path.isdir(root):

@@ -17,6 +17,7 @@ from ugro_py.scheduler import Gpu, Placement
 def save_gang(gang: Gang, cluster: Cluster) -> None:
     """Keep an attempt and the cluster it was planned for, whole or not at all."""
     target = JobPaths(gang.job).gang(gang.attempt)
+    JobPaths(gang.job).root.mkdir(mode=0o700, parents=True, exist_ok=True)
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     value = {"gang": asdict(gang), "cluster": asdict(cluster) | {"source": str(cluster.source)}}
     part = target.with_suffix(".new")

@@ -35,6 +35,6 @@ def stop_job(store: Store, name: str, *, force: bool = False) -> tuple[JobRow, b
                 f"stop job {name}", f"it is still {job.status}", f"see `ugro status {name}` and its controller.log"
             )
         time.sleep(0.05)
-        if job.controller is not None and job.controller.is_alive() is False:
+        if job.controller is None or job.controller.is_alive() is False:
             reconcile(store, name)
     return job, True

@@ -18,22 +18,22 @@ if TYPE_CHECKING:
     from ugro_py.state import Store
 
 
-async def end_strays(store: Store, sessions: Mapping[str, Session], reports: Mapping[str, Mapping[str, Any]]) -> None:
-    """Stop every attempt that runs on a node although this store knows that it is over.
+async def end_strays(store: Store, sessions: Mapping[str, Session], reports: Mapping[str, Mapping[str, Any]]) -> bool:
+    """Stop every attempt that runs on a node although this store knows that it is over; say whether there was one.
 
     Args:
         store: the state store.
         sessions: open sessions by node.
         reports: readings of those nodes (`session.do_report`).
     """
-    await asyncio.gather(
-        *(
-            _end(store, sessions[name], running)
-            for name, report in reports.items()
-            for running in report["running"]
-            if _is_over(store, name, running)
-        )
-    )
+    found = [
+        (sessions[name], running)
+        for name, report in reports.items()
+        for running in report["running"]
+        if _is_over(store, name, running)
+    ]
+    await asyncio.gather(*(_end(store, session, running) for session, running in found))
+    return bool(found)
 
 
 def _is_over(store: Store, node: str, running: Mapping[str, Any]) -> bool:

@@ -39,7 +39,7 @@ async def adopt(
     lost = [(name, session.came_back) for name, session in opened.items() if isinstance(session, NodeError)]
     try:
         if start_error or (job.status in ("pending", "starting") and not await _all_started(gang, sessions)):
-            await launcher.stop_started(gang, sessions)
+            await launcher.stop_started(gang, sessions, forget=True)
             close_attempt(store, gang, Outcome("failed", "rolled back", 1))
             reason = start_error or "its controller ended in mid-launch"
             return _give_up(store, job.name, controller, f"{reason}; rolled back")

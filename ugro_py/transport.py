@@ -133,7 +133,10 @@ class Session:
         # The last line of a connection that was cut can be half a line.
         while (line := await self._process.stdout.readline()).endswith(b"\n"):
             self.last_heard = time.monotonic()
-            message = json.loads(line)
+            try:
+                message = json.loads(line)
+            except ValueError:
+                continue  # something on the node printed to our channel
             if "push" in message:
                 if self.on_push:
                     self.on_push(message)

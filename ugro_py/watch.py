@@ -72,6 +72,7 @@ class Watcher:
         self._wake = asyncio.Event()
         self._recovering: dict[str, asyncio.Task[None]] = {}
         self._closing: list[asyncio.Task[None]] = []
+        self._reachable: set[str] = set()
         self._running_told = False
         self._error: StateError | None = None
         self._heard = time.monotonic()
@@ -147,7 +148,7 @@ class Watcher:
                 self._error = error
                 self._wake.set()
         elif message["push"] == "state" and message["state"] in ("lost", "absent") and self._expected(name):
-            self.lose(name, f"its supervisor is gone (attempt {message['state']})")
+            self.lose(name, f"its supervisor is gone (attempt {message['state']})", reachable=True)
 
     def _take(self, name: str, event: dict[str, Any]) -> None:
         self.state.apply(name, event, self._offsets.get(name, 0.0))
@@ -213,15 +214,21 @@ class Watcher:
             return
         self.lose(name, why)
 
-    def lose(self, name: str, why: str) -> None:
-        """Give a node up: its ranks are lost, and with them the gang."""
+    @property
+    def _gone(self) -> tuple[str, ...]:
+        """The lost nodes of which nothing more is to be had."""
+        return tuple(name for name in self.state.lost if name not in self._reachable)
+
+    def lose(self, name: str, why: str, reachable: bool = False) -> None:
+        """Give a node up, and with its ranks the gang; one still `reachable` is stopped and collected as any."""
         self.state.node_lost(name, why, time.time())
         self._store.add_event("node_lost", f"{name}: {why}", job=self._gang.job, node=name, severity="error")
         for rank in self.state.ranks.values():
             if rank.node == name and rank.status == "lost":
                 self._store.set_rank(self._gang.job, self._gang.attempt, rank.rank, status="lost")
-        # Whoever still waits for an answer of this node must not wait longer.
-        if name in self.sessions:
+        if reachable:
+            self._reachable.add(name)
+        elif name in self.sessions:  # whoever still waits for an answer of this node must not wait longer
             self._closing.append(asyncio.create_task(self.sessions[name].close()))
         self._wake.set()
 
@@ -232,17 +239,11 @@ class Watcher:
         await self.stop_gang("a rank failed", FAILURE_GRACE_S, settle_s=SETTLE_S)
         first = self.state.first_failure
         assert first is not None
-        lines = first.last_lines or self._tail(first)
+        # What torchrun printed explains a failure that no rank's log does.
+        lines = first.last_lines or (self._mirrors[first.node].tail(f"logs/{TORCHRUN_LOG}") if first.node else [])
         self._store.set_attempt(self._gang.job, self._gang.attempt, first_failed_rank=first.rank)
         self._listener("failed", {"text": first.text, "rank": first.rank, "last_lines": lines})
-        return Outcome("failed", first.text, first.exit_code or 1, first, tuple(self.state.lost), lines)
-
-    def _tail(self, failure: Failure) -> list[str]:
-        """Return the end of what torchrun printed on the node, for a failure that no rank's log explains."""
-        if failure.node is None:
-            return []
-        log = self.paths.node_log(self._gang.attempt, failure.node, TORCHRUN_LOG)
-        return log.read_text("utf-8", "replace").splitlines()[-20:] if log.exists() else []
+        return Outcome("failed", first.text, first.exit_code or 1, first, self._gone, lines)
 
     async def _stop_on_request(self) -> Outcome:
         grace = 0.0 if self._store.job(self._gang.job).stop_force else STOP_GRACE_S
@@ -254,13 +255,13 @@ class Watcher:
                 grace = 0.0
                 await self.stop_gang("stop forced", grace)
         await stopping
-        return Outcome("stopped", "stopped on request", lost_nodes=tuple(self.state.lost))
+        return Outcome("stopped", "stopped on request", lost_nodes=self._gone)
 
     async def _stalled(self) -> Outcome:
         text = f"no rank wrote anything for {self._stall_timeout_s:g} s"
         await self.stop_gang(text, FAILURE_GRACE_S)
         self._listener("failed", {"text": text, "rank": None, "last_lines": []})
-        return Outcome("failed", text, 1, Failure(time.time(), text), tuple(self.state.lost))
+        return Outcome("failed", text, 1, Failure(time.time(), text), self._gone)
 
     async def stop_gang(self, reason: str, grace_s: float, settle_s: float = 0.0) -> None:
         """Stop the attempt on every node that answers, all at once."""
@@ -269,7 +270,7 @@ class Watcher:
         await asyncio.gather(*(self._stop_node(name, reason, grace_s) for name in self.sessions))
 
     async def _stop_node(self, name: str, reason: str, grace_s: float) -> None:
-        if name in self.state.lost:
+        if name in self._gone:
             return
         try:
             done = await self.sessions[name].call(
@@ -277,6 +278,7 @@ class Watcher:
                 timeout_s=grace_s + 15.0,
             )  # fmt: skip
         except NodeError as error:
+            self._reachable.discard(name)
             self.lose(name, error.came_back)
             return
         if done["left"]:
@@ -285,7 +287,7 @@ class Watcher:
 
     async def _drain(self, patience_s: float = 10.0) -> None:
         """Wait until every node that answers has sent all it wrote; one that sends nothing for so long is let be."""
-        for name, session in [pair for pair in self.sessions.items() if pair[0] not in self.state.lost]:
+        for name, session in [pair for pair in self.sessions.items() if pair[0] not in self._gone]:
             mirror, here, deadline = self._mirrors[name], -1, 0.0
             with contextlib.suppress(NodeError):
                 sizes = await session.call("sizes", job=self._gang.job, attempt=self._gang.attempt)

@@ -48,6 +48,7 @@ class Ugro:
 
     def __init__(self, home: Path, data: Path, inventory: Path | None = None, lab: Lab | None = None) -> None:
         self.home, self.data, self.inventory, self.lab = home, data, inventory, lab
+        self.cwd: Path | None = None
         self._processes: list[subprocess.Popen[str]] = []
 
     @property
@@ -62,8 +63,8 @@ class Ugro:
         options = ["-i", str(self.inventory)] if self.inventory else []
         process = subprocess.Popen(
             [str(UGRO), *options, *map(str, arguments)],
-            env=self.env, cwd=self.home, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-            text=True, start_new_session=True,
+            env=self.env, cwd=self.cwd or self.home, text=True, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
         self._processes.append(process)
         return process

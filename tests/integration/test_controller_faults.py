@@ -12,7 +12,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.integration.support import PLAY, Ugro, finish
+from tests.integration.support import PLAY, UGRO, Ugro, finish
 from tests.lab import Lab
 from ugro_py.plan import STOP_GRACE_S
 
@@ -68,3 +68,25 @@ def test_a_home_too_long_for_a_control_socket(lab3: Lab, tmp_path: Path, make_ug
     ugro.home = home
     assert {node["severity"] for node in ugro.json("check", "--json")["nodes"].values()} <= {"ok", "warning"}
     assert os.listdir(home / ".ugro" / "cm") == []
+
+
+def test_output_that_cannot_be_written_is_one_line(ugro_here: Ugro) -> None:
+    with open("/dev/full", "w") as full:
+        done = subprocess.run(
+            [UGRO, "check"], env=ugro_here.env, stdout=full, stderr=subprocess.PIPE, text=True, check=False
+        )
+    assert done.returncode == 9
+    assert done.stderr.splitlines() == [
+        "ugro: output: No space left on device; make room or correct it, then try again"
+    ]
+
+
+def test_what_looks_like_a_secret_is_not_in_the_capsule(ugro_here: Ugro) -> None:
+    secrets = ("--env", "HF_PASSWD=canary1", "--env", "WANDB_KEY=canary2")
+    words = ("say", "--hf-token", "canary3", "--api_key=canary4", "--lr", "0.1")
+    ugro_here.run("launch", "--name", "masked", "--script", PLAY, *secrets, "--", *words)
+    folder = ugro_here.folder("masked")
+    config = (folder / "config.json").read_text()
+    assert "canary" not in config
+    assert '"0.1"' in config
+    assert oct(folder.stat().st_mode & 0o777) == "0o700"

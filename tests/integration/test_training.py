@@ -225,6 +225,20 @@ def test_sigterm_saves_and_the_resumed_run_ends_as_if_nothing_had_been(place: Pl
     assert f"nothing left to train: {LAST} steps are done" in third.output
 
 
+def test_a_resume_with_larger_steps_goes_on_with_the_next_epoch(place: Place, single: Run) -> None:
+    """Where less is left of the epoch than one of the new steps; it used to go round in circles for ever."""
+    saved = single.checkpoints / "step_000009.pt"  # one step of 8 before the end of epoch 2
+    folders = {epochs: place.root / f"larger_{epochs}" for epochs in (EPOCHS, EPOCHS + 1)}
+    started = {
+        epochs: alone(place, folder, place.options("--resume", saved, "--epochs", epochs, batch_size=16))
+        for epochs, folder in folders.items()
+    }
+    runs = {epochs: end(process, folders[epochs]) for epochs, process in started.items()}
+    assert "nothing left to train: 9 steps are done" in runs[EPOCHS].output
+    shown = [(line["step"], line["epoch"], line["total_steps"]) for line in runs[EPOCHS + 1].lines()]
+    assert shown == [(10, EPOCHS + 1, 11), (11, EPOCHS + 1, 11)]
+
+
 def test_text_json_lines_parquet_and_folders_are_trained_on(place: Place, tmp_path: Path) -> None:
     import pyarrow as pa
     from pyarrow import parquet
