@@ -231,6 +231,13 @@ class Batches(Sampler[list[int]]):
             return max(1, self.blocks // self.per_step)
         return max(0, (self.blocks - used) // self.per_step)
 
+    def position(self, epoch: int, used: int) -> tuple[int, int]:
+        """Return where to go on from `epoch` and `used`: the next epoch if no whole step is left in this one.
+
+        That happens when a step is larger now (batch size, accumulation, ranks) than where the position is from.
+        """
+        return (epoch, used) if self.steps_left(used) else (epoch + 1, 0)
+
     def of_epoch(self, epoch: int, used: int) -> Iterator[list[int]]:
         """Yield the block numbers of each forward pass of this rank from position `used` on."""
         shuffle = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)

@@ -57,16 +57,15 @@ class Trainer:
         args.seq_len = args.seq_len or preset.seq_len
         args.batch_size = args.batch_size or preset.batch_size
         args.learning_rate = preset.learning_rate if args.learning_rate is None else args.learning_rate
-        self.position = Position()
         self.folder = Path(os.environ.get("UGRO_CHECKPOINT_DIR") or "checkpoints")
         self.checkpoints = checkpoint.CheckpointFolder(self.folder, args.keep_checkpoints)
         self.telemetry = Telemetry(args.job_id, ranks, args.log_every)
         self.stop_requested = False
 
         saved = resume.find(args, self.folder, ranks, self.telemetry.say)
-        if saved:
-            self.position = Position(**saved["position"])
+        self.position = now = Position(**saved["position"]) if saved else Position()
         self._prepare_data(preset, saved)
+        now.epoch, now.used = self.batches.position(now.epoch, now.used)
         self.total_steps = self._count_steps()
         self._prepare_model(saved)
         self._restore(saved)

@@ -172,6 +172,14 @@ def test_a_position_continues_the_same_order_even_with_another_number_of_ranks()
     assert used_by_all(3, 48) == whole[48:]
 
 
+def test_an_epoch_with_less_than_a_step_left_gives_way_to_the_next():
+    larger = batches(0, 3)  # 24 blocks a step
+    assert [larger.position(1, used) for used in (0, 48, 76)] == [(1, 0), (1, 48), (1, 76)]
+    assert [larger.position(1, used) for used in (77, 100, 120)] == [(2, 0)] * 3  # 120: the data set has shrunk
+    assert batches(0, 2, blocks=5).position(0, 4) == (1, 0)
+    assert batches(0, 2, blocks=5).position(1, 0) == (1, 0)  # smaller than a step: it repeats
+
+
 def test_a_data_set_smaller_than_a_step_repeats_for_one_step():
     small = batches(0, 2, blocks=5)
     assert small.steps_left(0) == 1 and small.steps_left(16) == 0
