@@ -18,6 +18,14 @@ _CHUNK = 1 << 20
 _LONGEST_LINE = 1 << 16
 
 
+def signal_name(number: int) -> str:
+    """Return a signal's name; most real-time signals have none and are told by their number."""
+    try:
+        return signal.Signals(number).name
+    except ValueError:
+        return "SIG%d" % number
+
+
 def disk_is_full(path: str) -> bool:
     """Say whether hardly anything fits on the file system any more: then a log does not tell why a rank failed."""
     try:
@@ -145,7 +153,7 @@ class RankWatch:
             "t": self.ended_at,
             "rank": self.rank,
             "exit_code": code,
-            "signal": signal.Signals(-code).name if code is not None and code < 0 else None,
+            "signal": signal_name(-code) if code is not None and code < 0 else None,
             "last_lines": lines,
         }
 
@@ -189,6 +197,6 @@ class RankWatch:
             line["gpu_util"], line["gpu_mem_used_gb"] = gpu["util"], gpu["mem_used_gb"]
         line.update({key: value for key, value in values.items() if value is not None})
         line["rank"] = self.rank
-        for reserved in ("t", "kind", "job_id"):
+        for reserved in ("t", "kind", "job_id", "lost_before"):
             line.pop(reserved, None)
         return line

@@ -48,7 +48,8 @@ class EventLog:
         except OSError:
             pass  # full already; nothing to keep
 
-    def write(self, kind: str, **values: Any) -> None:
+    def write(self, kind: str, /, **values: Any) -> None:
+        """Append an event. Both parameters are positional: a script may name a metric ``self``."""
         if self._lost:
             values["lost_before"] = self._lost
         line = json.dumps({"t": round(time.time(), 4), "kind": kind, **values}, allow_nan=False) + "\n"

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.ugro.cluster.plugins.module_utils import rank_exec, supervisor
+from ansible_collections.ugro.cluster.plugins.module_utils import rank_exec, rank_watch, supervisor
 
 # Starts one rank, waits for it, ends with the given code: the rank's own exit code is gone before anybody can see it.
 _TORCHRUN = """
@@ -78,3 +78,24 @@ def test_events_survive_a_full_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
     assert len(torn) == 10
     assert json.loads(whole)["kind"] == "c"
     assert json.loads(whole)["lost_before"] == 2
+
+
+@pytest.mark.parametrize(("number", "name"), [(9, "SIGKILL"), (40, "SIG40")])
+def test_a_rank_ended_by_any_signal_is_told(tmp_path: Path, number: int, name: str) -> None:
+    """Most real-time signals have no name in Python."""
+    rank = rank_watch.RankWatch(str(tmp_path), 0, "CPU-n-0", None)
+    rank.exit_code = -number
+    assert rank.end_report()["signal"] == name
+
+
+def test_a_metric_may_have_any_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = {"step": 1, "training_loss": 2.0, "self": 3, "kind": 4, "t": 5, "lost_before": 6}
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\necho '{json.dumps(line)}' > $UGRO_METRICS_FILE\n")
+    program.chmod(0o755)
+    events = _run(tmp_path, str(program), 0, monkeypatch)
+    (metrics,) = [event for event in events if event["kind"] == "metrics"]
+    assert (metrics["training_loss"], metrics["self"]) == (2.0, 3)
+    assert metrics["t"] > 5
+    assert "lost_before" not in metrics
+    assert events[-1]["exit_code"] == 0
