@@ -136,7 +136,11 @@ class Session:
         """Declare the code with this digest whole."""
         final, partial = self._code_dir(digest), self._code_dir(digest) + ".part"
         if not os.path.isdir(final):
-            os.rename(partial, final)
+            try:
+                os.rename(partial, final)
+            except OSError:
+                if not os.path.isdir(final):
+                    raise  # else another launch of the same code was quicker by a moment
         self._forget_old_code(keep=digest)
         return {"path": final}
 
@@ -144,8 +148,11 @@ class Session:
         """Remove all but the newest `count` copies of code."""
         folder = os.path.dirname(self._code_dir(keep))
         paths = [os.path.join(folder, name) for name in os.listdir(folder) if name != keep]
-        for path in sorted(paths, key=os.path.getmtime, reverse=True)[count:]:
-            shutil.rmtree(path)
+        try:
+            for path in sorted(paths, key=os.path.getmtime, reverse=True)[count:]:
+                shutil.rmtree(path)
+        except FileNotFoundError:
+            pass  # another launch removes the same ones at this moment
 
     def do_start(self, spec: Dict[str, Any], digest: Optional[str]) -> Dict[str, Any]:
         attempt = self._attempt(spec["job"], spec["attempt"])
