@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import click
+from ansible_collections.ugro.cluster.plugins.module_utils.attempt import filled
 
 from ugro_py import interrupt
 from ugro_py.cluster import Cluster
@@ -82,7 +83,7 @@ def _commands(ready: Ready, gang: Gang, name: str, spec: Mapping[str, Any]) -> l
         "{attempt}": f"{node.node_dir}/{name}/jobs/{gang.job}/{gang.attempt}",
         "{rank_exec}": f"{node.node_dir}/{runtime_path()}/rank_exec.py",
     }
-    return [[words.get(word, word) for word in start["command"]] for start in spec["launches"]]
+    return [filled(start["command"], words) for start in spec["launches"]]
 
 
 def _spec(launcher: Launcher, ready: Ready, gang: Gang, name: str) -> dict[str, Any]:

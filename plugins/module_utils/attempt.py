@@ -37,6 +37,15 @@ def _number(path: str) -> Optional[int]:
         return None
 
 
+def filled(command: List[str], words: Dict[str, str]) -> List[str]:
+    """Return a rank's command with ``{python}``, ``{attempt}`` and ``{rank_exec}`` replaced, each a whole word.
+
+    Only up to the interpreter (or program) behind ``{rank_exec} {attempt}``: what follows is the user's, word for word.
+    """
+    end = command.index("{rank_exec}") + 3 if "{rank_exec}" in command else len(command)
+    return [words.get(word, word) for word in command[:end]] + list(command[end:])
+
+
 class Attempt:
     """An attempt of a job as it lies on this node.
 
@@ -89,16 +98,14 @@ class Attempt:
         os.rename(self.path("spec.json.new"), self.path("spec.json"))
 
     def _resolve(self, spec: Dict[str, Any]) -> Dict[str, Any]:
-        """Return the spec with this machine's paths: ``{python}``, ``{attempt}`` and ``{rank_exec}`` as whole words."""
+        """Return the spec with this machine's paths."""
         words = {
             "{python}": os.path.expanduser(spec["python"]),
             "{attempt}": self.dir,
             "{rank_exec}": os.path.join(self.utils, "rank_exec.py"),
         }
         spec = dict(spec)
-        spec["launches"] = [
-            dict(launch, command=[words.get(word, word) for word in launch["command"]]) for launch in spec["launches"]
-        ]
+        spec["launches"] = [dict(launch, command=filled(launch["command"], words)) for launch in spec["launches"]]
         spec["env"] = dict(
             spec["env"], UGRO_CHECKPOINT_DIR=self.path("checkpoints"), UGRO_TENSORBOARD_DIR=self.path("tensorboard")
         )
