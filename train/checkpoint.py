@@ -141,7 +141,7 @@ def find(wanted: str, folder: Path, explicit: bool) -> tuple[Path | None, list[s
             skipped.append(f"{candidate.name}: {problem}")
     if wanted != "auto" and explicit:
         found = "; ".join(skipped) or "it holds no checkpoint"
-        raise WrongInput(f"cannot resume from {wanted}: {found}; name another one or use --resume auto")
+        raise WrongInput(f"cannot resume from {wanted}: {found}; name another one, or start without --resume")
     return None, skipped
 
 

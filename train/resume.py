@@ -21,7 +21,8 @@ def find(args: argparse.Namespace, folder: Path, ranks: Ranks, say: Callable[[st
     Ranks other than 0 get it without the weights, which DDP sends.
 
     Args:
-        args: the options; `resume`, else UGRO_RESUME_FROM, says where from.
+        args: the options; `resume`, else UGRO_RESUME_FROM, says where from. With UGRO_RESUME_REQUIRED=1 a person
+            named the latter, as the former always is.
         folder: where this run keeps its checkpoints.
         say: prints a line once, on rank 0.
 
@@ -31,10 +32,11 @@ def find(args: argparse.Namespace, folder: Path, ranks: Ranks, say: Callable[[st
     wanted = args.resume or os.environ.get("UGRO_RESUME_FROM")
     if not wanted:
         return None
+    explicit = bool(args.resume) or os.environ.get("UGRO_RESUME_REQUIRED") == "1"
     loaded: dict[str, Any] = {}
 
     def load() -> str | None:
-        path, skipped = checkpoint.find(wanted, folder, explicit=args.resume is not None)
+        path, skipped = checkpoint.find(wanted, folder, explicit=explicit)
         for reason in skipped:
             print(f"checkpoint skipped: {reason}", file=sys.stderr, flush=True)
         if path is not None:

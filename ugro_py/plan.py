@@ -109,6 +109,8 @@ def node_spec(
         "UGRO_ATTEMPT": str(gang.attempt),
         "UGRO_TOKEN": token,
         "UGRO_RESUME_FROM": gang.resume_from,
+        # What a person named must not give way to a start from scratch, as a retry's checkpoint may.
+        "UGRO_RESUME_REQUIRED": "1" if request.resume and gang.resume_from == request.resume else "",
     }
     if kind == "cpu":
         env["CUDA_VISIBLE_DEVICES"] = ""
