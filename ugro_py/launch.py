@@ -95,7 +95,7 @@ class Launcher:
 
         Raises:
             UsageError: the name was taken meanwhile.
-            AllocationError: a GPU was taken meanwhile; the job does not exist then.
+            AllocationError: a GPU was taken meanwhile; the job has failed then.
         """
         self.store.create_job(self.request.name, self.user, self.request.as_dict())
         self.store.claim(self.request.name, self.controller)

@@ -118,7 +118,11 @@ class JobPaths:
     def keep_logs(self, attempt: int) -> None:
         """Put the rank logs of an attempt that is over into its folder: the next attempt writes new ones."""
         for log in self.logs.glob("rank_*.log"):
-            log.rename(self.attempt(attempt) / log.name)
+            kept = self.attempt(attempt) / log.name
+            if kept.exists() and log.stat().st_size == 0:
+                log.unlink()  # moved before, by a controller that was killed before the next attempt began
+            else:
+                log.rename(kept)
 
     def logged_ranks(self) -> list[int]:
         """Return the ranks that have a log here, in order."""

@@ -192,8 +192,12 @@ class Session:
     async def close(self) -> None:
         """End the session; jobs go on."""
         self._closing = True
-        if self._process.stdin:
-            self._process.stdin.close()
+        # There is no public way to the transport of a process.
+        transport = self._process._transport  # type: ignore[attr-defined]
+        # For asyncio a process has ended once its pipes have too, and those stay open until the node's side is gone;
+        # ssh's master in the background even holds on to its end of one.
+        for pipe in filter(None, map(transport.get_pipe_transport, range(3))):
+            pipe.close()
         if self._process.returncode is None:
             # The node's side ends when its input does; that it has is nothing to wait for.
             with contextlib.suppress(ProcessLookupError):
@@ -208,23 +212,27 @@ class Session:
             self._reader.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._reader
-        # ssh's master in the background holds on to its end of a pipe, so asyncio would never see it end and complain
-        # when the loop is gone. There is no public way to the transport of a process.
-        self._process._transport.close()  # type: ignore[attr-defined]
+        transport.close()
         self._fail_waiting()
+
+
+async def _open_or_error(node: Node) -> Session | NodeError:
+    try:
+        return await Session.open(node)
+    except NodeError as error:
+        return error
+    except OSError as error:
+        return NodeError(f"{node.name}: start a session", str(error), "see `ugro check`")
 
 
 async def open_sessions(nodes: Sequence[Node]) -> dict[str, Session | NodeError]:
     """Open a session to every node at once; the error takes the session's place where one fails."""
-    results = await asyncio.gather(*(Session.open(node) for node in nodes), return_exceptions=True)
+    results = await asyncio.gather(*(_open_or_error(node) for node in nodes), return_exceptions=True)
     opened: dict[str, Session | NodeError] = {}
     for node, result in zip(nodes, results, strict=True):
-        if isinstance(result, NodeError | Session):
-            opened[node.name] = result
-        elif isinstance(result, OSError):
-            opened[node.name] = NodeError(f"{node.name}: start a session", str(result), "see `ugro check`")
-        else:
+        if isinstance(result, BaseException) and not isinstance(result, NodeError):
             raise result
+        opened[node.name] = result
     return opened
 
 
@@ -239,24 +247,23 @@ async def report(session: Session) -> dict[str, Any]:
     return result
 
 
-async def _report_or_error(session: Session | NodeError) -> dict[str, Any] | NodeError:
+async def _report_of(node: Node) -> dict[str, Any] | NodeError:
+    session = await _open_or_error(node)
     if isinstance(session, NodeError):
         return session
     try:
         return await report(session)
     except NodeError as error:
         return error
+    finally:
+        await session.close()
 
 
 def report_all(nodes: Sequence[Node]) -> dict[str, dict[str, Any] | NodeError]:
-    """Read every node at once. A node that cannot be read has its error in place of the report."""
+    """Read every node at once, none waiting for another. One that cannot be read has its error for a report."""
 
     async def run() -> dict[str, dict[str, Any] | NodeError]:
-        sessions = await open_sessions(nodes)
-        try:
-            reports = await asyncio.gather(*(_report_or_error(sessions[node.name]) for node in nodes))
-        finally:
-            await close_all(sessions.values())
+        reports = await asyncio.gather(*(_report_of(node) for node in nodes))
         return dict(zip((node.name for node in nodes), reports, strict=True))
 
     return asyncio.run(run())
