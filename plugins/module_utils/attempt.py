@@ -1,26 +1,27 @@
 # Copyright (c) 2026 The UGRO developers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
-"""One attempt's folder on a node: start it, ask how it is, stop it, find strays. Used by the session and the module.
+"""One attempt's folder on a node: start it, ask how it is, stop it, remove it. Used by the session and the module.
 
 ``<node_dir>/<node>/jobs/<job>/<attempt>/``, laid out as docs/architecture.md says.
 """
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
 import signal
 import sys
 import time
-from typing import Any, Dict, Iterator, List, Optional, Tuple
+from typing import Any, Dict, List, Optional
 
-from . import processes, units
+from . import attempt_lock, processes, units
 
 _FOLDERS = ("logs", "metrics", "pids", "checkpoints", "tensorboard")
 
 
-def _listed(folder: str) -> List[str]:
+def listed(folder: str) -> List[str]:
     """Return the sorted names in a folder; none where it does not exist, or is being removed by its job right now."""
     try:
         return sorted(os.listdir(folder))
@@ -72,7 +73,8 @@ class Attempt:
     def path(self, *names: str) -> str:
         return os.path.join(self.dir, *names)
 
-    def _json(self, name: str) -> Dict[str, Any]:
+    def read(self, name: str) -> Dict[str, Any]:
+        """Return what is in one of its JSON files, {} where there is none."""
         try:
             with open(self.path(name), encoding="utf-8") as file:
                 value = json.load(file)
@@ -81,21 +83,24 @@ class Attempt:
         return value if isinstance(value, dict) else {}
 
     def prepare(self, spec: Dict[str, Any], code: Optional[str]) -> None:
-        """Make the folder: the spec, and the code as a copy of its own so that a script may write beside itself."""
+        """Make the folder: the spec, and the code as a copy of its own so that a script may write beside itself.
+
+        The spec comes first: from then on a stop knows whose attempt it is and keeps it from starting.
+        """
         os.makedirs(self.dir, mode=0o700, exist_ok=True)
         for name in _FOLDERS:
             os.makedirs(self.path(name), mode=0o700, exist_ok=True)
+        resolved = self._resolve(spec)
+        with open(self.path("spec.json.new"), "w", encoding="utf-8") as file:
+            json.dump(resolved, file, indent=1)
+        os.chmod(self.path("spec.json.new"), 0o600)
+        os.rename(self.path("spec.json.new"), self.path("spec.json"))
         if not os.path.isdir(self.path("code")):
             if code:
                 shutil.copytree(code, self.path("code.new"), symlinks=True)
                 os.rename(self.path("code.new"), self.path("code"))
             else:
                 os.makedirs(self.path("code"))
-        resolved = self._resolve(spec)
-        with open(self.path("spec.json.new"), "w", encoding="utf-8") as file:
-            json.dump(resolved, file, indent=1)
-        os.chmod(self.path("spec.json.new"), 0o600)
-        os.rename(self.path("spec.json.new"), self.path("spec.json"))
 
     def _resolve(self, spec: Dict[str, Any]) -> Dict[str, Any]:
         """Return the spec with this machine's paths."""
@@ -115,14 +120,21 @@ class Attempt:
         """Start the supervisor unless this attempt was started before. Returns :meth:`status` plus ``changed``.
 
         Raises:
-            OSError: it cannot be started; the text says what the system answered.
+            OSError: it cannot be started, or was stopped meanwhile; the text says what the system answered.
         """
         before = self.status()
-        if before["state"] != "absent":
-            if self._json("spec.json").get("token") == spec["token"]:
-                return dict(before, changed=False)
+        token = self.read("spec.json").get("token")
+        if token == spec["token"] and before["state"] != "absent":
+            return dict(before, changed=False)
+        if token != spec["token"] and (token is not None or before["state"] != "absent"):
             self._clear_other(before["state"])
-        self.prepare(spec, code)
+        try:
+            self.prepare(spec, code)
+        except OSError as error:
+            if error.errno in (None, errno.ENOENT):  # None: a copy of a tree tells all its errors as one
+                self._check_not_fenced()  # the folder was removed meanwhile
+            raise
+        self._check_not_fenced()
         # The package root of the node code: the supervisor finds its siblings from there.
         package = __name__.rpartition(".")[0] or "module_utils"
         root = self.utils
@@ -139,10 +151,19 @@ class Attempt:
         manager = units.start(self.unit, program, self.path("logs", "supervisor.log"))
         end = time.monotonic() + timeout_s
         while not os.path.exists(self.path("supervisor.json")):
+            self._check_not_fenced()
             if time.monotonic() > end:
                 raise OSError("the supervisor did not start in %g s: %s" % (timeout_s, self._tail("supervisor.log")))
             time.sleep(0.005)
         return dict(self.status(), changed=True, manager=manager)
+
+    def _check_not_fenced(self) -> None:
+        """Raise OSError if the attempt was stopped, or removed, before its supervisor was up."""
+        there = os.path.exists(self.path("spec.json"))
+        if not there:
+            self.remove()  # what the start under way has put there since
+        if not there or attempt_lock.is_fenced(self.dir):
+            raise OSError("attempt %d of job %s was stopped before it had started" % (self.number, self.job))
 
     def _clear_other(self, state: str) -> None:
         """Remove what a job of the same name left here that another UGRO, or an earlier database, knew.
@@ -187,7 +208,7 @@ class Attempt:
         ``state`` is ``absent`` (never started), ``started`` (its supervisor lives), ``stopped`` (it wrote how it
         ended) or ``lost`` (the supervisor ended without a word: killed, or the machine rebooted).
         """
-        me = self._json("supervisor.json")
+        me = self.read("supervisor.json")
         status: Dict[str, Any] = {
             "unit": self.unit,
             "dir": self.dir,
@@ -197,11 +218,11 @@ class Attempt:
         }
         if not me:
             return dict(status, state="absent")
-        for name in _listed(self.path("pids")):
+        for name in listed(self.path("pids")):
             pid = _number(self.path("pids", name))
             if name.isdigit() and pid is not None:
                 status["pids"][name] = pid
-        status["log_paths"] = [self.path("logs", name) for name in _listed(self.path("logs"))]
+        status["log_paths"] = [self.path("logs", name) for name in listed(self.path("logs"))]
         done = self.finished()
         if done:
             return dict(status, state="stopped", exit_code=done["exit_code"], left_over=done["left_over"])
@@ -211,20 +232,27 @@ class Attempt:
     def stop(self, reason: str, grace_s: float, timeout_s: float = 10.0, token: Optional[str] = None) -> Dict[str, Any]:
         """Stop the attempt and return :meth:`status` plus ``changed`` and ``left`` (living processes; 0 is the rule).
 
-        SIGTERM to the ranks, SIGKILL after `grace_s`; `timeout_s` more and the unit is killed from outside. With a
-        `token` that is not this attempt's, it is one of the same name of another UGRO, and is left alone.
+        SIGTERM to the ranks, SIGKILL after `grace_s`; `timeout_s` more and the unit is killed from outside. A start
+        under way is stopped too: its supervisor does not come up, or is stopped once it is up. With a `token` that is
+        not this attempt's, it is one of the same name of another UGRO, and is left alone.
         """
         status = self.status()
-        own = self._json("spec.json").get("token")
+        own = self.read("spec.json").get("token")
         if token is not None and own is not None and token != own:
             return dict(status, changed=False, left=0)
+        end = time.monotonic() + grace_s + timeout_s
+        fenced = own is not None and status["state"] == "absent" and attempt_lock.fence(self.dir)
+        while own is not None and status["state"] == "absent" and not attempt_lock.is_fenced(self.dir):
+            if time.monotonic() > end:
+                break
+            time.sleep(0.005)  # the supervisor has just taken the attempt
+            status = self.status()
         changed = status["state"] == "started"
         if changed:
             with open(self.path("stop.json.new"), "w", encoding="utf-8") as file:
                 json.dump({"reason": reason, "grace_s": grace_s}, file)
             os.rename(self.path("stop.json.new"), self.path("stop.json"))
             processes.signal_all([status["pid"]], signal.SIGTERM)
-            end = time.monotonic() + grace_s + timeout_s
             while self.status()["state"] == "started" and time.monotonic() < end:
                 time.sleep(0.02)
         left = 0
@@ -233,43 +261,22 @@ class Attempt:
             units.kill(self.unit)
             killed, left = processes.sweep(own)
             changed = changed or killed > 0
-        return dict(self.status(), changed=changed, left=left)
+        return dict(self.status(), changed=changed or fenced, left=left)
 
     def remove(self) -> bool:
         """Remove the attempt's folder, and the job's with the last one. Returns whether it was there."""
         there = os.path.isdir(self.dir)
         while os.path.isdir(self.dir):
             try:
+                if os.path.exists(self.path("spec.json")):
+                    os.unlink(self.path("spec.json"))  # first: without it no start under way goes on
                 shutil.rmtree(self.dir)
-            except FileNotFoundError:
-                pass  # a supervisor that has just told its end takes a file of its own away meanwhile
+            except OSError as error:
+                # A supervisor at its end takes a file of its own away meanwhile, a start under way puts code there.
+                if error.errno not in (errno.ENOENT, errno.ENOTEMPTY):
+                    raise
         try:
             os.rmdir(os.path.dirname(self.dir))
         except OSError:
             pass  # another attempt's results are still there
         return there
-
-
-def all_attempts(node_dir: str, node: str) -> Iterator[Tuple[str, int]]:
-    """Yield (job, attempt) of every attempt that lies on this node."""
-    jobs = os.path.join(os.path.expanduser(node_dir), node, "jobs")
-    for job in _listed(jobs):
-        for number in _listed(os.path.join(jobs, job)):
-            if number.isdigit():
-                yield job, int(number)
-
-
-def living(node_dir: str, node: str) -> Iterator[Dict[str, Any]]:
-    """Yield ``{"job", "attempt", "token"}`` of every attempt that has a process on this node.
-
-    One whose supervisor was killed counts as long as something of it lives; after a reboot nothing does.
-    """
-    for job, number in all_attempts(node_dir, node):
-        attempt = Attempt(node_dir, node, job, number)
-        state = attempt.status()["state"]
-        if state not in ("started", "lost"):
-            continue
-        me = attempt._json("supervisor.json")
-        same_boot = me.get("boot_id") == processes.boot_id()
-        if me and (state == "started" or (same_boot and processes.with_token(me["token"]))):
-            yield {"job": job, "attempt": number, "token": me["token"]}

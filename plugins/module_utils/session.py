@@ -20,7 +20,8 @@ import time
 from typing import Any, Dict, List, Optional
 
 from . import processes
-from .attempt import Attempt, living
+from .attempt import Attempt
+from .attempts import living
 from .follow import Follower
 
 HEARTBEAT_S = 1.0

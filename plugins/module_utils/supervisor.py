@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any, Dict, List, Optional
 
-from . import processes
+from . import attempt_lock, processes
 from .isolation import ISOLATED_S, IsolationWatch
 from .rank_watch import RankWatch
 from .samples import SystemSampler
@@ -285,10 +285,8 @@ class Supervisor:
 
 
 def main(attempt_dir: str) -> int:
-    """Run the supervisor of `attempt_dir` unless one already did or does."""
-    try:
-        os.close(os.open(os.path.join(attempt_dir, "supervisor.lock"), os.O_CREAT | os.O_EXCL, 0o600))
-    except FileExistsError:
+    """Run the supervisor of `attempt_dir` unless one already did or does, or a stop came first and took its lock."""
+    if not attempt_lock.take(attempt_dir):
         return 0
     return 1 if Supervisor(attempt_dir).run() else 0
 
