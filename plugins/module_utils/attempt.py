@@ -142,6 +142,7 @@ class Attempt:
             root = os.path.dirname(root)
         program = [
             sys.executable,
+            "-I",  # else a json.py in the current folder, or in PYTHONPATH, would be taken for the standard library's
             "-c",
             "import sys; sys.path.insert(0, sys.argv[1]); from %s.supervisor import main; sys.exit(main(sys.argv[2]))"
             % package,

@@ -30,6 +30,7 @@ def main(argv: list) -> None:
     with open(pid_file + ".new", "w", encoding="ascii") as file:
         file.write(str(os.getpid()))
     os.rename(pid_file + ".new", pid_file)
+    os.chdir(os.path.join(attempt_dir, "code"))
     os.execvp(program[0], program)
 
 

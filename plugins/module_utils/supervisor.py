@@ -145,7 +145,8 @@ class Supervisor:
         with open(os.path.join(self.dir, "logs", "torchrun.log"), "ab") as log:
             run = subprocess.Popen(
                 command,
-                cwd=os.path.join(self.dir, "code"),
+                # Not the code: `-m` imports from here first, and a secrets.py of the user's is not for torchrun.
+                cwd=os.path.join(self.dir, "logs"),
                 env=env,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -197,3 +197,26 @@ def test_a_full_disk_is_told_as_such(attempt: Attempt, spec: Spec, monkeypatch: 
     monkeypatch.setattr("json.dump", full)
     with pytest.raises(OSError, match="No space left"):
         attempt.start(spec())
+
+
+def test_modules_of_the_user_are_for_the_ranks_alone(
+    attempt: Attempt, spec: Spec, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """A json.py where UGRO happens to start the supervisor, or in the code, is not the standard library's."""
+    here, code = tmp_path / "here", tmp_path / "code"
+    for folder in (here, code):
+        folder.mkdir()
+        for name in ("json", "select", "secrets"):
+            (folder / f"{name}.py").write_text(f"raise SystemExit('{folder.name}')")
+    (code / "train.py").write_text("import os, secrets\n")
+    monkeypatch.chdir(here)
+    it = spec("{python}", "train.py")
+    torchrun = "import secrets, subprocess, sys; sys.exit(subprocess.run(sys.argv[1:]).returncode)"
+    it["launches"][0]["command"][:0] = ["{python}", "-c", torchrun]
+    attempt.start(it, str(code))
+    deadline = time.monotonic() + 30
+    while attempt.status()["state"] != "stopped":
+        assert time.monotonic() < deadline, Path(attempt.path("logs", "supervisor.log")).read_text()
+        time.sleep(0.02)
+    assert Path(attempt.path("logs", "torchrun.log")).read_text() == ""
+    assert Path(attempt.path("logs", "rank_0.log")).read_text() == "code\n", "a rank has its own modules first"
