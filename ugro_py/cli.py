@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import atexit
+import gc
 import importlib
 import os
 import sys
@@ -72,6 +74,9 @@ def _one_line(error: click.ClickException) -> str:
 
 def main(argv: list[str] | None = None) -> Any:
     """Run `ugro` and exit: 0, or the exit code of the error (docs/exit-codes.md)."""
+    # At exit Python looks twice through all objects for cycles to free, longer than some verbs take altogether. The
+    # kernel frees them as well.
+    atexit.register(gc.freeze)
     try:
         cli.main(args=argv, prog_name="ugro", standalone_mode=False)
     except UgroError as error:
