@@ -11,7 +11,8 @@ from ugro_py import paths
 
 # Runs on the node before anything of UGRO is there: `python -c BOOT NODE_DIR NODE DIGEST`.
 BOOT = """
-import os, sys
+import gc, os, sys
+gc.disable()
 if "" in sys.path:
     sys.path.remove("")  # modules are never those of the folder it happens to start in
 base, node, digest = os.path.expanduser(sys.argv[1]), sys.argv[2], sys.argv[3]
@@ -32,6 +33,9 @@ if not os.path.isdir(root):
 sys.path.insert(0, root)
 from ansible_collections.ugro.cluster.plugins.module_utils.session import main
 print("UGRO-READY", flush=True)
+# What is imported stays to the end: it is not looked through for garbage, neither here, in a fork nor at exit.
+gc.freeze()
+gc.enable()
 main(sys.argv[1], node)
 """
 

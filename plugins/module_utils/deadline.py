@@ -92,4 +92,4 @@ class Call:
                     return
             except ChildProcessError:
                 return  # somebody else's wait() took it
-            time.sleep(0.001)
+            time.sleep(0.0002)

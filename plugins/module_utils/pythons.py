@@ -13,7 +13,7 @@ from typing import Any, Dict, List, Optional
 
 # The packages whose versions matter to a job; NVIDIA's NCCL package has the CUDA version in its name.
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "tensorboard", "pyarrow", "nvidia-ml-py")
-_NCCL = re.compile("nvidia-nccl-cu[0-9]+")
+_NCCL = "nvidia-nccl-cu"
 
 _ASK = """
 import importlib.metadata, json, sys
@@ -60,7 +60,7 @@ def read_python(path: str, deadline_s: float = 3.0) -> Dict[str, Any]:
     result["python"] = answer["python"]
     result["packages"] = {name: found[name][0] for name in sorted(found)}
     result["torch"] = found["torch"][0] if "torch" in found else None
-    result["nccl"] = next((found[name][0] for name in sorted(found) if _NCCL.fullmatch(name)), None)
+    result["nccl"] = next((found[name][0] for name in sorted(found) if _is_nccl(name)), None)
     if "torch" in found:
         result["cuda"] = _torch_cuda(found["torch"][1])
     return result
@@ -79,10 +79,15 @@ def _from_folder(program: str) -> Optional[Dict[str, Any]]:
             continue
         name, dummy, release = entry[: -len(".dist-info")].partition("-")
         name = name.lower().replace("_", "-")
-        if name in PACKAGES or _NCCL.fullmatch(name):
+        if name in PACKAGES or _is_nccl(name):
             found[name] = [release, sites[0]]
     # Without torch here it may still come through a .pth file: ask.
     return {"python": version, "found": found} if "torch" in found else None
+
+
+def _is_nccl(name: str) -> bool:
+    cuda = name[len(_NCCL) :]  # not a regular expression: compiling one takes longer than all the rest here
+    return name.startswith(_NCCL) and cuda.isascii() and cuda.isdigit()
 
 
 def _environment_version(prefix: str) -> Optional[str]:
