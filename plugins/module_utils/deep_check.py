@@ -75,7 +75,7 @@ def run(python: str, peers: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
     program = [python, "-c", _COMPUTE if peers is None else _ALL_REDUCE, *arguments]
     try:
         done = subprocess.run(
-            program, env=env, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            program, env=env, cwd="/", stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
             timeout=TIMEOUT_S, check=False,
         )  # fmt: skip
     except OSError as error:
