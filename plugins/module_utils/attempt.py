@@ -10,13 +10,15 @@ from __future__ import annotations
 import errno
 import json
 import os
-import shutil
 import signal
 import sys
 import time
-from typing import Any, Dict, List, Optional
 
 from . import attempt_lock, processes, units
+
+TYPE_CHECKING = False  # importing typing costs a node 3 ms
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional
 
 _FOLDERS = ("logs", "metrics", "pids", "checkpoints", "tensorboard")
 
@@ -97,6 +99,8 @@ class Attempt:
         os.rename(self.path("spec.json.new"), self.path("spec.json"))
         if not os.path.isdir(self.path("code")):
             if code:
+                import shutil  # late: a report needs none of it, and a node pays for each import
+
                 shutil.copytree(code, self.path("code.new"), symlinks=True)
                 os.rename(self.path("code.new"), self.path("code"))
             else:
@@ -174,6 +178,8 @@ class Attempt:
         """
         if state == "started":
             raise OSError("another job named %s, unknown to this controller's database, runs here" % self.job)
+        import shutil
+
         self.stop("its folder is needed", 0.0)
         shutil.rmtree(self.dir)
 
@@ -266,6 +272,8 @@ class Attempt:
 
     def remove(self) -> bool:
         """Remove the attempt's folder, and the job's with the last one. Returns whether it was there."""
+        import shutil
+
         there = os.path.isdir(self.dir)
         while os.path.isdir(self.dir):
             try:

@@ -6,7 +6,10 @@ from __future__ import annotations
 
 import ctypes
 import socket
-from typing import Any, Dict, List, Optional, Sequence
+
+TYPE_CHECKING = False  # importing typing costs a node 3 ms
+if TYPE_CHECKING:
+    from typing import Any, Dict, List, Optional, Sequence
 
 _IFF_UP = 0x1
 _IFF_RUNNING = 0x40

@@ -4,14 +4,15 @@
 
 from __future__ import annotations
 
-import csv
 import re
-import shutil
-import subprocess
 import time
-from typing import Any, Dict, List, Optional, Tuple
 
-from . import gpu_values
+from . import gpu_values, programs
+
+TYPE_CHECKING = False  # importing typing costs a node 3 ms
+if TYPE_CHECKING:
+    import subprocess
+    from typing import Any, Dict, List, Optional, Tuple
 
 # Fields of --query-gpu in our order. The first ones are enough for a telemetry sample.
 _QUICK = ("index", "uuid", "pci.bus_id", "memory.used", "utilization.gpu", "temperature.gpu", "power.draw")
@@ -54,7 +55,7 @@ class SmiError(Exception):
 
 def find() -> Optional[str]:
     """Return the path of nvidia-smi, or None."""
-    return shutil.which("nvidia-smi") or shutil.which("nvidia-smi", path="/usr/bin:/usr/lib/wsl/lib:/opt/bin")
+    return programs.which("nvidia-smi") or programs.which("nvidia-smi", path="/usr/bin:/usr/lib/wsl/lib:/opt/bin")
 
 
 def read(program: str, deadline_s: float) -> Dict[str, Any]:
@@ -171,6 +172,8 @@ def _gpu(row: Dict[str, Optional[str]], raw: str) -> Dict[str, Any]:
 
 def _rows(output: str) -> List[List[str]]:
     """Return the comma-separated lines; messages between them have another number of cells."""
+    import csv
+
     return [[cell.strip() for cell in row] for row in csv.reader(output.splitlines(), skipinitialspace=True)]
 
 
@@ -197,6 +200,8 @@ def _mib(text: Optional[str]) -> Optional[float]:
 
 
 def _start(program: str, *options: str) -> "subprocess.Popen[str]":
+    import subprocess
+
     try:
         return subprocess.Popen(
             [program, *options],
@@ -212,6 +217,8 @@ def _start(program: str, *options: str) -> "subprocess.Popen[str]":
 
 def _finish(child: "subprocess.Popen[str]", end: float) -> Tuple[int, str]:
     """Return exit code and output of a child, or kill it when the time is over."""
+    import subprocess
+
     try:
         output = child.communicate(timeout=max(0.01, end - time.monotonic()))[0]
     except subprocess.TimeoutExpired:
@@ -222,6 +229,8 @@ def _finish(child: "subprocess.Popen[str]", end: float) -> Tuple[int, str]:
 
 def _end(child: "subprocess.Popen[str]") -> None:
     """Kill a child that still runs; one that is stuck in the kernel is left behind."""
+    import subprocess
+
     if child.poll() is None:
         child.kill()
         try:

@@ -9,12 +9,14 @@ entry with ``lost`` true. Only NVML refusing to start at all is an error.
 from __future__ import annotations
 
 import glob
-import importlib.util
 import os
 import sys
-from typing import Any, Callable, Dict, List, Optional
 
 from . import gpu_values
+
+TYPE_CHECKING = False  # importing typing costs a node 3 ms
+if TYPE_CHECKING:
+    from typing import Any, Callable, Dict, List, Optional
 
 # Codes of nvml.h that decide what a failure means.
 _DRIVER_NOT_LOADED = 9
@@ -47,6 +49,8 @@ def load(train_python: Optional[str] = None) -> Optional[Any]:
     Args:
         train_python: path of the interpreter whose site-packages are searched too.
     """
+    import importlib.util
+
     if "pynvml" in sys.modules:
         return sys.modules["pynvml"]
     spec = importlib.util.find_spec("pynvml")

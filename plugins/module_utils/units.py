@@ -9,8 +9,10 @@ without systemd or without a user manager.
 from __future__ import annotations
 
 import os
-import subprocess
-from typing import Dict, List, Sequence
+
+TYPE_CHECKING = False  # importing typing costs a node 3 ms
+if TYPE_CHECKING:
+    from typing import Dict, List, Sequence
 
 SYSTEM, USER, NONE = "system", "user", "none"
 
@@ -50,6 +52,8 @@ def start(unit: str, argv: Sequence[str], log: str) -> str:
     Raises:
         OSError: systemd refused; the text is systemd's own.
     """
+    import subprocess
+
     kind = manager()
     if kind == NONE:
         _start_session(argv, log)
@@ -82,12 +86,16 @@ def start(unit: str, argv: Sequence[str], log: str) -> str:
 
 def _start_session(argv: Sequence[str], log: str) -> None:
     """Start `argv` in a session of its own, so that no SSH session or terminal can hang it up."""
+    import subprocess
+
     with open(log, "ab") as out:
         subprocess.Popen(list(argv), stdin=subprocess.DEVNULL, stdout=out, stderr=out, start_new_session=True)
 
 
 def kill(unit: str) -> None:
     """SIGKILL everything in `unit` and forget it; nothing happens where there is no such unit."""
+    import subprocess
+
     kind = manager()
     if kind == NONE:
         return
