@@ -24,7 +24,7 @@ def deep_findings(nodes: Sequence[Node], reports: Reports) -> list[Finding]:
 
     Args:
         nodes: in inventory order; the first is the all-reduce's rank 0.
-        reports: of `transport.report_all`; they name the network interfaces.
+        reports: of `readings.report_all`; they name the network interfaces.
     """
     answering = [node for node in nodes if not isinstance(reports[node.name], NodeError)]
     return asyncio.run(_deep(answering, reports))

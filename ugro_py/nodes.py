@@ -18,7 +18,7 @@ from ugro_py.inventory_edit import add_host, host_block, remove_host, write_inve
 from ugro_py.inventory_keys import HOST_KEYS, BadValue, resolve
 from ugro_py.inventory_yaml import read_bytes
 from ugro_py.names import check_name
-from ugro_py.transport import report_all
+from ugro_py.readings import report_all
 
 MASTER = "gpu-master"
 """The name this machine gets when the first node starts the user's inventory."""

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Sequence
 from pathlib import Path
 
-from ugro_py import paths
+from ugro_py import paths, runtime
 from ugro_py.cluster import Node
 from ugro_py.errors import NodeError
 
@@ -44,6 +44,37 @@ def ssh_argv(node: Node, *, fresh: bool = False) -> list[str]:
     if node.user:
         argv += ["-l", node.user]
     return [*argv, "--", node.address]
+
+
+def session_argv(node: Node, *, fresh: bool = False) -> list[str]:
+    """Return the command that starts the session program on a node (`plugins/module_utils/session.py`)."""
+    program = [node.python, "-c", runtime.BOOT, node.node_dir, node.name, runtime.digest()]
+    if node.connection == "local":
+        return [str(Path(node.python).expanduser()), *program[1:]]
+    paths.control_dir().parent.mkdir(mode=0o700, exist_ok=True)
+    paths.control_dir().mkdir(mode=0o700, exist_ok=True)
+    return [*ssh_argv(node, fresh=fresh), f"exec {shell_line(program)}"]
+
+
+def why_closed(node: Node, code: int, stderr: str) -> NodeError:
+    """Return why the session program did not start or ended: `code` and `stderr` are those of its local end."""
+    if node.connection == "ssh" and code == 255:
+        return ssh_error(node, stderr)
+    said = stderr.strip().splitlines()
+    return NodeError(
+        f"{node.name}: start {node.python}",
+        said[-1] if said else f"it ended with code {code}",
+        "set ansible_python_interpreter to a Python 3.9 or newer",
+    )
+
+
+def no_answer(node: Node, timeout_s: float) -> NodeError:
+    """Return the error for a node that did not answer in time."""
+    return NodeError(
+        f"{node.name}: {describe_ssh(node)}",
+        f"no answer in {timeout_s:g} s",
+        f"see that it is on and that `{describe_ssh(node)} true` works",
+    )
 
 
 def describe_ssh(node: Node) -> str:

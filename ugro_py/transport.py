@@ -12,13 +12,11 @@ import contextlib
 import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-from ugro_py import paths, runtime
+from ugro_py import runtime, ssh
 from ugro_py.cluster import Node
 from ugro_py.errors import NodeError
-from ugro_py.ssh import describe_ssh, shell_line, ssh_argv, ssh_error
 
 Push = Callable[[dict[str, Any]], None]
 
@@ -59,15 +57,8 @@ class Session:
         Raises:
             NodeError: the node cannot be reached, or its Python cannot run the program.
         """
-        program = [node.python, "-c", runtime.BOOT, node.node_dir, node.name, runtime.digest()]
-        if node.connection == "local":
-            argv = [str(Path(node.python).expanduser()), *program[1:]]
-        else:
-            paths.control_dir().parent.mkdir(mode=0o700, exist_ok=True)
-            paths.control_dir().mkdir(mode=0o700, exist_ok=True)
-            argv = [*ssh_argv(node, fresh=fresh), f"exec {shell_line(program)}"]
         process = await asyncio.create_subprocess_exec(
-            *argv,
+            *ssh.session_argv(node, fresh=fresh),
             stdin=asyncio.subprocess.PIPE,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,
@@ -79,11 +70,7 @@ class Session:
             await asyncio.wait_for(session._handshake(), timeout_s)
         except TimeoutError:
             await session.close()
-            raise NodeError(
-                f"{node.name}: {describe_ssh(node)}",
-                f"no answer in {timeout_s:g} s",
-                f"see that it is on and that `{describe_ssh(node)} true` works",
-            ) from None
+            raise ssh.no_answer(node, timeout_s) from None
         except BaseException as error:
             await session.close()
             if isinstance(error, NodeError) and "control master" in error.came_back and not fresh:
@@ -119,14 +106,7 @@ class Session:
         except TimeoutError:
             stderr = ""
         code = await self._process.wait()
-        if self.node.connection == "ssh" and code == 255:
-            return ssh_error(self.node, stderr)
-        said = stderr.strip().splitlines()
-        return NodeError(
-            f"{self.node.name}: start {self.node.python}",
-            said[-1] if said else f"it ended with code {code}",
-            "set ansible_python_interpreter to a Python 3.9 or newer",
-        )
+        return ssh.why_closed(self.node, code, stderr)
 
     async def _read(self) -> None:
         assert self._process.stdout
@@ -247,31 +227,9 @@ async def report(session: Session) -> dict[str, Any]:
     return result
 
 
-async def _report_of(node: Node) -> dict[str, Any] | NodeError:
-    session = await _open_or_error(node)
-    if isinstance(session, NodeError):
-        return session
-    try:
-        return await report(session)
-    except NodeError as error:
-        return error
-    finally:
-        await session.close()
-
-
-def report_all(nodes: Sequence[Node]) -> dict[str, dict[str, Any] | NodeError]:
-    """Read every node at once, none waiting for another. One that cannot be read has its error for a report."""
-
-    async def run() -> dict[str, dict[str, Any] | NodeError]:
-        reports = await asyncio.gather(*(_report_of(node) for node in nodes))
-        return dict(zip((node.name for node in nodes), reports, strict=True))
-
-    return asyncio.run(run())
-
-
 async def close_all(sessions: Any) -> None:
     """Close every session among `sessions`, at once."""
     await asyncio.gather(*(session.close() for session in sessions if isinstance(session, Session)))
 
 
-__all__ = ["Session", "close_all", "open_sessions", "report", "report_all"]
+__all__ = ["Session", "close_all", "open_sessions", "report"]

@@ -120,7 +120,7 @@ def judge(
 
     Args:
         nodes: the nodes that were asked.
-        reports: from `transport.report_all`.
+        reports: from `readings.report_all`.
         thresholds: replaces values of `health.DEFAULT_THRESHOLDS`.
     """
     found: list[Finding] = []

@@ -18,18 +18,21 @@ def command(inventory: str | None, node: str | None, deep: bool, as_json: bool) 
     Exits with 4 if a node cannot be reached, with 5 if a launch would fail.
     """
     import gc
+    import importlib
     import json
 
     gc.disable()  # what is imported stays: looking through it for garbage again and again only takes time
     from ugro_py.errors import NodeError
     from ugro_py.inventory import load_cluster
-    from ugro_py.transport import report_all
-    from ugro_py.verify import judge, raise_for
+    from ugro_py.readings import report_all
 
     gc.enable()
     cluster = load_cluster(inventory)
     nodes = [cluster.node(node)] if node else list(cluster.nodes)
-    reports = report_all(nodes)
+    reports = report_all(nodes, meanwhile=lambda: importlib.import_module("ugro_py.verify"))
+
+    from ugro_py.verify import judge, raise_for
+
     verdict = judge(nodes, reports)
     if deep:
         from ugro_py.deep import deep_findings

@@ -16,7 +16,7 @@ def command(inventory: str | None, as_json: bool) -> None:
     import json
 
     from ugro_py.inventory import load_cluster
-    from ugro_py.transport import report_all
+    from ugro_py.readings import report_all
     from ugro_py.verify import judge, raise_for
 
     cluster = load_cluster(inventory)
