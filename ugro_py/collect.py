@@ -16,7 +16,7 @@ from typing import Any
 from ugro_py.cluster import Node
 from ugro_py.errors import NodeError, StateError
 from ugro_py.paths import COLLECTED, JobPaths
-from ugro_py.plan import Gang
+from ugro_py.plan import Gang, node_token
 from ugro_py.stage import remote, rsync
 from ugro_py.transport import Session
 
@@ -74,7 +74,13 @@ async def _from_node(gang: Gang, node: Node, session: Session, paths: JobPaths, 
         finally:
             if part.exists():
                 shutil.rmtree(part)
-    await session.call("remove", job=gang.job, attempt=gang.attempt, timeout_s=_FILES_TIMEOUT_S)
+    await session.call(
+        "remove",
+        job=gang.job,
+        attempt=gang.attempt,
+        token=node_token(gang.token, node.name),
+        timeout_s=_FILES_TIMEOUT_S,
+    )
 
 
 def _check_room(folder: Path, needed: int) -> None:

@@ -192,7 +192,7 @@ class Launcher:
             token = node_token(gang.token, name)
             await session.call("stop", **key, reason="start failed", grace_s=0.0, token=token)
             if forget:
-                await session.call("remove", **key, timeout_s=_COPY_TIMEOUT_S)
+                await session.call("remove", **key, token=token, timeout_s=_COPY_TIMEOUT_S)
 
         await asyncio.gather(*(one(name, session) for name, session in sessions.items()), return_exceptions=True)
 

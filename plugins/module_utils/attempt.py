@@ -270,8 +270,14 @@ class Attempt:
             changed = changed or killed > 0
         return dict(self.status(), changed=changed or fenced, left=left)
 
-    def remove(self) -> bool:
-        """Remove the attempt's folder, and the job's with the last one. Returns whether it was there."""
+    def remove(self, token: Optional[str] = None) -> bool:
+        """Remove the attempt's folder, and the job's with the last one. Returns whether it was there.
+
+        With a `token` that is not this attempt's, it is one of the same name of another UGRO, and stays.
+        """
+        own = self.read("spec.json").get("token")
+        if token is not None and own is not None and token != own:
+            return False
         import shutil
 
         there = os.path.isdir(self.dir)

@@ -205,9 +205,9 @@ class Session:
             found[folder] = {"path": here.path(folder), "files": len(sizes), "bytes": sum(sizes)}
         return found
 
-    def do_remove(self, job: str, attempt: int) -> Dict[str, Any]:
-        """Remove an attempt's folder; its results are in the central store."""
-        self._attempt(job, attempt).remove()
+    def do_remove(self, job: str, attempt: int, token: str) -> Dict[str, Any]:
+        """Remove an attempt's folder, if it is the one with this token; its results are in the central store."""
+        self._attempt(job, attempt).remove(token)
         return {}
 
 

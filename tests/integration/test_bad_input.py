@@ -50,7 +50,7 @@ LAUNCHES: tuple[tuple[tuple[str, ...], int, str], ...] = (
     (("--include", "gpu1:x", *SCRIPT), USAGE, "gpu1:x"),
     (("--include", "$(touch canary)", *SCRIPT), USAGE, "$(touch"),
     (("--exclude", "gpu9", *SCRIPT), USAGE, "gpu9"),
-    (("--exclude", "gpu-master", "--exclude", "gpu1", "--exclude", "gpu2", *SCRIPT), USAGE, "there is no node"),
+    (("--exclude", "gpu-master", "--exclude", "gpu1", "--exclude", "gpu2", *SCRIPT), USAGE, "leave no node"),
     (("--env", "NOVALUE", *SCRIPT), USAGE, "NOVALUE"),
     (("--env", "1A=2", *SCRIPT), USAGE, "1A"),
     (("--env", "UGRO_TOKEN=mine", *SCRIPT), USAGE, "UGRO_TOKEN"),
