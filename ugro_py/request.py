@@ -36,7 +36,8 @@ class JobRequest:
 
     `model` and `dataset` are for the training UGRO ships; with `script` they are unused. `workdir` is the folder that
     is copied to every node, `script` the path inside it. `resume` is the checkpoint that the first attempt goes on
-    from. `stall_timeout_s` 0 means never.
+    from. `stall_timeout_s` 0 means never. `priority` (0 to 100), `hold`, `after` (jobs that must end first) are for the
+    queue; `min_nodes` is with how few nodes a retry may go on; `secret_env` names variables never kept.
     """
 
     name: str
@@ -56,6 +57,14 @@ class JobRequest:
     resume: str | None = None
     retry: int = 0
     stall_timeout_s: float = 0.0
+    priority: int = 50
+    hold: bool = False
+    after: tuple[str, ...] = ()
+    time_limit_s: float | None = None
+    min_nodes: int | None = None
+    min_vram_gb: float | None = None
+    max_vram_gb: float | None = None
+    secret_env: tuple[str, ...] = ()
 
     def as_dict(self) -> dict[str, Any]:
         """Return the request as JSON values, to be kept with the job."""
@@ -65,7 +74,7 @@ class JobRequest:
     def from_dict(cls, values: Mapping[str, Any]) -> JobRequest:
         """Return the request kept by `as_dict`."""
         known = {key: values[key] for key in cls.__dataclass_fields__ if key in values}
-        for key in ("include", "exclude", "args"):
+        for key in ("include", "exclude", "args", "after", "secret_env"):
             known[key] = tuple(known.get(key) or ())
         return cls(**known)
 

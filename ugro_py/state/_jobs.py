@@ -18,14 +18,21 @@ from ugro_py.state.rows import Controller, JobRow
 class Jobs(Part):
     """Jobs from their request to their end."""
 
-    def create_job(self, name: str, user: str, request: Mapping[str, Any]) -> JobRow:
+    def create_job(self, name: str, user: str, request: Mapping[str, Any], *, group: str | None = None) -> JobRow:
         """Record a new job with status `pending`. `request` is what was asked for, as JSON values.
+
+        What the queue needs to know (`priority`, `hold`, `after`, `time_limit_s`) is taken from the request.
 
         Raises:
             UsageError: the name is not valid or another job has it.
         """
         check_name(name)
-        values = {"name": name, "user": user, "request": dict(request), "status": "pending"}
+        values = {
+            "name": name, "user": user, "request": dict(request), "status": "pending", "unix_group": group,
+            "priority": request.get("priority", 50), "time_limit_s": request.get("time_limit_s"),
+            "after": list(request.get("after") or ()), "held": bool(request.get("hold")),
+            "held_by": user if request.get("hold") else None,
+        }  # fmt: skip
         try:
             with self.database.write() as connection:
                 result = connection.execute(insert(jobs).values(created_at=now(), **values).returning(jobs))
@@ -171,4 +178,12 @@ def _job_row(row: Row[Any]) -> JobRow:
         controller=controller,
         stop_requested=row.stop_requested,
         stop_force=row.stop_force,
+        priority=row.priority,
+        position=row.position,
+        held=row.held,
+        held_by=row.held_by,
+        after=tuple(row.after or ()),
+        time_limit_s=row.time_limit_s,
+        preempted=row.preempted,
+        group=row.unix_group,
     )

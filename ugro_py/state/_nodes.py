@@ -88,7 +88,7 @@ class Nodes(Part):
         """Return every node that ever answered or was given a status, by name."""
         with self.database.read() as connection:
             rows = connection.execute(select(tables.nodes).order_by(tables.nodes.c.name)).all()
-        return [NodeRow(r.name, r.address, r.status, r.reason, r.facts, r.last_seen) for r in rows]
+        return [NodeRow(**row._mapping) for row in rows]
 
     def set_node_status(self, node: str, status: str, reason: str = "") -> None:
         """Set what is known of a node's condition and why; an event is added when it changes.

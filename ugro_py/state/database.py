@@ -16,7 +16,7 @@ from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from ugro_py.errors import StateError
 
-HEAD = "0001"
+HEAD = "0002"
 """The newest revision in `migrations/versions`; held here so that opening need not import Alembic."""
 
 BUSY_TIMEOUT_S = 30

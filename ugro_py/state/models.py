@@ -82,6 +82,14 @@ nodes = Table(
     Column("reason", Text, nullable=False, server_default=""),
     Column("facts", JSON, nullable=False),
     Column("last_seen", UtcDateTime),
+    # What the health sweeps say, after hysteresis: unknown, healthy, degraded or unreachable.
+    Column("health", String(20), nullable=False, server_default="unknown"),
+    Column("health_reason", Text, nullable=False, server_default=""),
+    Column("health_since", UtcDateTime),
+    # No new job is placed on a node that is drained; by a person, or by the health sweep ("health").
+    Column("drain", Boolean, nullable=False, server_default=false()),
+    Column("drain_reason", Text, nullable=False, server_default=""),
+    Column("drained_by", Text),
 )
 
 gpus = Table(
@@ -116,6 +124,15 @@ jobs = Table(
     Column("controller_pid", Integer),
     # Clock ticks since boot; at 100 a second 32 bits would do for 248 days only.
     Column("controller_start_ticks", BigInteger),
+    # The queue: 0 to 100, higher first; `position` orders jobs of one priority where somebody moved them.
+    Column("priority", Integer, nullable=False, server_default="50"),
+    Column("position", Float),
+    Column("held", Boolean, nullable=False, server_default=false()),
+    Column("held_by", Text),
+    Column("after", JSON(none_as_null=True)),
+    Column("time_limit_s", Float),
+    Column("preempted", Integer, nullable=False, server_default="0"),
+    Column("unix_group", Text),
     CheckConstraint(f"status IN {JOB_STATUSES}", name="status"),
 )
 
@@ -186,3 +203,81 @@ events = Table(
     Column("rank", Integer),
     Column("data", JSON(none_as_null=True)),
 )
+
+# One row per node and sweep; old ones are removed (retention).
+health_checks = Table(
+    "health_checks",
+    metadata,
+    _id(),
+    Column("node", String(63), nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("state", String(20), nullable=False),
+    Column("severity", String(10), nullable=False),
+    Column("latency_ms", Float),
+    Column("findings", JSON, nullable=False),
+)
+Index("ix_health_checks_node_at", health_checks.c.node, health_checks.c.at)
+
+# Who acts for the cluster. `term` grows with every new holder: what an earlier one still writes can be refused.
+leases = Table(
+    "leases",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("term", Integer, nullable=False),
+    Column("host", Text, nullable=False),
+    Column("boot_id", Text, nullable=False),
+    Column("pid", Integer, nullable=False),
+    Column("start_ticks", BigInteger, nullable=False),
+    Column("address", Text, nullable=False, server_default=""),
+    Column("acquired_at", UtcDateTime, nullable=False),
+    Column("renewed_at", UtcDateTime, nullable=False),
+    Column("duration_s", Float, nullable=False),
+)
+
+# Users and groups: role and quotas. Who has no row has the defaults; a quota that is null has no limit.
+accounts = Table(
+    "accounts",
+    metadata,
+    Column("kind", String(10), primary_key=True),
+    Column("name", String(63), primary_key=True),
+    Column("role", String(10), nullable=False, server_default="user"),
+    Column("max_gpus", Integer),
+    Column("max_queued", Integer),
+    Column("gpu_hours_week", Float),
+    CheckConstraint("kind IN ('user', 'group')", name="kind"),
+    CheckConstraint("role IN ('admin', 'user')", name="role"),
+)
+
+# Who asked for what, and whether it was done.
+audit = Table(
+    "audit",
+    metadata,
+    _id(),
+    Column("at", UtcDateTime, nullable=False),
+    Column("user", Text, nullable=False),
+    Column("uid", Integer),
+    Column("verb", String(40), nullable=False),
+    Column("target", Text, nullable=False, server_default=""),
+    Column("outcome", Text, nullable=False),
+    Column("data", JSON(none_as_null=True)),
+)
+
+# A condition that was told of: one row from when it began to when it was over.
+alerts = Table(
+    "alerts",
+    metadata,
+    _id(),
+    Column("key", String(200), nullable=False),
+    Column("rule", String(40), nullable=False),
+    Column("severity", String(10), nullable=False),
+    Column("text", Text, nullable=False),
+    Column("job", String(63)),
+    Column("node", String(63)),
+    Column("first_at", UtcDateTime, nullable=False),
+    Column("last_at", UtcDateTime, nullable=False),
+    Column("count", Integer, nullable=False, server_default="1"),
+    Column("notified_at", UtcDateTime),
+    Column("resolved_at", UtcDateTime),
+)
+# At most one open alert of a key. The revision tells PostgreSQL too, as with allocations.
+Index("uq_alerts_open_key", alerts.c.key, unique=True, sqlite_where=alerts.c.resolved_at.is_(None))

@@ -72,7 +72,10 @@ class Controller:
 
 @dataclass(frozen=True)
 class NodeRow:
-    """A node as last seen. `status`: unknown, available, unreachable, drained …; `reason` says why."""
+    """A node as last seen. `status`: unknown, available, unreachable …; `reason` says why.
+
+    `health` is what the sweeps say (unknown, healthy, degraded, unreachable); `drain` keeps new jobs away from it.
+    """
 
     name: str
     address: str
@@ -80,11 +83,21 @@ class NodeRow:
     reason: str
     facts: Mapping[str, Any]
     last_seen: datetime | None
+    health: str = "unknown"
+    health_reason: str = ""
+    health_since: datetime | None = None
+    drain: bool = False
+    drain_reason: str = ""
+    drained_by: str | None = None
 
 
 @dataclass(frozen=True)
 class JobRow:
-    """A job. Times are aware and UTC; `started_at` is when it first ran, None before that."""
+    """A job. Times are aware and UTC; `started_at` is when it first ran, None before that.
+
+    A job waits in the queue while it is `pending`; `priority` (0 to 100), `position`, `held` and `after` (names of jobs
+    that must end first) say when its turn comes, `reason` says what it waits for.
+    """
 
     name: str
     user: str
@@ -98,6 +111,14 @@ class JobRow:
     controller: Controller | None
     stop_requested: bool
     stop_force: bool
+    priority: int = 50
+    position: float | None = None
+    held: bool = False
+    held_by: str | None = None
+    after: tuple[str, ...] = ()
+    time_limit_s: float | None = None
+    preempted: int = 0
+    group: str | None = None
 
     @property
     def active(self) -> bool:

@@ -5,14 +5,19 @@ from __future__ import annotations
 from types import TracebackType
 
 from ugro_py import paths
+from ugro_py.state._accounts import Accounts
+from ugro_py.state._alerts import Alerts
 from ugro_py.state._attempts import Attempts
+from ugro_py.state._health import Health
 from ugro_py.state._jobs import Jobs
+from ugro_py.state._leases import Leases
 from ugro_py.state._nodes import Nodes
+from ugro_py.state._queue import Queue
 from ugro_py.state._ranks import Ranks
 from ugro_py.state.database import Database
 
 
-class Store(Nodes, Jobs, Attempts, Ranks):
+class Store(Nodes, Jobs, Attempts, Ranks, Queue, Health, Leases, Accounts, Alerts):
     """The one truth about the cluster, in a database that many processes share.
 
     Every method is one short transaction. A store may be used by several threads, but not across a
