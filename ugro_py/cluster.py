@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from ugro_py.errors import NotFoundError
 
@@ -46,6 +47,27 @@ class TrainingDefaults:
 
 
 @dataclass(frozen=True)
+class Settings:
+    """How the cluster is run. Times are in the unit of their name; docs/inventory.md explains each.
+
+    `accounts` maps a user here to the account whose processes the user's jobs are on the nodes; who is not named has
+    the inventory's. `health_thresholds` replaces values of `module_utils.health.DEFAULT_THRESHOLDS`.
+    """
+
+    retry: int = 0
+    retry_backoff_s: float = 10.0
+    grace_s: float = 10.0
+    health_interval_s: float = 10.0
+    health_retention_days: float = 30.0
+    health_thresholds: Mapping[str, float] = field(default_factory=dict)
+    fair_share_half_life_h: float = 168.0
+    preemption: bool = False
+    alert_urls: tuple[Any, ...] = ()
+    alert_rules: tuple[Mapping[str, Any], ...] = ()
+    accounts: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Cluster:
     """All nodes in inventory order, master first, and the defaults of the cluster."""
 
@@ -54,6 +76,7 @@ class Cluster:
     source: Path
     master_port: int = 29500
     training: TrainingDefaults = field(default_factory=TrainingDefaults)
+    settings: Settings = field(default_factory=Settings)
 
     @property
     def master(self) -> Node:

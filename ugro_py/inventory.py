@@ -24,6 +24,7 @@ from ugro_py.inventory_keys import (
     resolve,
     unknown_key,
 )
+from ugro_py.inventory_settings import SETTING_KEYS, settings_of
 from ugro_py.inventory_tree import Tree, Value, Vars
 from ugro_py.inventory_yaml import closest, invalid, read_tree, vars_beside
 from ugro_py.names import check_name
@@ -47,7 +48,7 @@ _FIELDS: dict[str, tuple[str, ...]] = {
     "slots": ("ugro_slots",),
 }
 _SSH_ARGUMENTS = ("ansible_ssh_args", "ansible_ssh_common_args", "ansible_ssh_extra_args")
-_SHARED_KEYS = (*CLUSTER_KEYS, TRAINING)
+_SHARED_KEYS = (*CLUSTER_KEYS, TRAINING, *SETTING_KEYS)
 
 
 @dataclass(frozen=True)
@@ -248,6 +249,7 @@ def _cluster(entries: list[_Entry], where: str, source: Path) -> Cluster:
     }
     if TRAINING in shared:
         settings["training"] = _training(shared[TRAINING])
+    settings["settings"] = settings_of(shared, _read)
     nodes = [entry.node for entry in entries]
     nodes.sort(key=lambda node: node.role != "master")  # stable: the rest keeps the order of the inventory
     return Cluster(**{"name": "ugro", **settings}, nodes=tuple(nodes), source=source)

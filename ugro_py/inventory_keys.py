@@ -11,7 +11,7 @@ from typing import Any
 from ugro_py.inventory_yaml import closest
 
 # Roles of the collection; variables that start with one of these words belong to the role.
-ROLE_PREFIXES = ("bootstrap_", "verify_", "launch_", "collect_", "stop_", "health_")
+ROLE_PREFIXES = ("bootstrap_", "verify_", "launch_", "collect_", "stop_", "health_", "agent_")
 # `ugro_` variables that playbooks take with -e; they say nothing of the cluster.
 PLAYBOOK_KEYS = ("ugro_wait",)
 
@@ -232,6 +232,8 @@ TRAINING_KEYS: dict[str, Callable[[Any], Any]] = {
     "batch_size_per_gpu": _count,
     "gradient_accumulation": _count,
 }
+# Mappings that say how the cluster is run; `ugro_py.inventory_settings` knows their keys.
+SETTINGS_NAMES = ("ugro_recovery", "ugro_health", "ugro_queue", "ugro_alerts", "ugro_accounts")
 
 
 def unknown_key(key: str, *, strict: bool = True) -> str | None:
@@ -241,7 +243,7 @@ def unknown_key(key: str, *, strict: bool = True) -> str | None:
         key: the name of a variable.
         strict: refuse every name that UGRO, its roles and Ansible do not know, not only unknown `ugro_` ones.
     """
-    known = (*HOST_KEYS, *CLUSTER_KEYS, TRAINING, *PLAYBOOK_KEYS)
+    known = (*HOST_KEYS, *CLUSTER_KEYS, TRAINING, *SETTINGS_NAMES, *PLAYBOOK_KEYS)
     if key in known:
         return None
     if not key.startswith("ugro_") and (not strict or key.startswith(("ansible_", *ROLE_PREFIXES))):

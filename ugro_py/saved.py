@@ -8,7 +8,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ugro_py.cluster import Cluster, Node, TrainingDefaults
+from ugro_py.cluster import Cluster, Node, Settings, TrainingDefaults
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
 from ugro_py.scheduler import Gpu, Placement
@@ -44,4 +44,6 @@ def nodes_of(gang: Gang, cluster: Cluster) -> dict[str, Node]:
 def _cluster(value: Mapping[str, Any]) -> Cluster:
     nodes = tuple(Node(**{**node, "ssh_args": tuple(node["ssh_args"])}) for node in value["nodes"])
     training = TrainingDefaults(**value["training"])
-    return Cluster(**{**value, "nodes": nodes, "training": training, "source": Path(value["source"])})
+    settings = Settings(**value.get("settings", {}))
+    read = {"nodes": nodes, "training": training, "settings": settings, "source": Path(value["source"])}
+    return Cluster(**{**value, **read})

@@ -75,6 +75,15 @@ GROUP = [
     ("ugro_training: {modle: x}", "ugro_training has the unknown key 'modle'; did you mean 'model'?"),
     ("ugro_training: {epochs: 0}", "ugro_training.epochs must be from 1 to 1000000, not 0"),
     ("ugro_training: {dataset: '{{ x }}'}", "ugro_training.dataset '{{ x }}' is a template"),
+    ("ugro_recovery: {retry: -1}", "ugro_recovery.retry must be from 0 to 1000, not -1"),
+    ("ugro_recovery: {retries: 1}", "ugro_recovery has the unknown key 'retries'; did you mean 'retry'?"),
+    ("ugro_health: {interval_s: 0}", "ugro_health.interval_s must be from 1 to 3600, not 0"),
+    ("ugro_health: {thresholds: {disk_free_gb_warnin: 1}}", "ugro_health.thresholds has the unknown key"),
+    ("ugro_health: {thresholds: {disk_free_gb_warning: a lot}}", "disk_free_gb_warning must be a number"),
+    ("ugro_queue: {preemption: maybe}", "ugro_queue.preemption must be true or false"),
+    ("ugro_alerts: {urls: json://x}", "ugro_alerts.urls must be a list"),
+    ("ugro_alerts: {rules: [{text: '{{ x }}'}]}", "is a template"),
+    ("ugro_accounts: {alice: -oProxyCommand=id}", "ugro_accounts.alice '-oProxyCommand=id' is not a user name"),
     ("ugro_training: [1]", "ugro_training is a list; write a mapping"),
 ]
 
