@@ -1,9 +1,237 @@
-"""Health of nodes in the store: states, history, drains."""
+"""Health of nodes in the store: states, history, drains, and what no job may be placed on."""
 
 from __future__ import annotations
 
-from ugro_py.state._base import Part
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from typing import Any
+
+from sqlalchemy import Connection, delete, func, insert, select, update
+
+from ugro_py.errors import NotFoundError
+from ugro_py.state._base import Part, now
+from ugro_py.state.models import allocations, gpus, health_checks, nodes
+from ugro_py.state.rows import HealthRow
+
+STALE_AFTER_S = 120.0
+"""A check older than this proves nothing any more: whoever made it has stopped, and the node may have changed."""
+
+BY_HEALTH = "health"
+"""Who drained a node, where it was no person."""
+
+
+@dataclass(frozen=True)
+class Check:
+    """What one sweep found of one node.
+
+    Attributes:
+        state: healthy, degraded or unreachable, after hysteresis.
+        reason: why it is not healthy, in one line.
+        severity: the highest of the findings.
+        findings: those that are not ok, JSON-able.
+        unusable: GPU UUID -> why no job may have it; None where the GPUs could not be read.
+        keep: whether a row of the history is written; the states are current in any case.
+    """
+
+    node: str
+    address: str
+    state: str
+    reason: str = ""
+    severity: str = "ok"
+    latency_ms: float | None = None
+    findings: Sequence[Mapping[str, Any]] = field(default=())
+    unusable: Mapping[str, str] | None = None
+    keep: bool = True
 
 
 class Health(Part):
     """Health of nodes in the store: states, history, drains."""
+
+    def record_checks(self, checks: Sequence[Check]) -> list[str]:
+        """Record what a sweep found; an event is added where a node's state changed.
+
+        Returns:
+            The nodes whose state changed.
+        """
+        changed = []
+        with self.database.write() as connection:
+            for check in checks:
+                if self._set_health(connection, check):
+                    changed.append(check.node)
+                if check.keep:
+                    connection.execute(
+                        insert(health_checks).values(
+                            node=check.node,
+                            at=now(),
+                            state=check.state,
+                            severity=check.severity,
+                            latency_ms=check.latency_ms,
+                            findings=[dict(finding) for finding in check.findings],
+                        )
+                    )
+                if check.unusable is not None:
+                    self._set_unusable(connection, check.node, check.unusable)
+        return changed
+
+    def _set_health(self, connection: Connection, check: Check) -> bool:
+        old = self._locked(connection, check.node, check.address)
+        at = now()
+        values: dict[str, Any] = {"health": check.state, "health_reason": check.reason, "health_at": at}
+        changed: bool = old.health != check.state
+        if changed:
+            values["health_since"] = at
+            text = f"{old.health} -> {check.state}" + (f": {check.reason}" if check.reason else "")
+            severity = {"unreachable": "error", "degraded": "warning"}.get(check.state, "info")
+            data = {"from": old.health, "to": check.state, "severity": check.severity}
+            self._event(connection, "node_health", text, node=check.node, severity=severity, data=data)
+        if check.state == "unreachable":
+            values |= {"status": "unreachable", "reason": check.reason}
+        else:
+            values["last_seen"] = at
+            if old.status in ("unknown", "unreachable", "suspect"):
+                values |= {"status": "available", "reason": ""}
+        connection.execute(update(nodes).where(nodes.c.name == check.node).values(**values))
+        return changed
+
+    @staticmethod
+    def _locked(connection: Connection, node: str, address: str | None) -> Any:
+        """Return the row of a node, made where it is not there yet and an address is given."""
+        query = select(nodes).where(nodes.c.name == node).with_for_update()
+        found = connection.execute(query).one_or_none()
+        if found is None:
+            if address is None:
+                raise NotFoundError(f"node {node!r}", "it never answered", f"run `ugro check {node}`")
+            connection.execute(insert(nodes).values(name=node, address=address, status="unknown", facts={}))
+            found = connection.execute(query).one()
+        return found
+
+    @staticmethod
+    def _set_unusable(connection: Connection, node: str, unusable: Mapping[str, str]) -> None:
+        known = connection.execute(select(gpus.c.uuid, gpus.c.unusable).where(gpus.c.node == node)).all()
+        for row in known:
+            reason = unusable.get(row.uuid, "")
+            if reason != row.unusable:
+                connection.execute(update(gpus).where(gpus.c.uuid == row.uuid).values(unusable=reason))
+
+    def unschedulable(self) -> dict[str, str]:
+        """Return the nodes that no new job may be placed on, and why.
+
+        Those that are drained, by a person or by the health sweep; and those that the newest check could not reach,
+        unless that check is so old that it proves nothing.
+        """
+        with self.database.read() as connection:
+            rows = connection.execute(select(nodes)).all()
+        found = {}
+        for row in rows:
+            if row.drain:
+                by = f" by {row.drained_by}" if row.drained_by else ""
+                found[row.name] = f"{row.name} is drained{by}" + (f": {row.drain_reason}" if row.drain_reason else "")
+            elif row.health == "unreachable" and _fresh(row.health_at):
+                found[row.name] = f"{row.name} is unreachable" + (f": {row.health_reason}" if row.health_reason else "")
+        return found
+
+    def unusable_gpus(self) -> dict[str, str]:
+        """Return the GPUs (UUID) that no new job may get although nobody of ours holds them, and why.
+
+        Those that were gone when their node last answered, and those that the newest check found sick or used by
+        somebody else, unless that check is so old that it proves nothing.
+        """
+        query = select(gpus, nodes.c.health_at).join(nodes, nodes.c.name == gpus.c.node).order_by(gpus.c.uuid)
+        with self.database.read() as connection:
+            rows = connection.execute(query).all()
+        found = {}
+        for row in rows:
+            if row.missing:
+                found[row.uuid] = f"GPU {row.index} of {row.node} is gone"
+            elif row.unusable and _fresh(row.health_at):
+                found[row.uuid] = row.unusable
+        return found
+
+    def drain(self, node: str, by: str, reason: str = "", *, address: str | None = None) -> bool:
+        """Keep new jobs away from a node; what runs there goes on to its end.
+
+        A drain by a person takes the place of one by the health sweep (`BY_HEALTH`), never the other way round.
+
+        Args:
+            node: its name.
+            by: the user, or `BY_HEALTH`.
+            reason: shown wherever the node is.
+            address: makes a node known that never answered.
+
+        Returns:
+            Whether that changed anything.
+
+        Raises:
+            NotFoundError: the node never answered, and no address was given.
+        """
+        with self.database.write() as connection:
+            old = self._locked(connection, node, address)
+            if old.drain and (by == BY_HEALTH or (old.drained_by, old.drain_reason) == (by, reason)):
+                return False
+            values = {"drain": True, "drained_by": by, "drain_reason": reason}
+            connection.execute(update(nodes).where(nodes.c.name == node).values(**values))
+            text = f"drained by {by}" + (f": {reason}" if reason else "")
+            severity = "error" if by == BY_HEALTH else "info"
+            self._event(connection, "node_drain", text, node=node, severity=severity, data={"by": by, "reason": reason})
+        return True
+
+    def resume(self, node: str, by: str, *, address: str | None = None) -> bool:
+        """Let jobs onto a node again, whoever drained it.
+
+        Returns:
+            Whether it was drained.
+
+        Raises:
+            NotFoundError: the node never answered, and no address was given.
+        """
+        with self.database.write() as connection:
+            old = self._locked(connection, node, address)
+            if not old.drain:
+                return False
+            connection.execute(
+                update(nodes).where(nodes.c.name == node).values(drain=False, drained_by=None, drain_reason="")
+            )
+            self._event(connection, "node_resume", f"resumed by {by}", node=node, data={"by": by})
+        return True
+
+    def busy_nodes(self) -> set[str]:
+        """Return the nodes of which a job holds a GPU: one of these that is drained is still draining."""
+        query = (
+            select(gpus.c.node)
+            .join(allocations, allocations.c.gpu_uuid == gpus.c.uuid)
+            .where(allocations.c.released_at.is_(None))
+            .distinct()
+        )
+        with self.database.read() as connection:
+            return set(connection.scalars(query))
+
+    def latest_checks(self) -> dict[str, HealthRow]:
+        """Return the newest row of the history of every node."""
+        newest = select(func.max(health_checks.c.id)).group_by(health_checks.c.node)
+        with self.database.read() as connection:
+            rows = connection.execute(select(health_checks).where(health_checks.c.id.in_(newest))).all()
+        return {row.node: _health_row(row) for row in rows}
+
+    def health_history(self, node: str, since: datetime | None = None, limit: int = 1000) -> list[HealthRow]:
+        """Return the newest `limit` checks of a node, those after `since` if given, oldest first."""
+        query = select(health_checks).where(health_checks.c.node == node)
+        if since is not None:
+            query = query.where(health_checks.c.at > since)
+        with self.database.read() as connection:
+            rows = connection.execute(query.order_by(health_checks.c.id.desc()).limit(limit)).all()
+        return [_health_row(row) for row in reversed(rows)]
+
+    def forget_health(self, days: float) -> int:
+        """Remove the history that is older than `days`, and return how many rows that were."""
+        with self.database.write() as connection:
+            result = connection.execute(delete(health_checks).where(health_checks.c.at < now() - timedelta(days=days)))
+        return result.rowcount
+
+
+def _fresh(at: datetime | None) -> bool:
+    return at is not None and (now() - at).total_seconds() < STALE_AFTER_S
+
+
+def _health_row(row: Any) -> HealthRow:
+    return HealthRow(row.node, row.at, row.state, row.severity, row.latency_ms, tuple(row.findings))

@@ -86,6 +86,7 @@ nodes = Table(
     Column("health", String(20), nullable=False, server_default="unknown"),
     Column("health_reason", Text, nullable=False, server_default=""),
     Column("health_since", UtcDateTime),
+    Column("health_at", UtcDateTime),  # of the newest check: what is older than a few of them proves nothing
     # No new job is placed on a node that is drained; by a person, or by the health sweep ("health").
     Column("drain", Boolean, nullable=False, server_default=false()),
     Column("drain_reason", Text, nullable=False, server_default=""),
@@ -102,6 +103,8 @@ gpus = Table(
     Column("name", Text, nullable=False),
     Column("vram_gb", Float),
     Column("missing", Boolean, nullable=False, server_default=false()),
+    # Why the newest check of its node keeps jobs away from it (used by somebody else, sick); empty: nothing does.
+    Column("unusable", Text, nullable=False, server_default=""),
 )
 
 jobs = Table(
@@ -281,3 +284,11 @@ alerts = Table(
 )
 # At most one open alert of a key. The revision tells PostgreSQL too, as with allocations.
 Index("uq_alerts_open_key", alerts.c.key, unique=True, sqlite_where=alerts.c.resolved_at.is_(None))
+
+# How far each reader of the events has come: the id of the last event it has dealt with.
+cursors = Table(
+    "cursors",
+    metadata,
+    Column("name", String(40), primary_key=True),
+    Column("event_id", Integer, nullable=False),
+)

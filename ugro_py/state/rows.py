@@ -86,6 +86,7 @@ class NodeRow:
     health: str = "unknown"
     health_reason: str = ""
     health_since: datetime | None = None
+    health_at: datetime | None = None
     drain: bool = False
     drain_reason: str = ""
     drained_by: str | None = None
@@ -163,6 +164,18 @@ class RankRow:
 
 
 @dataclass(frozen=True)
+class HealthRow:
+    """One check of a node: its state afterwards, the highest severity, and the findings that were not ok."""
+
+    node: str
+    at: datetime
+    state: str
+    severity: str
+    latency_ms: float | None
+    findings: tuple[Mapping[str, Any], ...]
+
+
+@dataclass(frozen=True)
 class EventRow:
     """Something that happened; `severity` is info, warning or error."""
 
@@ -174,3 +187,22 @@ class EventRow:
     node: str | None
     rank: int | None
     data: Mapping[str, Any] | None
+    id: int = 0
+
+
+@dataclass(frozen=True)
+class AlertRow:
+    """A condition that was told of. It lasts until `resolved_at`; `notified_at` is when people were told last."""
+
+    id: int
+    key: str
+    rule: str
+    severity: str
+    text: str
+    job: str | None
+    node: str | None
+    first_at: datetime
+    last_at: datetime
+    count: int
+    notified_at: datetime | None
+    resolved_at: datetime | None

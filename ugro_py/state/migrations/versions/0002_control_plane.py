@@ -29,13 +29,20 @@ def _node_columns() -> list[sa.Column[Any]]:
         sa.Column("health", sa.String(length=20), server_default="unknown", nullable=False),
         sa.Column("health_reason", sa.Text(), server_default="", nullable=False),
         sa.Column("health_since", sa.DateTime(timezone=True), nullable=True),
+        sa.Column("health_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("drain", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("drain_reason", sa.Text(), server_default="", nullable=False),
         sa.Column("drained_by", sa.Text(), nullable=True),
     ]
 
 
+def _gpu_columns() -> list[sa.Column[Any]]:
+    return [sa.Column("unusable", sa.Text(), server_default="", nullable=False)]
+
+
 def upgrade() -> None:
+    for column in _gpu_columns():
+        op.add_column("gpus", column)
     for column in _job_columns():
         op.add_column("jobs", column)
     for column in _node_columns():
@@ -114,12 +121,18 @@ def upgrade() -> None:
         sqlite_where=sa.text("resolved_at IS NULL"),
         postgresql_where=sa.text("resolved_at IS NULL"),
     )
+    op.create_table(
+        "cursors",
+        sa.Column("name", sa.String(length=40), nullable=False),
+        sa.Column("event_id", sa.Integer(), nullable=False),
+        sa.PrimaryKeyConstraint("name", name="pk_cursors"),
+    )
 
 
 def downgrade() -> None:
-    for table in ("alerts", "audit", "accounts", "leases", "health_checks"):
+    for table in ("cursors", "alerts", "audit", "accounts", "leases", "health_checks"):
         op.drop_table(table)
-    for name, columns in (("nodes", _node_columns()), ("jobs", _job_columns())):
+    for name, columns in (("nodes", _node_columns()), ("jobs", _job_columns()), ("gpus", _gpu_columns())):
         with op.batch_alter_table(name) as batch:
             for column in columns:
                 batch.drop_column(column.name)
