@@ -85,3 +85,9 @@ class JobStoppedError(UgroError):
     """The job was stopped on request before it ended."""
 
     exit_code = 10
+
+
+class RightsError(UgroError):
+    """The caller may not do that: the job is somebody else's, it takes an admin, or a quota is used up."""
+
+    exit_code = 11

@@ -78,6 +78,25 @@ def database_url() -> str:
     return os.environ.get("UGRO_DB") or f"sqlite:///{quote(str(data_dir() / 'ugro.db'))}"
 
 
+def system_socket() -> Path:
+    """Return the socket of an agent that serves all users of this machine (systemd's RuntimeDirectory)."""
+    return Path("/run/ugro/agent.sock")
+
+
+def agent_socket() -> Path:
+    """Return the socket of the agent.
+
+    `$UGRO_AGENT`; else the one in a central store named by `$UGRO_DATA`; else the one of this machine's agent if it is
+    there; else the one in the user's own central store.
+    """
+    named = os.environ.get("UGRO_AGENT")
+    if named:
+        return Path(named).expanduser()
+    if not os.environ.get("UGRO_DATA") and system_socket().exists():
+        return system_socket()
+    return data_dir() / "agent.sock"
+
+
 def control_dir() -> Path:
     """Return the folder of SSH control sockets, shared with Ansible (see ansible.cfg)."""
     return Path("~/.ugro/cm").expanduser()
