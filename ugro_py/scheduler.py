@@ -34,12 +34,17 @@ class Gpu:
 
 @dataclass(frozen=True)
 class Request:
-    """How many GPUs a job wants and from where; see `place` for what the combinations mean."""
+    """How many GPUs a job wants and from where; see `place` for what the combinations mean.
+
+    With `min_vram_gb` or `max_vram_gb` only GPUs count whose memory (GB) is known and in these bounds.
+    """
 
     nodes: int | None = None
     gpus: int | None = None
     include: Selection = field(default_factory=dict)
     exclude: Selection = field(default_factory=dict)
+    min_vram_gb: float | None = None
+    max_vram_gb: float | None = None
 
 
 @dataclass(frozen=True)
