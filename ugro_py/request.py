@@ -6,28 +6,23 @@ variable and never part of a shell line; they travel as JSON.
 
 from __future__ import annotations
 
-import ast
-import math
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from ugro_py import checkpoints, paths
+from ugro_py import checkpoints, request_options
 from ugro_py.cluster import Cluster, TrainingDefaults
 from ugro_py.errors import UsageError
 from ugro_py.names import NAME_PATTERN, check_name, new_job_name
 from ugro_py.paths import JobPaths
+from ugro_py.request_sources import EMBEDDED_DATASET, check_source, presets
 from ugro_py.scheduler import Request, parse_selection
 
-EMBEDDED_DATASET = "python-docs"
 TRAIN_SCRIPT = "train_production.py"
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WORD = re.compile(r"(model|dataset|epochs|nodes|name)=(.*)", re.DOTALL)
-_HUB_TIMEOUT_S = 5.0
 
 
 @dataclass(frozen=True)
@@ -110,6 +105,7 @@ def request_of(cluster: Cluster, options: Mapping[str, Any]) -> JobRequest:
         if not equals:
             raise UsageError(f"--env {pair}", "has no value", "use NAME=VALUE")
         env[key] = value
+    gpus = request_options.gpus(options["gpus"])
     return JobRequest(
         name=options["name"] if options["name"] is not None else new_job_name(),
         model=options["model"] if options["model"] is not None else defaults.model,
@@ -118,7 +114,9 @@ def request_of(cluster: Cluster, options: Mapping[str, Any]) -> JobRequest:
         batch_size=options["batch_size"],
         gradient_accumulation=options["gradient_accumulation"],
         nodes=options["nodes"],
-        gpus=options["gpus"],
+        gpus=gpus.count,
+        min_vram_gb=gpus.min_vram_gb,
+        max_vram_gb=gpus.max_vram_gb,
         include=tuple(options["include"]),
         exclude=tuple(options["exclude"]),
         script=script,
@@ -126,8 +124,14 @@ def request_of(cluster: Cluster, options: Mapping[str, Any]) -> JobRequest:
         args=tuple(options["args"]),
         env=env,
         resume=options.get("resume"),
-        retry=options["retry"],
+        retry=options["retry"] if options["retry"] is not None else cluster.settings.retry,
         stall_timeout_s=options["stall_timeout"],
+        priority=request_options.priority(options.get("priority")),
+        hold=bool(options.get("hold")),
+        after=tuple(dict.fromkeys(options.get("after") or ())),
+        time_limit_s=request_options.time_limit(options.get("time_limit")),
+        min_nodes=options.get("min_nodes"),
+        secret_env=tuple(dict.fromkeys(options.get("secret_env") or ())),
     )
 
 
@@ -161,17 +165,31 @@ def check(request: JobRequest, *, ask_hub: bool = True) -> JobRequest:
         UsageError: a value cannot be used; nothing was changed anywhere.
     """
     check_name(request.name)
-    _check_number("--epochs", request.epochs, 1)
-    _check_number("--nodes", request.nodes, 1)
-    _check_number("--gpus", request.gpus, 1)
-    _check_number("--batch-size", request.batch_size, 1)
-    _check_number("--gradient-accumulation", request.gradient_accumulation, 1)
-    _check_number("--retry", request.retry, 0)
-    _check_number("--stall-timeout", request.stall_timeout_s, 0)
+    for option, value, lowest, highest in (
+        ("--epochs", request.epochs, 1, 1_000_000),
+        ("--nodes", request.nodes, 1, 10_000),
+        ("--gpus", request.gpus, 1, 100_000),
+        ("--batch-size", request.batch_size, 1, 1_000_000),
+        ("--gradient-accumulation", request.gradient_accumulation, 1, 1_000_000),
+        ("--retry", request.retry, 0, 1_000),
+        ("--stall-timeout", request.stall_timeout_s, 0, 366 * 86400),
+        ("--priority", request.priority, 0, 100),
+        ("--min-nodes", request.min_nodes, 1, request.nodes or 10_000),
+    ):
+        _check_number(option, value, lowest, highest)
     request.selection  # noqa: B018  raises what is wrong with --include and --exclude
-    for key in request.env:
-        if not _ENV_NAME.fullmatch(key) or key.startswith("UGRO_"):
-            raise UsageError(f"--env {key!r}", "is not a name that a job may set", "use NAME=VALUE, NAME not UGRO_…")
+    for option, names in (("--env", tuple(request.env)), ("--secret-env", request.secret_env)):
+        for key in names:
+            if not _ENV_NAME.fullmatch(key) or key.startswith("UGRO_"):
+                raise UsageError(
+                    f"{option} {key!r}", "is not a name that a job may set", "use NAME=VALUE, NAME not UGRO_…"
+                )
+    for key in request.secret_env:
+        if key in request.env:
+            raise UsageError(f"--secret-env {key}", "is given by --env too", "leave one out")
+    for job in request.after:
+        if check_name(job) == request.name:
+            raise UsageError(f"--after {job}", "is the job itself", "name another job")
     for text in (*request.args, *request.env.values(), request.model, request.dataset):
         if "\0" in text:
             raise UsageError("an argument", "holds a NUL byte", "remove it")
@@ -183,14 +201,15 @@ def check(request: JobRequest, *, ask_hub: bool = True) -> JobRequest:
     elif request.workdir is not None:
         raise UsageError("--workdir", "goes with --script", "give both or neither")
     else:
-        values["model"] = _check_source("model", request.model, presets(), ask_hub)
-        values["dataset"] = _check_source("dataset", request.dataset, (EMBEDDED_DATASET,), ask_hub)
+        values["model"] = check_source("model", request.model, presets(), ask_hub)
+        values["dataset"] = check_source("dataset", request.dataset, (EMBEDDED_DATASET,), ask_hub)
     return JobRequest.from_dict(values)
 
 
-def _check_number(option: str, value: float | None, lowest: int) -> None:
-    if value is not None and not lowest <= value < math.inf:  # not a number compares false
-        raise UsageError(f"{option} {value}", f"must be at least {lowest}", "correct it")
+def _check_number(option: str, value: float | None, lowest: int, highest: int) -> None:
+    if value is not None and not lowest <= value <= highest:  # not a number compares false
+        limit = f"at most {highest}" if value > highest else f"at least {lowest}"
+        raise UsageError(f"{option} {value}", f"must be {limit}", "correct it")
 
 
 def _check_resume(wanted: str) -> str:
@@ -223,67 +242,3 @@ def _check_script(script: str, workdir: str | None) -> dict[str, str]:
     if not path.is_relative_to(folder):
         raise UsageError(f"--script {script}", f"is not inside --workdir {workdir}", "give the folder that holds it")
     return {"script": str(path.relative_to(folder)), "workdir": str(folder)}
-
-
-def presets() -> tuple[str, ...]:
-    """Return the names of the model presets, read off train/model.py without importing torch."""
-    tree = ast.parse((paths.train_dir() / "model.py").read_text(encoding="utf-8"))
-    for statement in tree.body:
-        if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Dict):
-            names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
-            if names == ["PRESETS"]:
-                return tuple(str(ast.literal_eval(key)) for key in statement.value.keys if key is not None)
-    raise RuntimeError("train/model.py defines no PRESETS")
-
-
-def _check_source(kind: str, name: str, known: tuple[str, ...], ask_hub: bool) -> str:
-    """Return the name of a model or data set, absolute if it is a path on this machine."""
-    if name in known:
-        return name
-    path = Path(name).expanduser()
-    if name and path.exists():  # Path("") is the present folder
-        if kind == "model" and not (path / "config.json").is_file():
-            raise UsageError(f"--model {name}", "holds no config.json", "give a folder saved by transformers")
-        return str(path.resolve())
-    listed = ", ".join(known)
-    if not _HUB_ID.fullmatch(name) or name.startswith((".", "/")):
-        raise UsageError(f"--{kind} {name!r}", "is no preset, no path here and no hub name", f"known: {listed}")
-    if kind == "model" and "/" not in name:
-        raise UsageError(
-            f"--model {name}", "unknown model", f"presets: {listed}; or give a path or a hub id owner/name"
-        )
-    if ask_hub and not _cached(kind, name):
-        _ask_hub(kind, name, listed)
-    return name
-
-
-def _cached(kind: str, name: str) -> bool:
-    home = Path(os.environ.get("HF_HOME", "~/.cache/huggingface")).expanduser()
-    folder = f"{kind}s--" + name.replace("/", "--")
-    return (home / "hub" / folder).is_dir() or (home / "datasets" / name.replace("/", "___")).is_dir()
-
-
-def _ask_hub(kind: str, name: str, listed: str) -> None:
-    """Ask the Hugging Face hub whether it has `name`.
-
-    Raises:
-        UsageError: it does not, or it cannot be reached.
-    """
-    import urllib.error
-    import urllib.request
-
-    endpoint = os.environ.get("HF_ENDPOINT", "https://huggingface.co")
-    if not endpoint.startswith(("https://", "http://")):
-        raise UsageError(f"HF_ENDPOINT {endpoint}", "is not an http(s) address", "correct it")
-    try:
-        urllib.request.urlopen(f"{endpoint}/api/{kind}s/{name}", timeout=_HUB_TIMEOUT_S).close()  # noqa: S310
-    except urllib.error.HTTPError as error:
-        if error.code == 404:
-            raise UsageError(f"--{kind} {name}", f"{endpoint} has no such {kind}", f"embedded: {listed}") from error
-        return  # private, gated or busy: the node's own token decides
-    except OSError as error:
-        raise UsageError(
-            f"--{kind} {name}",
-            f"not on this machine, and the hub cannot be reached ({getattr(error, 'reason', error)})",
-            f"give a local path or one of: {listed}",
-        ) from error

@@ -14,7 +14,7 @@ import signal
 import sys
 import time
 
-from . import attempt_lock, processes, units
+from . import attempt_lock, processes, secret_files, units
 
 TYPE_CHECKING = False  # importing typing costs a node 3 ms
 if TYPE_CHECKING:
@@ -263,6 +263,8 @@ class Attempt:
             while self.status()["state"] == "started" and time.monotonic() < end:
                 time.sleep(0.02)
         left = 0
+        if own:
+            secret_files.remove(own)
         if own and self.status()["state"] != "stopped":
             # The supervisor cannot do it any more: take what it left.
             units.kill(self.unit)

@@ -14,6 +14,20 @@ import signal
 import sys
 
 
+def take_secrets(rank: str) -> None:
+    """Put the job's secrets into this rank's environment and remove the file they came in (secret_files.py)."""
+    folder = os.environ.pop("UGRO_SECRETS", None)
+    if folder is None:
+        return
+    import json
+
+    path = os.path.join(folder, rank)
+    with open(path, encoding="utf-8") as file:
+        values = json.load(file)
+    os.unlink(path)
+    os.environ.update(values)
+
+
 def main(argv: list) -> None:
     attempt_dir, program = argv[0], argv[1:]
     rank = os.environ["RANK"]
@@ -30,6 +44,7 @@ def main(argv: list) -> None:
     with open(pid_file + ".new", "w", encoding="ascii") as file:
         file.write(str(os.getpid()))
     os.rename(pid_file + ".new", pid_file)
+    take_secrets(rank)
     os.chdir(os.path.join(attempt_dir, "code"))
     os.execvp(program[0], program)
 

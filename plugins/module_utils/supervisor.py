@@ -18,7 +18,7 @@ import sys
 import time
 from typing import Any, Dict, List, Optional
 
-from . import attempt_lock, processes
+from . import attempt_lock, processes, secret_files
 from .isolation import ISOLATED_S, IsolationWatch
 from .rank_watch import RankWatch
 from .samples import SystemSampler
@@ -259,6 +259,7 @@ class Supervisor:
                         rank.exit_code = 0  # torchrun reaped it before it was seen, and saw every rank end well
                     self._rank_ended(rank)
         swept, left = processes.sweep(self.spec["token"], os.getpid())
+        secret_files.remove(self.spec["token"])  # of ranks that never started
         for rank in self.ranks:
             for line in rank.metrics(last=True):
                 self.events.write("metrics", **line)

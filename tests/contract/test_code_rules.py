@@ -39,7 +39,7 @@ STORE_NAMES = re.compile(
     r"|^(checkpoints|tensorboard|experiments)(/|$)|^rank_$"
 )
 # The same words for something else: a label on the screen, the file of a model's folder.
-LABELS = {("ugro_py/results_text.py", "tensorboard"), ("ugro_py/request.py", "config.json")}
+LABELS = {("ugro_py/results_text.py", "tensorboard"), ("ugro_py/request_sources.py", "config.json")}
 
 
 @functools.cache
