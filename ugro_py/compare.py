@@ -7,11 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Literal
 
+from ansible_collections.ugro.cluster.plugins.module_utils import health
+
 Severity = Literal["ok", "warning", "critical"]
-# Timestamps of a run come from several nodes; more than this and their order is wrong.
-MAX_CLOCK_SKEW_S = 2.0
-# A round trip in a LAN takes about 1 ms; beyond this every all-reduce is slow.
-MAX_LATENCY_MS = 200.0
 
 # Field of `train_python` -> what it is called, and how bad it is when it differs between nodes.
 _VERSIONS: tuple[tuple[str, str, Severity], ...] = (
@@ -45,17 +43,20 @@ class Finding:
         return f"{self.node}: {self.advice}"
 
 
-def compare(reports: Mapping[str, dict[str, Any]]) -> list[Finding]:
+def compare(reports: Mapping[str, dict[str, Any]], thresholds: Mapping[str, Any] | None = None) -> list[Finding]:
     """Return what differs between nodes that must not.
 
     Args:
         reports: ``{"node", "gpu", "clock_offset_s", "latency_ms"}`` of each node, in inventory order; the last two
             may be missing. Clocks are compared with the first node's, versions with the most common one.
+        thresholds: replaces values of `health.DEFAULT_THRESHOLDS`.
     """
+    limits = health.limits_of(thresholds)
     found: list[Finding] = []
     for field, label, severity in _VERSIONS:
         found += _version_findings(reports, field, label, severity)
-    return found + _clock_findings(reports) + _latency_findings(reports)
+    found += _clock_findings(reports, limits["clock_skew_s_critical"])
+    return found + _latency_findings(reports, limits["latency_ms_warning"])
 
 
 def _version(report: Mapping[str, Any], field: str) -> str | None:
@@ -85,7 +86,7 @@ def _version_findings(
     ]
 
 
-def _clock_findings(reports: Mapping[str, dict[str, Any]]) -> list[Finding]:
+def _clock_findings(reports: Mapping[str, dict[str, Any]], limit_s: float) -> list[Finding]:
     offsets = {name: report["clock_offset_s"] for name, report in reports.items() if "clock_offset_s" in report}
     if not offsets:
         return []
@@ -100,17 +101,17 @@ def _clock_findings(reports: Mapping[str, dict[str, Any]]) -> list[Finding]:
             round(offset - base, 3),
         )
         for name, offset in offsets.items()
-        if abs(offset - base) > MAX_CLOCK_SKEW_S
+        if abs(offset - base) > limit_s
     ]
 
 
-def _latency_findings(reports: Mapping[str, dict[str, Any]]) -> list[Finding]:
+def _latency_findings(reports: Mapping[str, dict[str, Any]], limit_ms: float) -> list[Finding]:
     found = []
     for name, report in reports.items():
         latency = report.get("latency_ms")
         if latency is None:
             continue
-        slow = latency > MAX_LATENCY_MS
+        slow = latency > limit_ms
         remedy = f"check the network to {name}, and its load" if slow else ""
         text = f"{latency:.1f} ms for a round trip"
         found.append(Finding(name, "network_latency_ms", "warning" if slow else "ok", text, remedy, latency))

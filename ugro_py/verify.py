@@ -115,6 +115,7 @@ def judge(
     nodes: Iterable[Node],
     reports: Mapping[str, dict[str, Any] | NodeError],
     thresholds: Mapping[str, Any] | None = None,
+    since: Mapping[str, float] | None = None,
 ) -> Verdict:
     """Return everything known about `nodes`: each by itself, those that gave no report, and all compared.
 
@@ -122,6 +123,7 @@ def judge(
         nodes: the nodes that were asked.
         reports: from `readings.report_all`.
         thresholds: replaces values of `health.DEFAULT_THRESHOLDS`.
+        since: node -> Unix time before which its Xid errors do not count.
     """
     found: list[Finding] = []
     answered: dict[str, dict[str, Any]] = {}
@@ -138,9 +140,10 @@ def judge(
             report = _share(report, local.index(node.name), len(local))
         answered[node.name] = report
         summaries[node.name] = health.summary(report["gpu"], report["node"])
-        items = health.findings(report["gpu"], report["node"], thresholds, expectations(node))
+        begin = (since or {}).get(node.name, 0.0)
+        items = health.findings(report["gpu"], report["node"], thresholds, expectations(node), begin)
         found += [from_item(node.name, item) for item in items]
-    return Verdict(tuple(found + compare(answered)), summaries)
+    return Verdict(tuple(found + compare(answered, thresholds)), summaries)
 
 
 def _share(report: dict[str, Any], turn: int, count: int) -> dict[str, Any]:

@@ -13,6 +13,7 @@ options:
   train_python:
     description:
       - The Python interpreter on the node that has torch, for example V(~/.ugro/venv/bin/python).
+      - Where it is not given, V(~/.ugro/venv/bin/python) is looked at if it is there.
       - Its C(nvidia-ml-py) is used when the Python that runs the module has none.
     type: path
   deadline:

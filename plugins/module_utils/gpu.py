@@ -13,7 +13,7 @@ import os
 import threading
 import time
 
-from . import deadline, nvidia_smi, nvml
+from . import deadline, kernel_log, nvidia_smi, nvml
 
 TYPE_CHECKING = False  # importing typing costs a node 3 ms
 if TYPE_CHECKING:
@@ -23,12 +23,15 @@ _LIBRARY = "libnvidia-ml.so.1"
 _PCI_DEVICES = "/sys/bus/pci/devices"
 
 
-def read_gpus(deadline_s: float = 5.0, train_python: Optional[str] = None) -> Dict[str, Any]:
+def read_gpus(
+    deadline_s: float = 5.0, train_python: Optional[str] = None, kernel: Optional[kernel_log.KernelLog] = None
+) -> Dict[str, Any]:
     """Return everything about the GPUs of this node, within about `deadline_s` seconds.
 
     Args:
         deadline_s: when to give up on a driver that does not answer.
         train_python: the interpreter that trains; its nvidia-ml-py is used when this Python has none.
+        kernel: reads the kernel log; one that is kept reads only what is new.
 
     Returns:
         A dictionary with
@@ -37,13 +40,24 @@ def read_gpus(deadline_s: float = 5.0, train_python: Optional[str] = None) -> Di
         - ``driver``, ``cuda``: versions of the driver and the newest CUDA it supports, or None;
         - ``error``: None or ``{"kind", "text"}``, where kind is ``driver_library_mismatch``, ``no_driver``
           (NVIDIA hardware and no driver that works), ``timeout`` or ``failed``;
-        - ``gpus``: a list of ``index, uuid, name, vram_total_gb, vram_used_gb, util_percent, temperature_c,
+        - ``gpus``: a list of ``index, uuid, pci, name, vram_total_gb, vram_used_gb, util_percent, temperature_c,
           power_w, power_limit_w, clock_sm_mhz, clock_mem_mhz, throttle_reasons`` (names), ``ecc``
           (``{corrected, uncorrected}`` since the driver was loaded, or None), ``pcie`` (``{generation, width,
           max_generation, max_width}`` or None), ``mig`` (bool or None), ``processes`` (see
-          `gpu_values.process`), ``lost`` (bool) and ``error`` (text or None).
+          `gpu_values.process`), ``lost`` (bool) and ``error`` (text or None);
+        - ``xids``: the Xid errors of this boot, ``[{at, code, pci, text}]`` with at in Unix time, and ``xid_error``:
+          why the kernel log could not be read, or None. Without NVIDIA hardware nobody looks.
     """
     end = time.monotonic() + deadline_s
+    result = _read(deadline_s, end, train_python)
+    result.update(xids=[], xid_error=None)
+    if result["source"] != "none" or result["error"]:
+        read = (kernel or kernel_log.KernelLog()).read(max(0.5, end - time.monotonic()))
+        result.update(xids=read["xids"], xid_error=read["error"])
+    return result
+
+
+def _read(deadline_s: float, end: float, train_python: Optional[str]) -> Dict[str, Any]:
     result: Dict[str, Any] = {"source": "none", "driver": None, "cuda": None, "error": None, "gpus": []}
     if _has_library():
         pynvml = nvml.load(train_python)

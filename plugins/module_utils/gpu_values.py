@@ -33,6 +33,7 @@ def unknown(index: Optional[int]) -> Dict[str, Any]:
     return {
         "index": index,
         "uuid": None,
+        "pci": None,
         "name": None,
         "vram_total_gb": None,
         "vram_used_gb": None,

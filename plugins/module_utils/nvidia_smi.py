@@ -7,7 +7,7 @@ from __future__ import annotations
 import re
 import time
 
-from . import gpu_values, programs
+from . import gpu_values, programs, xid
 
 TYPE_CHECKING = False  # importing typing costs a node 3 ms
 if TYPE_CHECKING:
@@ -115,7 +115,9 @@ def _query(
     gpus = [(row["pci.bus_id"] or "", _gpu(row, " ".join(raw[number]))) for number, row in enumerate(rows)]
     for bus_id, reason in _NO_HANDLE.findall(output):
         gpu = gpu_values.unknown(None)
-        gpu.update(lost=True, error="%s (PCI %s)" % (reason.strip() or "no device handle", bus_id))
+        gpu.update(
+            lost=True, pci=xid.pci_key(bus_id), error="%s (PCI %s)" % (reason.strip() or "no device handle", bus_id)
+        )
         gpus.append((bus_id, gpu))
     if not gpus and (code or "No devices were found" not in output):
         kind = next((kind for words, kind in _KINDS if words in output), "failed")
@@ -141,6 +143,7 @@ def _gpu(row: Dict[str, Optional[str]], raw: str) -> Dict[str, Any]:
     lost = next((words for words in _LOST_WORDS if words in raw), None)
     gpu.update(
         uuid=row.get("uuid"),
+        pci=row.get("pci.bus_id") and xid.pci_key(row["pci.bus_id"]),
         name=row.get("name"),
         vram_total_gb=_mib(row.get("memory.total")),
         vram_used_gb=_mib(row.get("memory.used")),

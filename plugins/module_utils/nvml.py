@@ -12,7 +12,7 @@ import glob
 import os
 import sys
 
-from . import gpu_values
+from . import gpu_values, xid
 
 TYPE_CHECKING = False  # importing typing costs a node 3 ms
 if TYPE_CHECKING:
@@ -157,6 +157,8 @@ class Nvml:
             return gpu
         gpu["uuid"] = gpu_values.text(read(lambda: nvml.nvmlDeviceGetUUID(handle)))
         gpu["name"] = gpu_values.text(read(lambda: nvml.nvmlDeviceGetName(handle)))
+        pci = None if quick else read(lambda: nvml.nvmlDeviceGetPciInfo(handle))
+        gpu["pci"] = pci and xid.pci_key(gpu_values.text(pci.busId))
         memory = read(lambda: nvml.nvmlDeviceGetMemoryInfo(handle))
         if memory is not None:
             gpu["vram_total_gb"] = gpu_values.gb(memory.total)

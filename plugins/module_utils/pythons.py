@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 # The packages whose versions matter to a job; NVIDIA's NCCL package has the CUDA version in its name.
 PACKAGES = ("torch", "transformers", "tokenizers", "numpy", "tensorboard", "pyarrow", "nvidia-ml-py")
 _NCCL = "nvidia-nccl-cu"
+DEFAULT = "~/.ugro/venv/bin/python"
 
 _ASK = """
 import importlib.metadata, json, sys
@@ -26,6 +27,11 @@ for dist in importlib.metadata.distributions():
         found.setdefault(name, [dist.version, str(dist.locate_file(""))])
 print(json.dumps({"python": "%d.%d.%d" % sys.version_info[:3], "found": found}))
 """
+
+
+def named_or_default(path: Optional[str]) -> Optional[str]:
+    """Return `path`, or where none is given the interpreter that `ugro bootstrap` makes, if it is there; else None."""
+    return path or (DEFAULT if os.path.exists(os.path.expanduser(DEFAULT)) else None)
 
 
 def read_python(path: str, deadline_s: float = 3.0) -> Dict[str, Any]:

@@ -19,12 +19,13 @@ import time
 
 from . import processes
 from .attempt import Attempt
-from .attempts import living
 from .follow import Follower
 
 TYPE_CHECKING = False  # importing typing costs a node 3 ms
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
+
+    from .probe import Probe
 
 HEARTBEAT_S = 1.0
 
@@ -38,6 +39,7 @@ class Session:
         self._followers: Dict[str, Follower] = {}
         self._listeners: Dict[int, socket.socket] = {}
         self._lock = threading.Lock()
+        self._prober: Optional[Probe] = None
 
     # -- plumbing ---------------------------------------------------------------------------------------------
 
@@ -85,16 +87,22 @@ class Session:
         train_python: Optional[str] = None,
         paths: Optional[List[str]] = None,
     ) -> Dict[str, Any]:
-        """Return the readings of this machine, its GPUs, and the attempts that run here."""
-        from . import gpu, node
+        """Return the readings of this machine, its GPUs, and the attempts that run here; see probe.py."""
+        return self._probe().read(address, train_python, paths)
 
-        folder = os.path.expanduser(self.node_dir)
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-        report = node.read_node(
-            address=address, paths=[folder, *(paths or [])], train_python=train_python, name=self.node
-        )
-        running = list(living(self.node_dir, self.node))
-        return {"node": report, "gpu": gpu.read_gpus(), "running": running, "t": time.time()}
+    def do_probe(self, **options: Any) -> Dict[str, Any]:
+        """Return the same for whoever asks again and again; a session that is kept reads what is new."""
+        from . import probe
+
+        return self._probe().read(python_every_s=probe.PYTHON_EVERY_S, **options)
+
+    def _probe(self) -> Probe:
+        from . import probe
+
+        with self._lock:
+            if self._prober is None:
+                self._prober = probe.Probe(self.node_dir, self.node)
+            return self._prober
 
     def do_deep(self, train_python: str, peers: Optional[Dict[str, Any]] = None) -> Dict[str, Any]:
         """Compute on every device, or with `peers` take part in one all-reduce; see deep_check.py."""
@@ -159,9 +167,17 @@ class Session:
         except FileNotFoundError:
             pass  # another launch removes the same ones at this moment
 
-    def do_start(self, spec: Dict[str, Any], digest: Optional[str]) -> Dict[str, Any]:
+    def do_start(
+        self, spec: Dict[str, Any], digest: Optional[str], secrets: Optional[Dict[str, str]] = None
+    ) -> Dict[str, Any]:
         attempt = self._attempt(spec["job"], spec["attempt"])
-        return attempt.start(spec, self._code_dir(digest) if digest else None)
+        code = self._code_dir(digest) if digest else None
+        if not secrets:
+            return attempt.start(spec, code)
+        from . import secret_files
+
+        with secret_files.placed(spec, secrets) as known:
+            return attempt.start(known, code)
 
     def do_status(self, job: str, attempt: int) -> Dict[str, Any]:
         return self._attempt(job, attempt).status()

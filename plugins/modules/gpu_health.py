@@ -69,10 +69,24 @@ options:
         description: Warn from this many corrected memory errors on.
         type: float
         default: 1000.0
+      xid_hours:
+        description: An Xid error older than this many hours is no finding any more.
+        type: float
+        default: 24.0
       load_per_cpu_warning:
         description: Warn from this 5-minute load average per CPU on.
         type: float
         default: 4.0
+      clock_skew_s_critical:
+        description:
+          - Clocks of two nodes that differ by more seconds are critical. M(ugro.cluster.compare_nodes) and C(ugro)
+            compare them.
+        type: float
+        default: 2.0
+      latency_ms_warning:
+        description: Warn when a round trip from the controller takes longer; only C(ugro) measures it.
+        type: float
+        default: 500.0
   fail_on:
     description: From which severity on the module fails.
     type: str
@@ -164,7 +178,7 @@ clock_offset_s:
 """
 
 from ansible.module_utils.basic import AnsibleModule
-from ansible_collections.ugro.cluster.plugins.module_utils import health
+from ansible_collections.ugro.cluster.plugins.module_utils import health, pythons
 from ansible_collections.ugro.cluster.plugins.module_utils.gpu import read_gpus
 from ansible_collections.ugro.cluster.plugins.module_utils.node import read_node
 
@@ -194,14 +208,15 @@ def main() -> None:
         supports_check_mode=True,
     )
     params = module.params
+    train_python = pythons.named_or_default(params["train_python"])
     node = read_node(
         address=params["address"],
         paths=params["paths"],
-        train_python=params["train_python"],
+        train_python=train_python,
         name=params["name"],
         deadline_s=params["deadline"],
     )
-    gpu = read_gpus(params["deadline"], train_python=params["train_python"])
+    gpu = read_gpus(params["deadline"], train_python=train_python)
     name = params["name"] or node["hostname"]
     found = health.findings(gpu, node, params["thresholds"], dict(params["expected"], name=name))
     severity = health.worst(found)

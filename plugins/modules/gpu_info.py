@@ -80,6 +80,11 @@ gpus:
       returned: always
       type: str
       sample: GPU-5c89852c-d268-c3f3-1b07-005d5ae1dc3f
+    pci:
+      description: Its address on the PCI bus, without the function.
+      returned: always
+      type: str
+      sample: "0000:01:00"
     name:
       description: Its model.
       returned: always
@@ -165,9 +170,44 @@ gpus:
       type: str
       sample: GPU is lost
   sample: []
+xids:
+  description:
+    - Xid errors of the driver in the kernel log of this boot. Empty where nobody looks, because there is no NVIDIA
+      hardware.
+  returned: always
+  type: list
+  elements: dict
+  contains:
+    at:
+      description: When, in Unix time.
+      returned: always
+      type: float
+      sample: 1768910400.25
+    code:
+      description: The number.
+      returned: always
+      type: int
+      sample: 79
+    pci:
+      description: The address of the GPU on the PCI bus, without the function.
+      returned: always
+      type: str
+      sample: "0000:01:00"
+    text:
+      description: The message.
+      returned: always
+      type: str
+      sample: "NVRM: Xid (PCI:0000:01:00): 79, GPU has fallen off the bus."
+  sample: []
+xid_error:
+  description: Why the kernel log could not be read, or null.
+  returned: always
+  type: str
+  sample: null
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ugro.cluster.plugins.module_utils import pythons
 from ansible_collections.ugro.cluster.plugins.module_utils.gpu import read_gpus
 
 
@@ -176,7 +216,8 @@ def main() -> None:
         argument_spec={"train_python": {"type": "path"}, "deadline": {"type": "float", "default": 5.0}},
         supports_check_mode=True,
     )
-    module.exit_json(changed=False, **read_gpus(module.params["deadline"], train_python=module.params["train_python"]))
+    train_python = pythons.named_or_default(module.params["train_python"])
+    module.exit_json(changed=False, **read_gpus(module.params["deadline"], train_python=train_python))
 
 
 if __name__ == "__main__":

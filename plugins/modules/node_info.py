@@ -49,7 +49,7 @@ node:
     train_python:
       description:
         - What the training interpreter has (C(path), C(python), C(torch), C(cuda), C(nccl), C(packages), C(error));
-          null when it was not asked for.
+          null when none is named and there is none at the usual place.
       returned: always
       type: dict
       sample:
@@ -151,6 +151,7 @@ node:
 """
 
 from ansible.module_utils.basic import AnsibleModule
+from ansible_collections.ugro.cluster.plugins.module_utils import pythons
 from ansible_collections.ugro.cluster.plugins.module_utils.node import read_node
 
 
@@ -169,7 +170,7 @@ def main() -> None:
     node = read_node(
         address=params["address"],
         paths=params["paths"],
-        train_python=params["train_python"],
+        train_python=pythons.named_or_default(params["train_python"]),
         name=params["name"],
         deadline_s=params["deadline"],
     )

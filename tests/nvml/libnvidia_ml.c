@@ -1,7 +1,9 @@
 /* A stand-in for libnvidia-ml.so.1: the functions that UGRO's readings call through nvidia-ml-py, for two GPUs.
  *
  * UGRO_TEST_NVML names the state: healthy (default), hot, ecc, lost, lost_late, not_supported, mismatch, no_driver,
- * processes, hang. PIDs of `processes` come from UGRO_TEST_PIDS ("compute,graphics").
+ * processes, hang. Where that is not set, the file /run/ugro-test-nvml does, read anew at every call, so that the state
+ * can change while a program runs. PIDs of `processes` come from UGRO_TEST_PIDS ("compute,graphics"), or are the second
+ * word of that file.
  * Return codes and structures are those of nvml.h.
  */
 #include <stdio.h>
@@ -25,9 +27,24 @@ typedef struct { unsigned int pid; unsigned long long used; unsigned int gpu_ins
 static device devices[2] = {{0}, {1}};
 static int inits;
 
+static char word[64], pids_word[64];
+
+static void read_file(void) {
+    FILE *file = fopen("/run/ugro-test-nvml", "r");
+    strcpy(word, "healthy");
+    pids_word[0] = 0;
+    if (!file) return;
+    if (fscanf(file, "%63s %63s", word, pids_word) < 1) strcpy(word, "healthy");
+    fclose(file);
+}
+
 static int state(const char *name) {
     const char *value = getenv("UGRO_TEST_NVML");
-    return !strcmp(value && *value ? value : "healthy", name);
+    if (!value || !*value) {
+        read_file();
+        value = word;
+    }
+    return !strcmp(value, name);
 }
 
 /* What every reading of a device answers first. */
@@ -95,6 +112,19 @@ int nvmlDeviceGetName(device *gpu, char *name, unsigned int length) {
     return SUCCESS;
 }
 
+typedef struct {
+    char legacy[16];
+    unsigned int domain, bus, device, id, subsystem;
+    char address[32];
+} pci_info;
+
+int nvmlDeviceGetPciInfo_v3(device *gpu, pci_info *pci) {
+    memset(pci, 0, sizeof *pci);
+    pci->bus = gpu->index + 1;
+    snprintf(pci->address, sizeof pci->address, "00000000:%02X:00.0", gpu->index + 1);
+    return answer(gpu);
+}
+
 int nvmlDeviceGetMemoryInfo(device *gpu, memory_info *memory) {
     memory->total = (gpu->index ? 8188ULL : 12282ULL) << 20;
     memory->used = 1024ULL << 20;
@@ -155,7 +185,9 @@ int nvmlDeviceGetMaxPcieLinkWidth(device *gpu, unsigned int *value) { return num
 
 static int processes(device *gpu, unsigned int *count, process_info *list, int position, unsigned long long used) {
     const char *pids = getenv("UGRO_TEST_PIDS");
-    if (!state("processes") || gpu->index || !pids) {
+    int on = state("processes");
+    if (!pids && pids_word[0]) pids = pids_word;
+    if (!on || gpu->index || !pids) {
         *count = 0;
         return optional(gpu);
     }

@@ -121,7 +121,7 @@ def test_a_clock_that_is_off_is_compared_with_the_first_nodes(offset: float) -> 
 
 
 def test_a_slow_network_is_a_warning() -> None:
-    verdict = verify.judge(NODES, reports(gpu1=report("gpu1", latency=200.1), gpu2=report("gpu2", latency=None)))
+    verdict = verify.judge(NODES, reports(gpu1=report("gpu1", latency=500.1), gpu2=report("gpu2", latency=None)))
     assert bad(verdict) == [("gpu1", "network_latency_ms", "warning")]
 
 
