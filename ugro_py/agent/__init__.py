@@ -1,0 +1,1 @@
+"""The agent: one process on the master that keeps the cluster running."""

@@ -1,0 +1,138 @@
+"""The agent's lease as its holder and its standby see it: who may act, and since when not any more.
+
+Only monotonic time is compared, each process its own: a holder stops acting `GIVE_UP_S` after its last renewal had
+begun, a standby takes over after it saw no renewal for `DURATION_S`, which is longer. Time goes on while a host sleeps.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable
+
+from ugro_py.errors import StateError
+from ugro_py.state import Controller, Store
+from ugro_py.state._leases import Lease
+
+DURATION_S = 8.0
+GIVE_UP_S = 6.0
+RENEW_S = 2.0
+_LOOK_S = 0.5
+
+
+def uptime() -> float:
+    """Return seconds since boot, those asleep included: what no change of the clock moves."""
+    clock = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+    return time.clock_gettime(clock)
+
+
+class LeaseLostError(StateError):
+    """This process may not act any more: another agent holds the lease, or may hold it by now."""
+
+
+class Held:
+    """A lease that this process holds.
+
+    Args:
+        store: the state store.
+        lease: as it was acquired.
+        since: `uptime()` before it was.
+        clock: what tells the time, for tests.
+    """
+
+    def __init__(self, store: Store, lease: Lease, since: float, clock: Callable[[], float] = uptime) -> None:
+        self.lease = lease
+        self._store = store
+        self._clock = clock
+        self._renewed = since
+
+    @property
+    def valid(self) -> bool:
+        """Whether this process may act."""
+        return self._clock() - self._renewed < GIVE_UP_S
+
+    def check(self) -> None:
+        """Raise if this process may not act any more.
+
+        Raises:
+            LeaseLostError: it may not.
+        """
+        if not self.valid:
+            raise LeaseLostError(
+                "act as the agent", f"the lease could not be renewed for {GIVE_UP_S:g} s", "see that the database works"
+            )
+
+    async def keep(self) -> None:
+        """Renew the lease until it is lost.
+
+        Raises:
+            LeaseLostError: another agent has it, or the database took no renewal in time.
+        """
+        while True:
+            await asyncio.sleep(RENEW_S)
+            self.check()
+            renewing = asyncio.ensure_future(asyncio.to_thread(self.renew))
+            # The thread may wait long for a busy database; that this process may not act then, it must see in time.
+            await asyncio.wait({renewing}, timeout=max(0.0, self._renewed + GIVE_UP_S - self._clock()))
+            self.check()
+            await renewing
+
+    def renew(self) -> None:
+        """Renew the lease once. A database that takes nothing for a moment is no loss yet.
+
+        Raises:
+            LeaseLostError: another agent has it.
+        """
+        before = self._clock()
+        try:
+            renewed = self._store.renew_lease(self.lease)
+        except StateError:
+            return
+        if not renewed:
+            self._renewed = float("-inf")
+            raise LeaseLostError("act as the agent", "another agent holds the lease", "see `ugro agent status`")
+        self._renewed = before
+
+    def give_back(self) -> None:
+        """Let another agent take over at once."""
+        self._renewed = float("-inf")
+        self._store.give_back_lease(self.lease)
+
+
+class Watch:
+    """What a standby knows of the lease: since when it was not renewed."""
+
+    def __init__(self, store: Store, clock: Callable[[], float] = uptime) -> None:
+        self._store = store
+        self._clock = clock
+        self._seen: Lease | None = None
+        self._since = 0.0
+
+    def try_once(self, address: str = "") -> Held | None:
+        """Take the lease if it is free, its holder is dead, or it has run out; None otherwise."""
+        before = self._clock()
+        lease = self._store.lease()
+        if lease is not None and not self._is_over(lease, before):
+            return None
+        me = Controller.me()
+        got = self._store.acquire_lease(me, DURATION_S, address=address, expired=lease)
+        return None if got is None else Held(self._store, got, before, self._clock)
+
+    def _is_over(self, lease: Lease, at: float) -> bool:
+        if self._seen is None or not lease.same_as(self._seen):
+            self._seen, self._since = lease, at
+        ran_out = at - self._since > max(lease.duration_s, DURATION_S)
+        # Its own, of an earlier try of this process, which stopped acting before it came here.
+        own = lease.holder == Controller.me()
+        return lease.duration_s <= 0 or own or lease.holder.is_alive() is False or ran_out
+
+    async def wait(self, address: str = "") -> Held:
+        """Return the lease as soon as it can be had."""
+        while True:
+            try:
+                held = await asyncio.to_thread(self.try_once, address)
+            except StateError:  # a database that is restarted, say: a standby outlasts it
+                held = None
+            if held is not None:
+                return held
+            await asyncio.sleep(_LOOK_S)
