@@ -26,6 +26,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "check": ("check", "Verify that nodes are ready to train."),
     "health": ("health", "Show the health of every node."),
     "events": ("events", "Show what happened on the cluster, or follow it."),
+    "alerts": ("alerts", "List alerts and test where they go."),
     "nodes": ("nodes", "List, add and remove nodes of the inventory."),
     "state": ("state", "Print the state of the cluster."),
     "bootstrap": ("bootstrap", "Prepare nodes for training (runs playbooks/bootstrap.yml)."),

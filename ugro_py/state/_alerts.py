@@ -9,7 +9,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
 
-from ugro_py.state._base import Part
+from ugro_py.state._base import Part, now
 from ugro_py.state.models import ENDED, alerts, audit, cursors, events, jobs
 from ugro_py.state.rows import AlertRow, EventRow
 
@@ -193,7 +193,10 @@ def _end(connection: Connection, change: Change) -> None:
         this = alerts.c.key.startswith(change.key[:-1], autoescape=True)
     else:
         this = alerts.c.key == change.key
-    connection.execute(update(alerts).where(this, alerts.c.resolved_at.is_(None)).values(resolved_at=change.at))
+    here = update(alerts).where(this, alerts.c.resolved_at.is_(None))
+    # The end comes after the notice of it in any case, or it would seem to have been told already.
+    connection.execute(here.where(alerts.c.notified_at >= change.at).values(resolved_at=now()))
+    connection.execute(here.values(resolved_at=change.at))
 
 
 def _event_row(row: Row[Any]) -> EventRow:

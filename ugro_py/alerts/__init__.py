@@ -1,0 +1,1 @@
+"""Alerts: which events matter, who is told, and when it is over."""
