@@ -6,8 +6,6 @@ that takes about as long as a node takes to answer.
 
 from __future__ import annotations
 
-import base64
-import json
 import os
 import subprocess
 import threading
@@ -15,7 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from ugro_py import runtime, ssh
+from ugro_py import session_lines, ssh
 from ugro_py.cluster import Node
 from ugro_py.errors import NodeError
 
@@ -24,14 +22,17 @@ REPORT_TIMEOUT_S = 15.0
 Report = dict[str, Any]
 
 
-def report_all(nodes: Sequence[Node], meanwhile: Callable[[], object] = lambda: None) -> dict[str, Report | NodeError]:
+def report_all(
+    nodes: Sequence[Node], meanwhile: Callable[[], object] = lambda: None, *, fresh: bool = False
+) -> dict[str, Report | NodeError]:
     """Read every node at once, none waiting for another. One that cannot be read has its error for a report.
 
     Args:
         nodes: which ones.
         meanwhile: is called while they answer, to import what judges the reports, say.
+        fresh: make new connections: one that is still open shows no host key that has changed since.
     """
-    readings = [_Reading(node) for node in nodes]
+    readings = [_Reading(node, fresh) for node in nodes]
     try:
         for reading in readings:
             reading.start()
@@ -47,16 +48,18 @@ def report_all(nodes: Sequence[Node], meanwhile: Callable[[], object] = lambda: 
 class _Reading(threading.Thread):
     """One node's reading; `result` is the report of `session.do_report`, with `clock_offset_s` and `latency_ms`."""
 
-    def __init__(self, node: Node) -> None:
+    def __init__(self, node: Node, fresh: bool) -> None:
         super().__init__(daemon=True)
         self.node = node
-        self.result: Report | NodeError = ssh.no_answer(node, 0.0)
+        # What stands here if the reading itself breaks, which only an error in UGRO can do.
+        self.result: Report | NodeError = NodeError(f"{node.name}: read it", "the reading broke off", "report this")
         self._process: subprocess.Popen[bytes] | None = None
         self._number = 0
+        self._fresh = fresh
 
     def run(self) -> None:
         try:
-            self.result = self._read(fresh=False)
+            self.result = self._read(fresh=self._fresh)
         except NodeError as error:
             self.result = error
             if "control master" in error.came_back:  # ssh's own race on a busy machine, see transport.Session.open
@@ -113,19 +116,17 @@ class _Reading(threading.Thread):
                     pipe.close()
                 except OSError:
                     pass  # what was not written yet has no reader any more
-        report["latency_ms"] = round(1000 * (after - before), 2)
-        report["clock_offset_s"] = round(hello["t"] - (before + after) / 2, 4)
+        report["latency_ms"], report["clock_offset_s"] = session_lines.round_trip(hello, before, after)
         return report
 
     def _open(self, process: subprocess.Popen[bytes]) -> tuple[Report, float, float]:
         """Wait until the program is there, send it to a node that does not have it, and ask for the time."""
         assert process.stdout
-        while not (line := process.stdout.readline()).startswith(b"UGRO-READY"):
-            if line.startswith(b"UGRO-SEND"):
-                self._send(process, base64.b64encode(runtime.archive()) + b"\n")
-            elif not line:
+        while (said := session_lines.greeting(line := process.stdout.readline())) != "ready":
+            if not line:
                 raise _ClosedError
-            # anything else is a banner of the login shell
+            if said == "send":
+                self._send(process, session_lines.code())
         before = time.time()
         hello = self._call(process, "hello")
         return hello, before, time.time()
@@ -133,14 +134,10 @@ class _Reading(threading.Thread):
     def _call(self, process: subprocess.Popen[bytes], method: str, **params: Any) -> Report:
         assert process.stdout
         self._number += 1
-        request = {"id": self._number, "method": method, "params": params}
-        self._send(process, json.dumps(request).encode() + b"\n")
+        self._send(process, session_lines.request(self._number, method, params))
         while (line := process.stdout.readline()).endswith(b"\n"):
-            try:
-                message = json.loads(line)
-            except ValueError:
-                continue  # something on the node printed to our channel
-            if message.get("id") != self._number:
+            message = session_lines.message(line)
+            if message is None or message.get("id") != self._number:
                 continue  # a heartbeat
             if "error" in message:
                 raise NodeError(f"{self.node.name}: {method}", message["error"])

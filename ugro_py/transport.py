@@ -7,14 +7,12 @@ The program is `plugins/module_utils/session.py`; its source travels to the node
 from __future__ import annotations
 
 import asyncio
-import base64
 import contextlib
-import json
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Any
 
-from ugro_py import runtime, ssh
+from ugro_py import session_lines, ssh
 from ugro_py.cluster import Node
 from ugro_py.errors import NodeError
 
@@ -83,20 +81,26 @@ class Session:
         assert self._process.stdout and self._process.stdin and self._process.stderr
         while True:
             line = await self._process.stdout.readline()
-            if line.startswith(b"UGRO-READY"):
-                break
-            if line.startswith(b"UGRO-SEND"):
-                self._process.stdin.write(base64.b64encode(runtime.archive()) + b"\n")
-                await self._process.stdin.drain()
-            elif not line:
+            if not line:
                 raise await self._why_closed()
-            # anything else is a banner of the login shell
+            said = session_lines.greeting(line)
+            if said == "ready":
+                break
+            if said == "send":
+                self._process.stdin.write(session_lines.code())
+                await self._process.stdin.drain()
         self._reader = asyncio.create_task(self._read())
+        await self.measure()
+
+    async def measure(self, timeout_s: float = 20.0) -> None:
+        """Ask for the time there, and set `latency_ms` and `clock_offset_s` by the answer.
+
+        Raises:
+            NodeError: as `call`.
+        """
         before = time.time()
-        hello = await self.call("hello")
-        after = time.time()
-        self.latency_ms = round(1000 * (after - before), 2)
-        self.clock_offset_s = round(hello["t"] - (before + after) / 2, 4)
+        hello = await self.call("hello", timeout_s=timeout_s)
+        self.latency_ms, self.clock_offset_s = session_lines.round_trip(hello, before, time.time())
 
     async def _why_closed(self) -> NodeError:
         assert self._process.stderr
@@ -113,10 +117,9 @@ class Session:
         # The last line of a connection that was cut can be half a line.
         while (line := await self._process.stdout.readline()).endswith(b"\n"):
             self.last_heard = time.monotonic()
-            try:
-                message = json.loads(line)
-            except ValueError:
-                continue  # something on the node printed to our channel
+            message = session_lines.message(line)
+            if message is None:
+                continue
             if "push" in message:
                 if self.on_push:
                     self.on_push(message)
@@ -151,8 +154,7 @@ class Session:
         future: asyncio.Future[Any] = asyncio.get_running_loop().create_future()
         self._waiting[number] = future
         try:
-            line = json.dumps({"id": number, "method": method, "params": params}) + "\n"
-            self._process.stdin.write(line.encode())
+            self._process.stdin.write(session_lines.request(number, method, params))
             await self._process.stdin.drain()
             message = await asyncio.wait_for(future, timeout_s)
         except TimeoutError:
