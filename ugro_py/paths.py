@@ -15,6 +15,8 @@ from urllib.parse import quote
 # What a supervisor writes in an attempt's folder on its node, relative to it (docs/architecture.md).
 EVENTS = "events.jsonl"
 TORCHRUN_LOG = "torchrun.log"
+# What lies in a spool, told beside it.
+SPOOL_MANIFEST = "spool.json"
 # The folders of ranks that are collected when an attempt has ended; all else is mirrored while it runs.
 COLLECTED = ("checkpoints", "tensorboard")
 
@@ -97,6 +99,11 @@ def agent_socket() -> Path:
     return data_dir() / "agent.sock"
 
 
+def spool_inbox() -> Path:
+    """Return where submitted files are gathered until their job exists."""
+    return data_dir() / "spool"
+
+
 def control_dir() -> Path:
     """Return the folder of SSH control sockets, shared with Ansible (see ansible.cfg)."""
     return Path("~/.ugro/cm").expanduser()
@@ -147,6 +154,11 @@ class JobPaths:
         """Return the ranks that have a log here, in order."""
         names = (path.stem.removeprefix("rank_") for path in self.logs.glob("rank_*.log"))
         return sorted(int(name) for name in names if name.isdigit())
+
+    @property
+    def spool(self) -> Path:
+        """What was submitted: the code, and data sets and models of this machine as long as the job waits."""
+        return self.root / "spool"
 
     @property
     def checkpoints(self) -> Path:

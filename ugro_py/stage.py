@@ -49,8 +49,8 @@ def bundle(root: Path) -> Bundle:
         UsageError: a file cannot be read.
     """
     if root.is_file():
-        return _bundle(root.parent, [(root.name, root)], single=True)
-    return _bundle(root, list(_files(root, _patterns(root))))
+        return bundle_of(root.parent, [(root.name, root)], single=True)
+    return bundle_of(root, list(_files(root, _patterns(root))))
 
 
 def checkpoint_bundle(path: Path) -> Bundle:
@@ -59,10 +59,15 @@ def checkpoint_bundle(path: Path) -> Bundle:
         return bundle(path)
     manifest = path.with_name(path.name + ".json")
     found = [file for file in (path, manifest) if file.is_file()]
-    return _bundle(path.parent, [(file.name, file) for file in found], single=True)
+    return bundle_of(path.parent, [(file.name, file) for file in found], single=True)
 
 
-def _bundle(base: Path, pairs: Sequence[tuple[str, Path]], single: bool = False) -> Bundle:
+def bundle_of(base: Path, pairs: Sequence[tuple[str, Path]], single: bool = False) -> Bundle:
+    """Return the named files of a folder as a bundle.
+
+    Raises:
+        UsageError: one cannot be read.
+    """
     digest = hashlib.sha256()
     size = 0
     for name, path in pairs:
