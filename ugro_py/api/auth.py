@@ -1,0 +1,127 @@
+"""From a request to the person who makes it, and a trail of what was asked."""
+
+from __future__ import annotations
+
+import hmac
+import stat
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, Request
+from starlette.exceptions import HTTPException
+
+from ugro_py import users
+from ugro_py.api.view import AgentView
+from ugro_py.errors import RightsError, StateError, UgroError
+
+_SHORTEST = 20
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who makes a request, and over which door (`socket` or `tcp`)."""
+
+    person: users.Person
+    door: str
+    admin: bool
+
+
+def read_tokens(path: Path) -> dict[str, str]:
+    """Return token -> user from a file with one `USER TOKEN` a line; `#` begins a comment.
+
+    Raises:
+        StateError: the file cannot be read, others can read it too, or a line is not valid.
+    """
+    try:
+        if stat.S_IMODE(path.stat().st_mode) & 0o077:
+            raise StateError(f"token file {path}", "other accounts can read it", f"run `chmod 600 {path}`")
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except OSError as error:
+        raise StateError(f"token file {path}", str(error.strerror), "give a file that can be read") from error
+    tokens: dict[str, str] = {}
+    for number, line in enumerate(lines, 1):
+        words = line.split("#")[0].split()
+        if not words:
+            continue
+        if len(words) != 2 or len(words[1]) < _SHORTEST or not words[1].isascii():
+            raise StateError(
+                f"token file {path}, line {number}",
+                f"is not `USER TOKEN` with a token of {_SHORTEST} characters or more",
+                "make one with `openssl rand -hex 24`",
+            )  # fmt: skip
+        tokens[words[1]] = words[0]
+    if not tokens:
+        raise StateError(f"token file {path}", "holds no token", "add a line `USER TOKEN`")
+    return tokens
+
+
+def agent_of(request: Request) -> AgentView:
+    """Return the agent that the application belongs to."""
+    agent: AgentView = request.app.state.agent
+    return agent
+
+
+def caller_of(request: Request) -> Caller:
+    """Return who makes the request: the kernel's word on a Unix socket, the token's user on TCP; 401 without one."""
+    peer = request.state.peer
+    if peer.uid is not None:
+        person, door = users.person_of(peer.uid, peer.gid), "socket"
+    else:
+        user = _user_of_token(request.app.state.tokens, request.headers.get("authorization", ""))
+        if user is None:
+            raise HTTPException(401, "a token is needed", {"WWW-Authenticate": "Bearer"})
+        person, door = users.person_named(user), "tcp"
+    return Caller(person, door, users.is_admin(agent_of(request).store, person))
+
+
+def _user_of_token(tokens: Mapping[str, str], header: str) -> str | None:
+    scheme, _, given = header.partition(" ")
+    if scheme.lower() != "bearer":
+        return None
+    found = None
+    for token, user in tokens.items():  # all of them: how long it takes tells nothing
+        if hmac.compare_digest(token.encode(), given.strip().encode("utf-8", "replace")):
+            found = user
+    return found
+
+
+Agent = Annotated[AgentView, Depends(agent_of)]
+Who = Annotated[Caller, Depends(caller_of)]
+
+
+@contextmanager
+def audited(
+    agent: AgentView, caller: Caller, verb: str, target: str, data: Mapping[str, Any] | None = None
+) -> Iterator[None]:
+    """Note in the audit trail what the block did: `done`, `refused: …` or `failed: …`."""
+    person = caller.person
+
+    def note(outcome: str) -> None:
+        agent.store.record(person.user, person.uid, verb, target, outcome, {"door": caller.door, **(data or {})})
+
+    outcome = "failed: an error inside the agent, see its log"
+    try:
+        yield
+        outcome = "done"
+    except RightsError as error:
+        outcome = f"refused: {error}"
+        raise
+    except UgroError as error:
+        outcome = f"failed: {error}"
+        raise
+    finally:
+        note(outcome)
+
+
+def check_owner(agent: AgentView, caller: Caller, job: str, verb: str) -> None:
+    """Raise RightsError unless the job is the caller's own or they are an admin; NotFoundError if there is none."""
+    users.check_owner(agent.store, caller.person, agent.store.job(job), verb)
+
+
+def check_admin(caller: Caller, verb: str) -> None:
+    """Raise RightsError unless the caller is an admin."""
+    if not caller.admin:
+        raise RightsError(verb, f"only an admin may, and {caller.person.user} is none", users.SET_BY_ADMIN)

@@ -1,0 +1,130 @@
+"""What every request must pass before a route sees it: its host and origin, its size, and a reader that keeps up."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from starlette.exceptions import HTTPException
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+BODY_LIMIT = 1 << 20
+"""Bytes of a request's body where nothing is uploaded."""
+UPLOAD_LIMIT = 2 << 30
+"""Bytes of an upload: the code of a job, and a data set that is not on the nodes."""
+UPLOADS = "application/x-tar"
+READER_TIMEOUT_S = 30.0
+"""A reader that takes nothing for so long is hung up on; the agent waits for nobody."""
+SENDER_TIMEOUT_S = 30.0
+"""A sender that gives nothing for so long is hung up on."""
+LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "ugro")
+
+
+class Guard:
+    """ASGI middleware in front of the application.
+
+    Args:
+        app: what it protects.
+        hosts: names under which the API may be asked, without ports. A page of another site that makes its name point
+            here (DNS rebinding) is refused by its `Host`, on every method.
+    """
+
+    def __init__(self, app: App, hosts: Iterable[str] = ()) -> None:
+        self.app = app
+        self.hosts = frozenset(host.lower().strip("[]") for host in (*LOCAL_HOSTS, *hosts))
+
+    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+        """Refuse the request, or hand it on with limits."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        refused = self._refused(headers)
+        if refused is not None:
+            await _answer(send, *refused)
+            return
+        hang_up = scope.get("state", {}).get("hang_up")
+        limit = _limit(headers)
+        await self.app(scope, _limited(receive, limit, hang_up), _timed(send, hang_up))
+
+    def _refused(self, headers: dict[str, str]) -> tuple[int, str] | None:
+        if not self._known(f"//{headers.get('host', '')}"):
+            return 421, f"the host {headers.get('host', '')!r:.80} is not served here"
+        origin = headers.get("origin")
+        if origin is not None and not self._known(origin):
+            return 403, f"pages of {origin!r:.80} may not use this API"
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+            return 403, "pages of other sites may not use this API"
+        length = headers.get("content-length", "0")
+        if not length.isascii() or not length.isdigit():
+            return 400, "Content-Length is no number"
+        if int(length) > _limit(headers):
+            return 413, f"the body has {length} bytes, {_limit(headers)} are taken"
+        return None
+
+    def _known(self, url: str) -> bool:
+        try:
+            name = urlsplit(url).hostname
+        except ValueError:
+            return False
+        return name is not None and name in self.hosts
+
+
+def _limit(headers: dict[str, str]) -> int:
+    return UPLOAD_LIMIT if headers.get("content-type", "").split(";")[0].strip() == UPLOADS else BODY_LIMIT
+
+
+def _limited(receive: Receive, limit: int, hang_up: Callable[[], None] | None) -> Receive:
+    """Count what comes, whatever the headers promised, and wait for the next part only so long."""
+    seen = 0
+    whole = False
+
+    async def limited() -> Message:
+        nonlocal seen, whole
+        if whole:
+            return await receive()  # what follows is only the end of the connection
+        try:
+            message = await asyncio.wait_for(receive(), SENDER_TIMEOUT_S)
+        except TimeoutError:
+            if hang_up:
+                hang_up()
+            return {"type": "http.disconnect"}
+        seen += len(message.get("body", b""))
+        whole = not message.get("more_body", False)
+        if seen > limit:
+            raise HTTPException(413, f"the body has more than {limit} bytes")
+        return message
+
+    return limited
+
+
+def _timed(send: Send, hang_up: Callable[[], None] | None) -> Send:
+    """Hang up on a reader that takes nothing: what is sent to it waits in its own task only, and not for ever."""
+
+    async def timed(message: Message) -> None:
+        try:
+            await asyncio.wait_for(send(message), READER_TIMEOUT_S)
+        except TimeoutError:
+            if hang_up:
+                hang_up()
+
+    return timed
+
+
+def error_body(what: str, came_back: str = "", next_step: str = "", exit_code: int = 2) -> dict[str, Any]:
+    """Return the body of an answer that is an error, as the client turns it into one of `ugro_py.errors` again."""
+    return {"error": {"what": what, "came_back": came_back, "next_step": next_step, "exit_code": exit_code}}
+
+
+async def _answer(send: Send, status: int, text: str) -> None:
+    body = json.dumps(error_body(text)).encode()
+    headers = [(b"content-type", b"application/json"), (b"connection", b"close")]
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})

@@ -1,0 +1,165 @@
+"""Serves the application in the agent's own loop: on a Unix socket, and on TCP where somebody asked for it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import ipaddress
+import socket
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import uvicorn
+
+from ugro_py.api import unix
+from ugro_py.api.peer import PeerProtocol
+from ugro_py.errors import StateError, UsageError
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+_GRACE_S = 1
+"""How long an answer under way may take at the end, in seconds."""
+
+
+@dataclass(frozen=True)
+class Listen:
+    """A TCP door: `address` and `port`, the file of tokens, and TLS (PEM files).
+
+    `hosts` are further names it is asked under. Beyond this machine's loopback TLS is demanded, unless `plain`.
+    """
+
+    address: str
+    port: int
+    token_file: Path
+    certificate: Path | None = None
+    key: Path | None = None
+    plain: bool = False
+    hosts: tuple[str, ...] = ()
+
+    @classmethod
+    def parse(cls, text: str, token_file: Path | None, **options: object) -> Listen:
+        """Return the door that `ADDRESS:PORT` means.
+
+        Raises:
+            UsageError: it is no address and port, there is no token file, or it would be open in clear text.
+        """
+        address, colon, port = text.rpartition(":")
+        address = address.strip("[]")
+        if not colon or not address or not (port.isascii() and port.isdigit() and int(port) < 65536):
+            raise UsageError(f"--listen {text}", "is not ADDRESS:PORT", "say for example 127.0.0.1:7070")
+        if token_file is None:
+            raise UsageError(f"--listen {text}", "needs --token-file", "on TCP nobody is known without a token")
+        listen = cls(address, int(port), token_file, **options)  # type: ignore[arg-type]
+        if not _is_loopback(address) and listen.certificate is None and not listen.plain:
+            raise UsageError(
+                f"--listen {text}", "would send tokens in clear text over the network",
+                "give --tls-cert and --tls-key, or say --plain-http where the network itself is encrypted",
+            )  # fmt: skip
+        return listen
+
+
+def _is_loopback(address: str) -> bool:
+    try:
+        return ipaddress.ip_address(address).is_loopback
+    except ValueError:
+        return address == "localhost"
+
+
+class _Server(uvicorn.Server):
+    """uvicorn without its signal handlers: the agent has its own."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+async def serve(
+    app: FastAPI,
+    path: Path,
+    *,
+    stop: asyncio.Event,
+    shared: bool = False,
+    listen: Listen | None = None,
+    ready: asyncio.Event | None = None,
+) -> None:
+    """Serve `app` until `stop` is set; what is being answered then has a second to end.
+
+    Args:
+        app: made by `ugro_py.api.app.create_app`.
+        path: the Unix socket.
+        stop: ends it.
+        shared: every user of this machine may connect (mode 0666), else only the own account and root (0600).
+        listen: a TCP door as well.
+        ready: set as soon as connections are taken.
+
+    Raises:
+        StateError: an address cannot be listened at.
+    """
+    listener = unix.bind(path, 0o666 if shared else 0o600)
+    inode = path.stat().st_ino
+    servers = []
+    try:
+        servers.append((_server(app, None), listener))
+        if listen is not None:
+            servers.append((_server(app, listen), _tcp(listen)))
+        tasks = [asyncio.create_task(server.serve([sock])) for server, sock in servers]
+        waiting = asyncio.create_task(stop.wait())
+        try:
+            while not all(server.started for server, _sock in servers) and not any(task.done() for task in tasks):
+                await asyncio.sleep(0.01)
+            if ready is not None:
+                ready.set()
+            await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            waiting.cancel()
+            app.state.closing.set()
+            for server, _ in servers:
+                server.should_exit = True
+            await asyncio.gather(*tasks)
+    finally:
+        for _, sock in servers:
+            sock.close()
+        listener.close()
+        unix.remove(path, inode)
+
+
+def _server(app: FastAPI, listen: Listen | None) -> _Server:
+    secure = listen is not None and listen.certificate is not None
+    config = uvicorn.Config(
+        app,
+        http=PeerProtocol,
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        log_level="error",
+        proxy_headers=False,
+        server_header=False,
+        timeout_keep_alive=30,
+        timeout_graceful_shutdown=_GRACE_S,
+        ssl_certfile=str(listen.certificate) if listen and secure else None,
+        ssl_keyfile=str(listen.key) if listen and secure and listen.key else None,
+    )
+    try:
+        config.load()
+    except OSError as error:
+        raise StateError(
+            "read the TLS certificate", str(error), "give --tls-cert and --tls-key as PEM files"
+        ) from error
+    return _Server(config)
+
+
+def _tcp(listen: Listen) -> socket.socket:
+    family = socket.AF_INET6 if ":" in listen.address else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind((listen.address, listen.port))
+    except OSError as error:
+        sock.close()
+        where = f"listen at {listen.address}:{listen.port}"
+        raise StateError(where, str(error.strerror or error), "choose another address or port") from error
+    return sock
