@@ -162,9 +162,9 @@ class Alerter:
         over = []
         for alert in lost:
             node = nodes.get(alert.node or "")
-            if node and node.health in ("healthy", "degraded") and node.health_at:
-                if node.health_at - alert.last_at > _WELL_SINCE:
-                    over.append(Change(alert.key, False, node.health_at))
+            well = node.health_at if node and node.health in ("healthy", "degraded") else None
+            if well and well - alert.last_at > _WELL_SINCE:
+                over.append(Change(alert.key, False, well))
         if over:
             self._store.note_alerts(over, self._store.alert_cursor() or 0)
         return bool(over)
