@@ -15,6 +15,7 @@ from ugro_py.errors import AllocationError, UsageError
 from ugro_py.names import check_name
 
 _INDEXES = re.compile(r"[0-9]{1,4}(,[0-9]{1,4})*")
+_USABLE_VRAM = 0.92
 
 Selection = Mapping[str, tuple[int, ...] | None]
 """Node name -> indexes of its GPUs, or None for all of them."""
@@ -36,7 +37,7 @@ class Gpu:
 class Request:
     """How many GPUs a job wants and from where; see `place` for what the combinations mean.
 
-    With `min_vram_gb` or `max_vram_gb` only GPUs count whose memory (GB) is known and in these bounds.
+    With `min_vram_gb` or `max_vram_gb` only GPUs count whose memory (GB) is known and in these bounds, see `fits_vram`.
     """
 
     nodes: int | None = None
@@ -55,6 +56,27 @@ class Placement:
     node: str
     local_rank: int
     gpu: Gpu
+
+
+def fits_vram(request: Request, vram_gb: float | None) -> bool:
+    """Return whether a GPU of that memory (GB) may be given to the job.
+
+    The bounds are sizes as cards are sold: ECC and the driver keep up to 8 % of them (an L4 of 24 GB shows 22.5).
+    """
+    if request.min_vram_gb is None and request.max_vram_gb is None:
+        return True
+    if vram_gb is None:
+        return False
+    low, high = request.min_vram_gb or 0.0, request.max_vram_gb
+    return vram_gb >= low * _USABLE_VRAM and (high is None or vram_gb <= high)
+
+
+def vram_words(request: Request) -> str:
+    """Return the bounds on the memory of GPUs, in words; empty where there are none."""
+    low, high = request.min_vram_gb, request.max_vram_gb
+    if low is not None and high is not None:
+        return f"of {low:g} to {high:g} GB"
+    return f"of {low:g} GB or more" if low is not None else f"of at most {high:g} GB" if high is not None else ""
 
 
 def parse_selection(text: str) -> dict[str, tuple[int, ...] | None]:
@@ -166,9 +188,17 @@ def _select(request: Request, existing: Mapping[str, list[Gpu]]) -> dict[str, li
         dropped = request.exclude.get(node, ())
         if wanted == () or dropped is None:
             continue
-        left = [g for g in gpus if (wanted is None or g.index in wanted) and g.index not in dropped]
+        left = [
+            g
+            for g in gpus
+            if (wanted is None or g.index in wanted) and g.index not in dropped and fits_vram(request, g.vram_gb)
+        ]
         if left or not gpus:
             allowed[node] = left
+    if not any(allowed.values()) and vram_words(request):
+        raise UsageError(
+            f"a GPU {vram_words(request)}", "no GPU that may be used is", "ask for another size (`ugro nodes`)"
+        )
     if not allowed:
         why = "--include and --exclude leave no GPU" if request.include or request.exclude else "there is no node"
         raise UsageError("choose GPUs", why, "leave an option out or name other GPUs")

@@ -32,7 +32,7 @@ class Waiting:
             replaces there; None where nobody moved the job.
         held_by: who holds it back; None where nobody does.
         after: names of jobs that must have completed before.
-        time_limit_s: after how long it is stopped at the latest; None for never.
+        time_limit_s: after how long its GPUs are free again at the latest; None where it has no time limit.
         blocked: why it cannot start whatever is free (the caller's own reasons, a back-off, say); empty if it can.
     """
 
@@ -89,8 +89,8 @@ class Snapshot:
         gpus: the GPUs and CPU slots that these nodes have.
         waiting: the queue, in any order.
         running: the jobs that hold GPUs.
-        unschedulable: node -> why no job may start there ("is drained by ob (new fan)").
-        unusable: UUID of a GPU -> why no job may have it ("is used by process 4711 of ollie").
+        unschedulable: node -> why no job may start there ("gpu2 is drained by ob: new fan").
+        unusable: UUID of a GPU -> why no job may have it ("gpu1:0 is used by process 4711 of ollie").
         usage: user -> GPU seconds used, older use counting less (half-life `fair_share_half_life_h`).
         quotas: those that limit anybody.
         ended: how the jobs that others are `after` have ended (completed, failed, stopped), and "" for one that does

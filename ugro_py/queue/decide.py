@@ -1,0 +1,228 @@
+"""Which jobs start now, and why the others wait. Pure: the same snapshot always gives the same decision.
+
+The queue is gone through once, first in line first. A job starts if all its GPUs are free (all or nothing); the first
+that has to wait for its GPUs gets a reservation (`ugro_py.queue.reserve`), and who comes after starts only where that
+delays no reservation. Free GPUs only become fewer on the way: what could not be placed once is not tried again.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from ugro_py.queue import words
+from ugro_py.queue.grid import Filter, Free, Grid, Taken, selection_key
+from ugro_py.queue.model import BATCH, URGENT, Decision, Fail, Preempt, Running, Snapshot, Start, Waiting
+from ugro_py.queue.order import ordered
+from ugro_py.queue.quotas import Quotas
+from ugro_py.queue.reserve import Holder, Kept, Reservation, holder
+from ugro_py.scheduler import Request
+
+_EXPLAINED = 200  # of so many different requests it is said in detail what they wait for; it takes a look at every GPU
+
+
+def decide(snapshot: Snapshot) -> Decision:
+    """Return what is to be done now; see `Decision`."""
+    if not snapshot.waiting:
+        return Decision()
+    return _Round(snapshot).decision()
+
+
+class _Round:
+    """One decision in the making."""
+
+    def __init__(self, snapshot: Snapshot) -> None:
+        self.snapshot = snapshot
+        self.now = snapshot.now
+        self.grid = grid = Grid(snapshot.nodes, snapshot.gpus)
+        self.exists = Free(grid, [(1 << len(row)) - 1 for row in grid.gpus])
+        self.usable = self.exists.copy()
+        for node in snapshot.unschedulable:
+            if node in grid.number:
+                self.usable.free[grid.number[node]] = 0
+        for uuid in snapshot.unusable:
+            self._use(self.usable, uuid)
+        self.free = self.usable.copy()
+        self.held: dict[str, tuple[str, float | None, bool]] = {}
+        self.holders: list[Holder] = []
+        self.running: dict[str, Running] = {}
+        for job in snapshot.running:
+            ends = self.now if job.stopping else job.ends_at
+            self.running[job.job] = job
+            self.holders.append(holder(grid, job.job, job.gpus, self.usable, ends))
+            for uuid in job.gpus:
+                self._use(self.free, uuid)
+                self.held[uuid] = (job.job, job.ends_at, job.stopping)
+        self.quotas = Quotas(snapshot)
+        self.kept = Kept(self.free)
+        self.left = sum(bits.bit_count() for bits in self.free.free)
+        self.start: list[Start] = []
+        self.reasons: dict[str, str] = {}
+        self.preempt: list[Preempt] = []
+        self.fail: list[Fail] = []
+        self.expected: dict[str, float] = {}
+        self._behind: dict[Any, str] = {}
+        self._cannot: set[Any] = set()
+        self._impossibles: dict[Any, str] = {}
+
+    def _use(self, free: Free, uuid: str) -> None:
+        place = self.grid.where.get(uuid)
+        if place is not None:
+            free.free[place[0]] &= ~place[1]
+
+    def decision(self) -> Decision:
+        line = ordered(self.snapshot)
+        for job in line:
+            reason = self._may_not(job) or self._turn(job)
+            if reason:
+                self.reasons[job.job] = reason
+        return Decision(
+            tuple(self.start), self.reasons, tuple(self.preempt), tuple(self.fail),
+            tuple([job.job for job in line]), self.expected,
+        )  # fmt: skip
+
+    def _may_not(self, job: Waiting) -> str:
+        """Return why a job does not take part, whatever is free; empty if it does."""
+        if job.held_by is not None:
+            return f"held by {job.held_by}"
+        if job.blocked:
+            return job.blocked
+        if job.after:
+            ended = self.snapshot.ended
+            for name in job.after:
+                how = ended.get(name)
+                if how is not None and how != "completed":
+                    reason = f"job {name}, which it was to follow, " + (f"has {how}" if how else "does not exist")
+                    self.fail.append(Fail(job.job, reason.replace("has stopped", "was stopped")))
+                    return self.fail[-1].reason
+            waits_for = [name for name in job.after if name not in ended]
+            if waits_for:
+                return f"after job{'s' if len(waits_for) > 1 else ''} {', '.join(waits_for)}"
+        return self.quotas.refuses(job, lambda: not self._impossible(job)) if self.quotas else ""
+
+    def _turn(self, job: Waiting) -> str:
+        """Start a job if its GPUs are free and it delays nobody; return why it waits otherwise."""
+        request = job.request
+        # A job without numbers takes what there is; its user's quota is the most of it.
+        capped = self._within_quota(job)
+        ends = None if job.time_limit_s is None else self.now + job.time_limit_s
+        before = self.kept.before(ends) if self.kept.all else 0
+        key = (*_key(request), before, capped)
+        if self.left and key not in self._cannot:
+            allowed = self.grid.filter(request)
+            taken = self.kept.place(job, allowed, ends)
+            if taken is not None and capped is not None:
+                taken = self._cut(taken, request, allowed, capped, ends)
+            if taken is not None:
+                self._start(job, taken, ends)
+                return ""
+            self._cannot.add(key)
+        return self._why(job)
+
+    def _within_quota(self, job: Waiting) -> int | None:
+        if not self.quotas or job.request.gpus is not None:
+            return None
+        return self.quotas.room(job)
+
+    def _cut(self, taken: Taken, request: Request, allowed: Filter, most: int, ends: float | None) -> Taken | None:
+        """Return no more GPUs than the quota leaves, for a job that takes every one it finds."""
+        if sum(bits.bit_count() for _, bits in taken) <= most:
+            return taken
+        fewer = Request(request.nodes, most, request.include, request.exclude, request.min_vram_gb, request.max_vram_gb)
+        job = Waiting("", "", 0, fewer, 0.0)
+        return self.kept.place(job, allowed, ends)
+
+    def _start(self, job: Waiting, taken: Taken, ends: float | None) -> None:
+        self.start.append(Start(job.job, self.grid.placements(taken)))
+        self.free.take(taken)
+        self.kept.took(taken, ends)
+        count = sum(bits.bit_count() for _, bits in taken)
+        self.left -= count
+        self.quotas.took(job, count)
+        self.holders.append(Holder(job.job, taken, self.grid.bits_of(taken), ends))
+        for placement in self.start[-1].placements:
+            self.held[placement.gpu.uuid] = (job.job, ends, False)
+
+    def _why(self, job: Waiting) -> str:
+        """Return why a job that could not be placed waits; keep GPUs for it if it is the first in line for them."""
+        impossible = self._impossible(job)
+        if impossible:
+            return impossible
+        allowed = self.grid.filter(job.request)
+        ahead = self.kept.first_for(allowed)
+        if ahead is None:
+            return self._reserve(job, allowed)
+        key = (ahead.job.job, self.left and (self.left, *_key(job.request)))
+        text = self._behind.get(key)
+        if text is None:
+            fits = self.left and self.free.choose(job.request, allowed) is not None
+            text = self._behind[key] = words.kept(ahead, self.now) if fits else words.behind(ahead)
+        return text
+
+    def _impossible(self, job: Waiting) -> str:
+        """Return why the job could not start even if every job ended; empty if it could."""
+        key = _key(job.request)
+        text = self._impossibles.get(key)
+        if text is None:
+            text = self._impossibles[key] = self._never(job.request)
+        return text
+
+    def _never(self, request: Request) -> str:
+        allowed = self.grid.filter(request)
+        if allowed.error:
+            return f"cannot start: {allowed.error}"
+        if self.exists.choose(request, allowed) is None:
+            exist = allowed.bits.bit_count()
+            return f"cannot start: asks for {words.asks(request)}; it may use {exist} GPU{'' if exist == 1 else 's'}"
+        if self.usable.choose(request, allowed) is None:
+            if len(self._impossibles) > _EXPLAINED:
+                return f"waits for {words.asks(request)}"
+            return words.waits(request, allowed, self.grid, self.snapshot, self.held)
+        return ""
+
+    def _reserve(self, job: Waiting, allowed: Filter) -> str:
+        victims = self._victims(job, allowed) if self.snapshot.preemption and job.priority >= URGENT else []
+        for victim in victims:
+            self.preempt.append(Preempt(victim.job, job.job))
+        names = {victim.job for victim in victims}
+        holders = [Holder(h.job, h.taken, h.bits, self.now) if h.job in names else h for h in self.holders]
+        reservation = Reservation(job, allowed, self.free, holders, self.now)
+        self.kept.add(reservation)
+        self.quotas.keeps(job)
+        if reservation.latest is not None:
+            self.expected[job.job] = reservation.latest
+        reason = words.waits(job.request, allowed, self.grid, self.snapshot, self.held)
+        return f"{reason}; stops {', '.join(sorted(names))} for it" if names else reason
+
+    def _victims(self, job: Waiting, allowed: Filter) -> list[Running]:
+        """Return the batch jobs to stop for an urgent one, the youngest first, none too many; none if that won't do."""
+        scratch = self.free.copy()
+        of = {held.job: held for held in self.holders}
+        candidates = []
+        for running in self.running.values():
+            if running.stopping:
+                scratch.give(of[running.job].taken)  # on its way out already
+            elif running.priority <= BATCH and of[running.job].bits & allowed.bits:
+                candidates.append(running)
+        if scratch.choose(job.request, allowed) is not None:
+            return []
+        candidates.sort(key=lambda running: (-running.since, running.job))
+        chosen: list[Running] = []
+        for running in candidates:
+            chosen.append(running)
+            scratch.give(of[running.job].taken)
+            if scratch.choose(job.request, allowed) is not None:
+                break
+        else:
+            return []
+        for running in reversed(chosen[:-1]):  # the last one was needed: without it the job did not fit
+            scratch.take(of[running.job].taken)
+            if scratch.choose(job.request, allowed) is None:
+                scratch.give(of[running.job].taken)
+            else:
+                chosen.remove(running)
+        return chosen
+
+
+def _key(request: Request) -> tuple[Any, ...]:
+    """Return what tells whether two jobs ask for the same."""
+    return (selection_key(request), request.gpus, request.nodes)
