@@ -177,6 +177,11 @@ class Sampler:
         self._thread.join(self._wait_s)
         return self._newest if time.monotonic() - self._taken_at <= self._max_age_s else []
 
+    @property
+    def taken_at(self) -> float:
+        """When the newest reading was taken, by `time.monotonic`; 0 before the first."""
+        return self._taken_at
+
     def _take(self) -> None:
         try:
             if self._program is not None:

@@ -54,6 +54,12 @@ def is_alive(pid: int, ticks: int = 0) -> bool:
     return not ticks or int(fields[19]) == ticks
 
 
+def state_and_ticks(pid: int) -> Tuple[str, int]:
+    """Return the state letter of a process and the CPU time it has used, in clock ticks; ("", 0) if it is gone."""
+    fields = _stat(pid)
+    return (fields[0], int(fields[11]) + int(fields[12])) if fields else ("", 0)
+
+
 def zombie_exit(pid: int) -> Optional[int]:
     """Return the exit code of a process that ended and was not reaped yet (negative: signal), else None.
 

@@ -40,7 +40,7 @@ class LineReader:
 
     def __init__(self, path: str) -> None:
         self._path = path
-        self._offset = 0
+        self.offset = 0
         self._rest = b""
 
     def lines(self, last: bool = False) -> Iterator[str]:
@@ -48,11 +48,11 @@ class LineReader:
         while True:
             try:
                 with open(self._path, "rb") as file:
-                    file.seek(self._offset)
+                    file.seek(self.offset)
                     data = file.read(_CHUNK)
             except FileNotFoundError:
                 return
-            self._offset += len(data)
+            self.offset += len(data)
             # A carriage return ends a line too: progress bars use nothing else.
             *whole, self._rest = (self._rest + data.replace(b"\r", b"\n")).split(b"\n")
             for line in whole:
@@ -84,7 +84,7 @@ class RankWatch:
         self.ended = False
         self.exit_code: Optional[int] = None
         self._ticks = 0
-        self._gpu = gpu
+        self.gpu = gpu
         self._sampler = sampler
         self._pid_file = os.path.join(attempt_dir, "pids", str(rank))
         self._log = os.path.join(attempt_dir, "logs", "rank_%d.log" % rank)
@@ -93,6 +93,11 @@ class RankWatch:
         self._metric_lines = LineReader(os.path.join(attempt_dir, "metrics", "rank_%d.jsonl" % rank))
         self._parser = MetricParser(rank)
         self._writes_metrics = False
+
+    @property
+    def written(self) -> int:
+        """How many bytes the rank has logged and told as metrics, as far as they were read."""
+        return self._log_lines.offset + self._metric_lines.offset
 
     def find_pid(self) -> bool:
         """Look for the pid that rank_exec.py leaves; True when it is there."""
@@ -192,7 +197,7 @@ class RankWatch:
             "gradient_norm": None,
             "learning_rate": None,
         }
-        gpu = self._sampler.gpu(self._gpu)
+        gpu = self._sampler.gpu(self.gpu)
         if gpu:
             line["gpu_util"], line["gpu_mem_used_gb"] = gpu["util"], gpu["mem_used_gb"]
         line.update({key: value for key, value in values.items() if value is not None})

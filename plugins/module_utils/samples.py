@@ -5,11 +5,13 @@
 from __future__ import annotations
 
 import time
-from typing import Any, Dict, List, Optional, Sequence
+from typing import Any, Dict, List, Optional, Sequence, Set
 
 from . import gpu as gpu_module
 
 INTERVAL_S = 1.0
+# So many readings in a row must lack a GPU until it is called lost.
+LOST_AFTER = 3
 
 
 def _cpu_times() -> List[int]:
@@ -36,6 +38,8 @@ class SystemSampler:
         self._uuids = {uuid for uuid in uuids if not uuid.startswith("CPU-")}
         self._reader = gpu_module.Sampler() if self._uuids else None
         self._newest: Dict[str, Dict[str, Any]] = {}
+        self._missed: Dict[str, int] = {}
+        self._read_at = 0.0
         self._next = 0.0
         self._times = _cpu_times()
 
@@ -55,9 +59,25 @@ class SystemSampler:
         total = sum(passed)
         gpus = [gpu for gpu in self._reader.read() if gpu["uuid"] in self._uuids] if self._reader else []
         self._newest.update({gpu["uuid"]: gpu for gpu in gpus})
+        self._count_missed({gpu["uuid"] for gpu in gpus})
         return {
             # Fields 4 and 5 of /proc/stat are idle and iowait, see proc(5).
             "cpu_percent": round(100.0 * (total - passed[3] - passed[4]) / total, 1) if total else 0.0,
             "mem_used_gb": _memory_used_gb(),
             "gpus": gpus,
         }
+
+    def _count_missed(self, seen: Set[str]) -> None:
+        """Count fresh readings that lack a GPU that was there before; a driver slow to answer proves nothing."""
+        if self._reader is None or self._reader.taken_at == self._read_at:
+            return
+        self._read_at = self._reader.taken_at
+        for uuid in self._newest:
+            self._missed[uuid] = 0 if uuid in seen else self._missed.get(uuid, 0) + 1
+
+    def newly_lost(self) -> List[str]:
+        """Return the GPUs that `LOST_AFTER` readings in a row have lacked by now; each is returned once."""
+        lost = [uuid for uuid, count in self._missed.items() if count == LOST_AFTER]
+        for uuid in lost:
+            self._missed[uuid] += 1
+        return lost

@@ -19,65 +19,18 @@ import time
 from typing import Any, Dict, List, Optional
 
 from . import attempt_lock, processes, secret_files
+from .event_log import EventLog
+from .frozen import FrozenWatch
 from .isolation import ISOLATED_S, IsolationWatch
 from .rank_watch import RankWatch
 from .samples import SystemSampler
+from .standby import Standby, environment
 
 TICK_S = 0.05
 # While all ranks run, for what they wrote: their end, torchrun's and a signal wake the supervisor by themselves.
 QUIET_TICK_S = 0.25
-RESERVE_BYTES = 256 * 1024
 # What the ranks of this node still get when one of them failed: the others can only hang, so hardly anything.
 FAILURE_GRACE_S = 0.3
-
-
-class EventLog:
-    """Appends events, one JSON object a line, each by one write so that a line is whole or absent.
-
-    A reserve is kept on the disk, so that when it is full there is room to tell how the ranks ended.
-    """
-
-    def __init__(self, path: str) -> None:
-        self._fd = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        self._lost = 0
-        self._torn = False
-        self._reserve = path + ".reserve"
-        try:
-            with open(self._reserve, "wb") as file:
-                file.write(bytes(RESERVE_BYTES))
-        except OSError:
-            pass  # full already; nothing to keep
-
-    def write(self, kind: str, /, **values: Any) -> None:
-        """Append an event. Both parameters are positional: a script may name a metric ``self``."""
-        if self._lost:
-            values["lost_before"] = self._lost
-        line = json.dumps({"t": round(time.time(), 4), "kind": kind, **values}, allow_nan=False) + "\n"
-        if self._append(line):
-            self._lost = 0
-        elif os.path.exists(self._reserve):
-            self.free_reserve()
-            self.write(kind, **values)
-        else:
-            self._lost += 1  # the job goes on, and the next event that fits says how many are missing
-
-    def _append(self, line: str) -> bool:
-        """Write a line; False where the disk is full. A torn line is closed, so that it does not spoil the next."""
-        data = ("\n" if self._torn else "").encode() + line.encode()
-        try:
-            written = os.write(self._fd, data)
-        except OSError:
-            return False
-        self._torn = written < len(data)
-        return not self._torn
-
-    def free_reserve(self) -> None:
-        """Give the reserve back to the disk."""
-        if os.path.exists(self._reserve):
-            os.unlink(self._reserve)
-
-    def sync(self) -> None:
-        os.fsync(self._fd)
 
 
 class Supervisor:
@@ -95,6 +48,8 @@ class Supervisor:
             for rank, gpu in zip(launch["ranks"], launch["gpus"])
         ]
         self.torchruns: List["subprocess.Popen[bytes]"] = []
+        self.frozen = FrozenWatch(attempt_dir, self.spec.get("python", ""))
+        self.standby: Optional[Standby] = None
         self.stop_reason: Optional[str] = None
         self._signal = 0
         self.kill_at: Optional[float] = None
@@ -112,10 +67,16 @@ class Supervisor:
         signal.signal(signal.SIGTERM, self._on_stop)
         signal.signal(signal.SIGINT, self._on_stop)
         signal.signal(signal.SIGCHLD, lambda *_: None)  # only to wake up
+        signal.signal(signal.SIGUSR1, lambda *_: None)  # `Attempt.go`: the spec is complete
         processes.become_subreaper()
+        if self.spec.get("standby_of") is not None:
+            self.standby = Standby(self.dir, self.spec)
+            self.standby.start()
         self._identify()
-        for launch in self.spec["launches"]:
-            self._start_torchrun(launch)
+        if self.standby is not None and not self._stand_by(self.standby):
+            return 0
+        for number, launch in enumerate(self.spec["launches"]):
+            self._start_torchrun(number, launch)
         self.isolation.start()
         while any(run.poll() is None for run in self.torchruns):
             self._tick()
@@ -136,23 +97,39 @@ class Supervisor:
             json.dump(me, file)
         os.rename(path + ".new", path)
 
-    def _start_torchrun(self, launch: Dict[str, Any]) -> None:
-        env = dict(os.environ)
-        env.update(self.spec["env"])
-        if self.spec["kind"] == "cuda":
-            env["CUDA_VISIBLE_DEVICES"] = ",".join(launch["gpus"])
+    def _stand_by(self, standby: Standby) -> bool:
+        """Wait until the spec is complete; False where this attempt is not needed any more, or is told to stop."""
+        while not self._signal and standby.is_needed():
+            spec = standby.complete_spec()
+            if spec is not None:
+                self.spec = spec
+                self.isolation = IsolationWatch(spec.get("peers", []))
+                return True
+            if self.poller.poll(1000):
+                os.read(self._woken, 512)
+        standby.end()
+        if self._signal:
+            self._take_stop()
+            self._finish()
+        else:
+            standby.remove()
+        return False
+
+    def _start_torchrun(self, number: int, launch: Dict[str, Any]) -> None:
         command = list(launch["command"])
-        with open(os.path.join(self.dir, "logs", "torchrun.log"), "ab") as log:
-            run = subprocess.Popen(
-                command,
-                # Not the code: `-m` imports from here first, and a secrets.py of the user's is not for torchrun.
-                cwd=os.path.join(self.dir, "logs"),
-                env=env,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                preexec_fn=processes.die_with_parent,
-            )
+        run = self.standby.go(number, self.spec) if self.standby is not None else None
+        if run is None:
+            with open(os.path.join(self.dir, "logs", "torchrun.log"), "ab") as log:
+                run = subprocess.Popen(
+                    command,
+                    # Not the code: `-m` imports from here first, and a secrets.py of the user's is not for torchrun.
+                    cwd=os.path.join(self.dir, "logs"),
+                    env=dict(os.environ, **environment(self.spec, launch)),
+                    stdin=subprocess.DEVNULL,
+                    stdout=log,
+                    stderr=log,
+                    preexec_fn=processes.die_with_parent,
+                )
         self.torchruns.append(run)
         self.events.write("torchrun_started", pid=run.pid, ranks=launch["ranks"], command=command)
 
@@ -214,10 +191,21 @@ class Supervisor:
         if sample is not None:
             self.events.write("sample", **sample)
             self._announce_checkpoints()
+            self._look_for_trouble()
         if self.stop_reason is None and self.isolation.isolated():
             self._stop("no other node answered for %g s" % ISOLATED_S, FAILURE_GRACE_S)
         if self.kill_at is not None and time.monotonic() >= self.kill_at:
             self._kill()
+
+    def _look_for_trouble(self) -> None:
+        """Tell of ranks that stand still and of GPUs that are gone; what follows from it is the controller's to say."""
+        for uuid in self.sampler.newly_lost():
+            rank = next((rank.rank for rank in self.ranks if rank.gpu == uuid), None)
+            self.events.write("gpu_lost", rank=rank, uuid=uuid)
+        if self.stop_reason is None:
+            for event in self.frozen.look([rank for rank in self.ranks if rank.pid and not rank.ended]):
+                kind = event.pop("kind")
+                self.events.write(kind, **event)
 
     def _wait(self) -> None:
         """Sleep until a rank ends, a child ends, a signal comes, or the next tick."""
