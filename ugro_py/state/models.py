@@ -135,6 +135,7 @@ jobs = Table(
     Column("after", JSON(none_as_null=True)),
     Column("time_limit_s", Float),
     Column("preempted", Integer, nullable=False, server_default="0"),
+    Column("preempt_for", String(63)),  # the more urgent job for which this one is to be stopped and queued again
     Column("unix_group", Text),
     CheckConstraint(f"status IN {JOB_STATUSES}", name="status"),
 )

@@ -14,10 +14,11 @@ from ugro_py.state._leases import Leases
 from ugro_py.state._nodes import Nodes
 from ugro_py.state._queue import Queue
 from ugro_py.state._ranks import Ranks
+from ugro_py.state._recovery import Recovery
 from ugro_py.state.database import Database
 
 
-class Store(Nodes, Jobs, Attempts, Ranks, Queue, Health, Leases, Accounts, Alerts):
+class Store(Nodes, Jobs, Attempts, Ranks, Queue, Recovery, Health, Leases, Accounts, Alerts):
     """The one truth about the cluster, in a database that many processes share.
 
     Every method is one short transaction. A store may be used by several threads, but not across a

@@ -20,6 +20,7 @@ def _job_columns() -> list[sa.Column[Any]]:
         sa.Column("after", sa.JSON(), nullable=True),
         sa.Column("time_limit_s", sa.Float(), nullable=True),
         sa.Column("preempted", sa.Integer(), server_default="0", nullable=False),
+        sa.Column("preempt_for", sa.String(63), nullable=True),
         sa.Column("unix_group", sa.Text(), nullable=True),
     ]
 
