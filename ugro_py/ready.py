@@ -7,23 +7,22 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ugro_py import verify
+from ugro_py.choose import NotFreeError, choose, confirm, facts_of, gpus_of, place_free
 from ugro_py.cluster import Cluster, Node
-from ugro_py.errors import AllocationError, NodeError, UgroError, UsageError, VerificationError
+from ugro_py.errors import NodeError, NotFoundError, UsageError
+from ugro_py.master_port import try_port
 from ugro_py.request import JobRequest
-from ugro_py.scheduler import Gpu, Placement, place
+from ugro_py.scheduler import Placement
 from ugro_py.strays import end_strays
 from ugro_py.transport import Session, close_all, open_sessions, report
 
 if TYPE_CHECKING:  # nodes are asked before the database is imported, see head_start.py
     from ugro_py.state import Store
-
-# A job's rendezvous port is looked for from the inventory's master port on; open this range in a firewall.
-PORT_RANGE = 100
 
 
 @dataclass
@@ -54,14 +53,15 @@ class Ready:
     blockers: list[str]
 
 
-async def reach(request: JobRequest, cluster: Cluster) -> Reached:
-    """Open a session to every node that may take part, and read what it has.
+async def reach(request: JobRequest, cluster: Cluster, only: Collection[str] | None = None) -> Reached:
+    """Open a session to every node that may take part (of those in `only`), and read what it has.
 
     Raises:
-        UsageError: the request names nodes that the cluster does not have.
+        NotFoundError: the request names nodes that the cluster does not have.
+        UsageError: no node is left.
     """
     asked_at = time.time()
-    candidates = _candidates(request, cluster)
+    candidates = [node for node in _candidates(request, cluster) if only is None or node.name in only]
     sessions = await open_sessions(candidates)
     try:
         return Reached(candidates, sessions, *await read_all(candidates, sessions), asked_at)
@@ -71,9 +71,17 @@ async def reach(request: JobRequest, cluster: Cluster) -> Reached:
 
 
 async def prepare(
-    request: JobRequest, cluster: Cluster, store: Store, reached: Reached | None = None, *, dry_run: bool = False
+    request: JobRequest,
+    cluster: Cluster,
+    store: Store,
+    reached: Reached | None = None,
+    *,
+    dry_run: bool = False,
+    decided: Sequence[Placement] | None = None,
 ) -> Ready:
     """Place the ranks, verify the chosen nodes and try the connections between them.
+
+    With `decided` the queue has placed the ranks; what is left is to see that these GPUs are there and free.
 
     The nodes are asked first, unless that was done just now (`reached`). What still runs there of attempts that
     are over is ended. A `dry_run` leaves it alone, and returns findings that would stop a launch as `blockers`.
@@ -81,19 +89,24 @@ async def prepare(
     Raises:
         UgroError: as the exit codes say: UsageError, NodeError, VerificationError, AllocationError.
     """
-    reached = reached or await reach(request, cluster)
+    only = None if decided is None else {rank.node for rank in decided}
+    reached = reached or await reach(request, cluster, only)
     candidates, sessions, reports, errors = reached.candidates, reached.sessions, reached.reports, reached.errors
     try:
         answering = {name: session for name, session in sessions.items() if isinstance(session, Session)}
         if not dry_run and await end_strays(store, answering, reports):
             reports, errors = await read_all(candidates, sessions)  # what they held is free now
-        placements = _place(request, cluster, store, reports, errors)
+        if decided is None:
+            placements = place_free(request, cluster, store, reports, errors, dry_run=dry_run)
+        else:
+            placements = list(decided)
+            confirm(placements, request.name, cluster, store, reports, errors)
         chosen = list(dict.fromkeys(rank.node for rank in placements))
         findings = verify.findings([cluster.node(name) for name in chosen], reports)
         if not dry_run:
             verify.raise_if_not_ready(findings)
         used = {name: answering[name] for name in chosen}
-        port = await _try_port(cluster, store, chosen, used)
+        port = await try_port(cluster, store, chosen, used)
         await close_all(session for name, session in sessions.items() if name not in used)
     except BaseException:
         await close_all(sessions.values())
@@ -113,13 +126,22 @@ async def prepare(
     )
 
 
+def check_possible(request: JobRequest, cluster: Cluster, store: Store, reached: Reached) -> None:
+    """Refuse a request that could never be met, though every GPU were free; the store learns what the nodes have.
+
+    Raises:
+        UgroError: as `prepare`.
+    """
+    choose(request, cluster, store, reached.reports, reached.errors, None)
+
+
 def _candidates(request: JobRequest, cluster: Cluster) -> list[Node]:
     """Return the nodes that may take part; those left out by name are not even contacted."""
     selection = request.selection
     for name in (*selection.include, *selection.exclude):
         if name not in {node.name for node in cluster.nodes}:
             known = ", ".join(node.name for node in cluster.nodes)
-            raise UsageError(f"node {name!r}", f"is not in {cluster.source}", f"known nodes: {known}")
+            raise NotFoundError(f"node {name!r}", f"is not in {cluster.source}", f"known nodes: {known}")
     if request.nodes is not None and request.nodes > len(cluster.nodes):
         raise UsageError(
             f"--nodes {request.nodes}",
@@ -162,111 +184,4 @@ async def read_all(
     return reports, errors
 
 
-def gpus_of(nodes: Sequence[Node], reports: Mapping[str, Mapping[str, Any]]) -> dict[str, list[Gpu]]:
-    """Return what each node has to train on: its GPUs, or CPU slots where there are none.
-
-    Logical nodes that are one machine (connection local) share its GPUs by turns.
-    """
-    local = [node.name for node in nodes if node.connection == "local" and node.name in reports]
-    result = {}
-    for node in nodes:
-        if node.name not in reports:
-            continue
-        seen = [gpu for gpu in reports[node.name]["gpu"]["gpus"] if not gpu["lost"] and gpu["uuid"]]
-        if node.name in local and len(local) > 1:
-            turn = local.index(node.name)
-            seen = [gpu for gpu in seen if gpu["index"] % len(local) == turn]
-        gpus = [Gpu(gpu["uuid"], node.name, gpu["index"], "cuda", gpu["name"], gpu["vram_total_gb"]) for gpu in seen]
-        machine_has_gpus = bool(reports[node.name]["gpu"]["gpus"])
-        if not gpus and not machine_has_gpus:
-            gpus = [Gpu(f"CPU-{node.name}-{slot}", node.name, slot, "cpu", "CPU", None) for slot in range(node.slots)]
-        result[node.name] = gpus
-    return result
-
-
-def _foreign(reports: Mapping[str, Mapping[str, Any]], held: Mapping[str, str]) -> dict[str, str]:
-    """Return GPU UUID -> who uses it, for GPUs with compute processes that no job of ours holds."""
-    used = {}
-    for reading in reports.values():
-        for gpu in reading["gpu"]["gpus"]:
-            work = [process for process in gpu["processes"] if process.get("type", "compute") == "compute"]
-            if work and gpu["uuid"] not in held:
-                first = work[0]
-                used[gpu["uuid"]] = f"process {first['pid']} of {first.get('user') or 'somebody'}"
-    return used
-
-
-def _place(
-    request: JobRequest,
-    cluster: Cluster,
-    store: Store,
-    reports: Mapping[str, Mapping[str, Any]],
-    errors: Mapping[str, NodeError],
-) -> list[Placement]:
-    """Choose the GPUs; a node that cannot be reached matters only if the request cannot be met without it."""
-    everything = request.nodes is None and request.gpus is None
-    if errors and (everything or not reports):
-        raise next(iter(errors.values()))
-    nodes = [node for node in cluster.nodes if node.name in reports]
-    gpus = gpus_of(nodes, reports)
-    for node in nodes:
-        store.sync_node(node, gpus[node.name], facts_of(reports[node.name]))
-    flat = [gpu for node in nodes for gpu in gpus[node.name]]
-    if any(gpu.kind == "cuda" for gpu in flat):
-        flat = [gpu for gpu in flat if gpu.kind == "cuda"]  # one gang speaks NCCL or gloo, not both
-    held = store.busy()
-    busy = {**held, **_foreign(reports, held)}
-    selection = request.selection
-    selection = replace(selection, exclude={name: gpu for name, gpu in selection.exclude.items() if name in reports})
-    try:
-        return place(selection, [node.name for node in nodes], flat, busy)
-    except (AllocationError, UsageError) as error:
-        if errors:
-            raise next(iter(errors.values())) from error
-        raise
-
-
-def facts_of(reading: Mapping[str, Any]) -> dict[str, Any]:
-    """Return what the store keeps of a node's readings."""
-    return {"node": reading["node"], "driver": reading["gpu"]["driver"], "cuda": reading["gpu"]["cuda"]}
-
-
-async def _try_port(cluster: Cluster, store: Store, chosen: list[str], sessions: Mapping[str, Session]) -> int:
-    """Return a free port on the first node that every other node reaches.
-
-    Raises:
-        VerificationError: no port is free, or a node cannot connect.
-    """
-    master = sessions[chosen[0]]
-    address = master.node.address
-    leased = {attempt.master_port for job in store.jobs(active=True) if (attempt := store.attempt(job.name))}
-    last: UgroError | None = None
-    for port in range(cluster.master_port, min(cluster.master_port + PORT_RANGE, 65536)):
-        if port in leased:
-            continue
-        try:
-            await master.call("listen", address=address, port=port)
-        except NodeError as error:
-            last = error
-            if "Address already in use" not in error.came_back:
-                break
-            continue
-        try:
-            await asyncio.gather(
-                *(
-                    session.call("connect", address=address, port=port)
-                    for name, session in sessions.items()
-                    if name != chosen[0]
-                )
-            )
-        except NodeError as error:
-            raise VerificationError(
-                f"{error.what} to {chosen[0]} ({address}:{port})",
-                error.came_back,
-                f"open ports {cluster.master_port}-{cluster.master_port + PORT_RANGE - 1} between the nodes",
-            ) from error
-        finally:
-            await master.call("unlisten", port=port)
-        return port
-    said = last.came_back if last else "all are leased"
-    raise VerificationError(f"{chosen[0]}: find a free port on {address}", said, "correct ansible_host or free a port")
+__all__ = ["NotFreeError", "Reached", "Ready", "check_possible", "facts_of", "gpus_of", "prepare", "reach", "read_all"]

@@ -79,6 +79,8 @@ class JobRequest:
         return Request(
             nodes=self.nodes,
             gpus=self.gpus,
+            min_vram_gb=self.min_vram_gb,
+            max_vram_gb=self.max_vram_gb,
             include=parse_selection(" ".join(self.include)),
             exclude=parse_selection(" ".join(self.exclude)),
         )

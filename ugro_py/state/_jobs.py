@@ -95,6 +95,45 @@ class Jobs(Part):
             severity = "error" if status == "failed" else "info"
             self._event(connection, "job_status", text, job_id=job_id, severity=severity)
 
+    def set_waiting(self, job: str, reason: str, *, held_by: str | None = None) -> None:
+        """Let a job wait (again) in the queue and say what for; with `held_by` nobody starts it until it is released.
+
+        An event is added where that is news: not for a reason alone, which changes with every other job.
+
+        Raises:
+            NotFoundError: there is no such job.
+        """
+        with self.database.write() as connection:
+            job_id = self._job_id(connection, job, lock=True)
+            old = connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
+            if old.status in ENDED:
+                return  # stopped or cancelled meanwhile
+            values: dict[str, Any] = {"status": "pending", "reason": reason}
+            if held_by is not None:
+                values |= {"held": True, "held_by": held_by}
+            connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
+            if old.status != "pending" or (held_by is not None and not old.held):
+                kind = "held" if held_by is not None else "requeued"
+                self._event(connection, kind, reason, job_id=job_id, severity="warning")
+
+    def reopen(self, job: str, reason: str = "", *, held: bool = False) -> bool:
+        """Put a job that has ended back into the queue; return whether that worked (it has not ended, if not).
+
+        Raises:
+            NotFoundError: there is no such job.
+        """
+        with self.database.write() as connection:
+            job_id = self._job_id(connection, job, lock=True)
+            values = {
+                "status": "pending", "reason": reason, "exit_code": None, "ended_at": None, "stop_requested": False,
+                "stop_force": False, "held": held, "position": None, "after": [],
+            }  # fmt: skip
+            again = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(ENDED)).values(**values)
+            if connection.execute(again).rowcount != 1:
+                return False
+            self._event(connection, "resumed", reason or "back in the queue", job_id=job_id)
+            return True
+
     def request_stop(self, job: str, force: bool = False) -> None:
         """Ask whoever controls the job to stop it; nothing happens if it has ended.
 

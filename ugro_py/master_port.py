@@ -1,0 +1,58 @@
+"""The rendezvous port of a job: free on its first node, and reached by every other, tried before the launch."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from ugro_py.cluster import Cluster
+from ugro_py.errors import NodeError, UgroError, VerificationError
+from ugro_py.transport import Session
+
+if TYPE_CHECKING:
+    from ugro_py.state import Store
+
+# A job's rendezvous port is looked for from the inventory's master port on; open this range in a firewall.
+PORT_RANGE = 100
+
+
+async def try_port(cluster: Cluster, store: Store, chosen: list[str], sessions: Mapping[str, Session]) -> int:
+    """Return a free port on the first node that every other node reaches.
+
+    Raises:
+        VerificationError: no port is free, or a node cannot connect.
+    """
+    master = sessions[chosen[0]]
+    address = master.node.address
+    leased = {attempt.master_port for job in store.jobs(active=True) if (attempt := store.attempt(job.name))}
+    last: UgroError | None = None
+    for port in range(cluster.master_port, min(cluster.master_port + PORT_RANGE, 65536)):
+        if port in leased:
+            continue
+        try:
+            await master.call("listen", address=address, port=port)
+        except NodeError as error:
+            last = error
+            if "Address already in use" not in error.came_back:
+                break
+            continue
+        try:
+            await asyncio.gather(
+                *(
+                    session.call("connect", address=address, port=port)
+                    for name, session in sessions.items()
+                    if name != chosen[0]
+                )
+            )
+        except NodeError as error:
+            raise VerificationError(
+                f"{error.what} to {chosen[0]} ({address}:{port})",
+                error.came_back,
+                f"open ports {cluster.master_port}-{cluster.master_port + PORT_RANGE - 1} between the nodes",
+            ) from error
+        finally:
+            await master.call("unlisten", port=port)
+        return port
+    said = last.came_back if last else "all are leased"
+    raise VerificationError(f"{chosen[0]}: find a free port on {address}", said, "correct ansible_host or free a port")
