@@ -46,9 +46,9 @@ def expectations(node: Node) -> dict[str, Any]:
 def unreachable(node: str, error: NodeError | str) -> Finding:
     """Return the finding for a node that gave no report."""
     if isinstance(error, str):
-        return Finding(node, "reachable", "critical", f"unreachable: {error}", "see that it is on")
+        return Finding(node, "ssh_reachable", "critical", f"unreachable: {error}", "see that it is on")
     said = error.came_back or error.what.removeprefix(f"{node}: ")
-    return Finding(node, "reachable", "critical", f"unreachable: {said}", error.next_step)
+    return Finding(node, "ssh_reachable", "critical", f"unreachable: {said}", error.next_step)
 
 
 @dataclass(frozen=True)
@@ -74,7 +74,9 @@ class Verdict:
 
     def is_unreachable(self, node: str) -> bool:
         """Say whether the node gave no report."""
-        return any(finding.check == "reachable" for finding in self.of(node))
+        return any(
+            finding.check == "ssh_reachable" and finding.severity == "critical" for finding in self.of(node)
+        )
 
     def lines(self, everything: bool = False) -> list[str]:
         """Return a line for each node that is well, and for each finding that is not.
@@ -137,7 +139,7 @@ def judge(
             summaries[node.name] = "unreachable"
             continue
         if node.name in local:
-            report = _share(report, local.index(node.name), len(local))
+            report = share(report, local.index(node.name), len(local))
         answered[node.name] = report
         summaries[node.name] = health.summary(report["gpu"], report["node"])
         begin = (since or {}).get(node.name, 0.0)
@@ -146,7 +148,7 @@ def judge(
     return Verdict(tuple(found + compare(answered, thresholds)), summaries)
 
 
-def _share(report: dict[str, Any], turn: int, count: int) -> dict[str, Any]:
+def share(report: dict[str, Any], turn: int, count: int) -> dict[str, Any]:
     """Return the report of one of `count` logical nodes of this machine, which share its GPUs by turns."""
     own = [gpu for gpu in report["gpu"]["gpus"] if (gpu["index"] or 0) % count == turn]
     return {**report, "gpu": {**report["gpu"], "gpus": own}}

@@ -201,7 +201,7 @@ def test_json_has_every_node_and_finding() -> None:
     assert (data["severity"], list(data["nodes"])) == ("critical", ["gpu-master", "gpu1", "gpu2"])
     assert data["nodes"]["gpu1"]["findings"] == [
         {
-            "check": "reachable",
+            "check": "ssh_reachable",
             "severity": "critical",
             "text": "unreachable: Connection refused",
             "remedy": "run `ssh ob@192.168.1.101 true`",

@@ -11,7 +11,7 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from ugro_py.errors import NotFoundError
 from ugro_py.state._base import Part, now
-from ugro_py.state.models import allocations, gpus, health_checks, nodes
+from ugro_py.state.models import allocations, events, gpus, health_checks, nodes
 from ugro_py.state.rows import HealthRow
 
 STALE_AFTER_S = 120.0
@@ -194,6 +194,35 @@ class Health(Part):
             )
             self._event(connection, "node_resume", f"resumed by {by}", node=node, data={"by": by})
         return True
+
+    def resumed_at(self) -> dict[str, datetime]:
+        """Return when somebody last resumed a node, of those that were ever resumed."""
+        query = select(events.c.node, func.max(events.c.at).label("at")).where(events.c.kind == "node_resume")
+        with self.database.read() as connection:
+            return {row.node: row.at for row in connection.execute(query.group_by(events.c.node))}
+
+    def overruled_drains(self, node: str) -> set[str]:
+        """Return for which reasons the health sweep drained the node before somebody resumed it all the same.
+
+        The same reason is none to drain it again, until the node has been healthy once: whoever resumed it knew.
+        """
+        query = (
+            select(events.c.kind, events.c.data)
+            .where(events.c.node == node, events.c.kind.in_(["node_drain", "node_resume", "node_health"]))
+            .order_by(events.c.id)
+        )
+        with self.database.read() as connection:
+            rows = connection.execute(query).all()
+        drained: set[str] = set()
+        overruled: set[str] = set()
+        for kind, data in rows:
+            if kind == "node_drain" and data["by"] == BY_HEALTH:
+                drained.add(data["reason"])
+            elif kind == "node_resume":
+                overruled |= drained
+            elif kind == "node_health" and data["to"] == "healthy":
+                drained, overruled = set(), set()
+        return overruled
 
     def busy_nodes(self) -> set[str]:
         """Return the nodes of which a job holds a GPU: one of these that is drained is still draining."""
