@@ -20,6 +20,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "ps": ("ps", "List jobs."),
     "status": ("status", "Show one job: state, ranks, progress."),
     "logs": ("logs", "Show or follow the logs of a job's ranks."),
+    "explain": ("explain", "Say why a job failed, waits or stands still."),
     "stop": ("stop", "Stop a job on every node and release its GPUs."),
     "results": ("results", "Show what a job achieved, with its loss curve."),
     "pull": ("pull", "Copy a job's results to a folder."),
