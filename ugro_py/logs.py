@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
@@ -48,19 +47,51 @@ def choose_ranks(paths: JobPaths, wanted: str, known: Sequence[int]) -> list[int
     return [int(wanted)]
 
 
-def show(paths: JobPaths, ranks: Sequence[int], out: BinaryIO, form: Form, tail: int | None = None) -> None:
-    """Write the logs of `ranks`, one rank after the other, the last `tail` lines of each."""
+def pieces(paths: JobPaths, ranks: Sequence[int], form: Form, tail: int | None = None) -> Iterator[bytes]:
+    """Yield the logs of `ranks`, one rank after the other, the last `tail` lines of each."""
     if form == "raw" and tail is None and len(ranks) == 1:
         if paths.rank_log(ranks[0]).exists():
             with paths.rank_log(ranks[0]).open("rb") as stream:
-                shutil.copyfileobj(stream, out)  # byte for byte, to be piped or saved
-        ranks = ()
+                while block := stream.read(_BLOCK):  # byte for byte, to be piped or saved
+                    yield block
+        return
     for rank in ranks:
         log = _Log(paths.rank_log(rank))
         log.start(tail)
         for line in log.lines(last=True):
-            out.write(_shown(line, rank, form, several=len(ranks) > 1))
+            yield _shown(line, rank, form, several=len(ranks) > 1)
+
+
+def show(paths: JobPaths, ranks: Sequence[int], out: BinaryIO, form: Form, tail: int | None = None) -> None:
+    """Write the logs of `ranks`, one rank after the other, the last `tail` lines of each."""
+    for piece in pieces(paths, ranks, form, tail):
+        out.write(piece)
     out.flush()
+
+
+class Follower:
+    """The logs of all ranks as they grow.
+
+    Args:
+        ranks: asked again and again, since ranks appear when the job starts.
+        tail: begin with so many of the lines that are there already; None: with all of them.
+    """
+
+    def __init__(
+        self, paths: JobPaths, ranks: Callable[[], Sequence[int]], form: Form, tail: int | None = None
+    ) -> None:
+        self._paths, self._ranks, self._form, self._tail = paths, ranks, form, tail
+        self._logs: dict[int, _Log] = {}
+
+    def poll(self, last: bool = False) -> Iterator[bytes]:
+        """Yield what is new; with `last` also a line that has no end yet."""
+        for rank in self._ranks():
+            if rank not in self._logs:
+                self._logs[rank] = _Log(self._paths.rank_log(rank))
+                self._logs[rank].start(self._tail)
+        for rank, log in self._logs.items():
+            for line in log.lines(last=last):
+                yield _shown(line, rank, self._form, several=len(self._logs) > 1)
 
 
 def follow(
@@ -78,16 +109,11 @@ def follow(
         is_over: tells whether the job has ended.
         tail: begin with so many of the lines that are there already; None: with all of them.
     """
-    logs: dict[int, _Log] = {}
+    follower = Follower(paths, ranks, form, tail)
     while True:
         over = is_over()  # asked before reading: what was written until the end is read below
-        for rank in ranks():
-            if rank not in logs:
-                logs[rank] = _Log(paths.rank_log(rank))
-                logs[rank].start(tail)
-        for rank, log in logs.items():
-            for line in log.lines(last=over):
-                out.write(_shown(line, rank, form, several=len(logs) > 1))
+        for piece in follower.poll(last=over):
+            out.write(piece)
         out.flush()
         if over:
             return

@@ -58,7 +58,7 @@ def read_tokens(path: Path) -> dict[str, str]:
     return tokens
 
 
-def agent_of(request: Request) -> AgentView:
+async def agent_of(request: Request) -> AgentView:
     """Return the agent that the application belongs to."""
     agent: AgentView = request.app.state.agent
     return agent
@@ -74,7 +74,7 @@ def caller_of(request: Request) -> Caller:
         if user is None:
             raise HTTPException(401, "a token is needed", {"WWW-Authenticate": "Bearer"})
         person, door = users.person_named(user), "tcp"
-    return Caller(person, door, users.is_admin(agent_of(request).store, person))
+    return Caller(person, door, users.is_admin(request.app.state.agent.store, person))
 
 
 def _user_of_token(tokens: Mapping[str, str], header: str) -> str | None:

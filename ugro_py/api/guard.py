@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import Awaitable, Callable, Iterable, MutableMapping
+from collections.abc import Awaitable, Callable, MutableMapping, Set
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -32,13 +32,13 @@ class Guard:
 
     Args:
         app: what it protects.
-        hosts: names under which the API may be asked, without ports. A page of another site that makes its name point
-            here (DNS rebinding) is refused by its `Host`, on every method.
+        hosts: names under which the API may be asked, without ports; names may be added as doors are opened. A page
+            of another site that makes its name point here (DNS rebinding) is refused by its `Host`, on every method.
     """
 
-    def __init__(self, app: App, hosts: Iterable[str] = ()) -> None:
+    def __init__(self, app: App, hosts: Set[str]) -> None:
         self.app = app
-        self.hosts = frozenset(host.lower().strip("[]") for host in (*LOCAL_HOSTS, *hosts))
+        self.hosts = hosts
 
     async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
         """Refuse the request, or hand it on with limits."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from ugro_py.api import unix
+from ugro_py.api.auth import read_tokens
 from ugro_py.api.peer import PeerProtocol
 from ugro_py.errors import StateError, UsageError
 
@@ -104,6 +105,8 @@ async def serve(
     try:
         servers.append((_server(app, None), listener))
         if listen is not None:
+            app.state.tokens.update(read_tokens(listen.token_file))
+            app.state.hosts.update(name.lower().strip("[]") for name in (listen.address, *listen.hosts))
             servers.append((_server(app, listen), _tcp(listen)))
         tasks = [asyncio.create_task(server.serve([sock])) for server, sock in servers]
         waiting = asyncio.create_task(stop.wait())

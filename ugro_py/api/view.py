@@ -41,7 +41,3 @@ class AgentView(Protocol):
     def wake(self) -> None:
         """The queue or a job has changed: look at it now, not at the next round."""
         ...
-
-    def keep_secrets(self, job: str, values: Mapping[str, str]) -> None:
-        """Hold the values of a job's `--secret-env` in memory until its ranks have them; never write them anywhere."""
-        ...

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import and_, insert, or_, select, update
+from sqlalchemy import and_, func, insert, or_, select, update
 
 from ugro_py.errors import UsageError
 from ugro_py.state._base import Part, check_values, now
@@ -122,6 +122,12 @@ class Accounts(Part):
                 of[row.name] = (row.user, row.unix_group)
         rows = [UsageRow(job, *of[job], gpu_hours=hours[job], gpus=held[job]) for job in hours]
         return sorted(rows, key=lambda row: (-row.gpu_hours, row.job))
+
+    def job_counts(self) -> dict[str, int]:
+        """Return how many jobs there are of each status."""
+        with self.database.read() as connection:
+            rows = connection.execute(select(jobs.c.status, func.count()).group_by(jobs.c.status)).all()
+        return {row[0]: row[1] for row in rows}
 
     def record(
         self,

@@ -1,0 +1,102 @@
+"""The agent's HTTP API as an application: its routes, and how errors are told."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
+
+from ugro_py import __version__, errors
+from ugro_py.api.feed import Feed
+from ugro_py.api.guard import LOCAL_HOSTS, Guard, error_body
+from ugro_py.api.models import Problem
+from ugro_py.api.routes import agent as agent_routes
+from ugro_py.api.routes import changes, events, files, jobs, nodes, queue, streams, submit, users
+from ugro_py.api.submit import Submissions
+from ugro_py.api.view import AgentView, Timing
+
+__all__ = ["AgentView", "Timing", "create_app"]
+
+DESCRIPTION = """The control plane of UGRO over HTTP. On the Unix socket you are the account you run as; on TCP a bearer
+token says who you are. Reading is shared; who submitted a job, and admins, may change it."""
+
+_STATUS = {
+    errors.UsageError: 400,
+    errors.RightsError: 403,
+    errors.NotFoundError: 404,
+    errors.VerificationError: 409,
+    errors.AllocationError: 409,
+    errors.JobFailedError: 409,
+    errors.JobStoppedError: 409,
+    errors.NodeError: 502,
+    errors.StateError: 503,
+}
+_USAGE = errors.UsageError.exit_code
+
+
+def create_app(agent: AgentView, *, tokens: Mapping[str, str] | None = None, hosts: Iterable[str] = ()) -> FastAPI:
+    """Return the application of an agent.
+
+    Args:
+        agent: whose store and cluster it is.
+        tokens: token -> user, for TCP (`ugro_py.api.auth.read_tokens`); without any nobody may enter there.
+        hosts: names under which it may be asked beside those of this machine's loopback.
+    """
+    problem = {"description": "It was not done; the body says why.", "model": Problem}
+    app = FastAPI(
+        title="UGRO",
+        version=__version__,
+        description=DESCRIPTION,
+        openapi_url="/v1/openapi.json",
+        docs_url=None,  # these pages load scripts from elsewhere
+        redoc_url=None,
+        responses={400: problem, 403: problem, 404: problem},
+    )
+    app.state.agent = agent
+    app.state.tokens = dict(tokens or {})
+    app.state.closing = asyncio.Event()
+    app.state.feed = Feed(agent.store)
+    app.state.submissions = Submissions(agent)
+    for module in (jobs, changes, submit, streams, files, queue, nodes, events, users, agent_routes):
+        app.include_router(module.router)
+    app.add_exception_handler(errors.UgroError, _ugro_error)
+    app.add_exception_handler(RequestValidationError, _not_valid)
+    app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(Exception, _bug)
+    app.state.hosts = {host.lower().strip("[]") for host in (*LOCAL_HOSTS, *hosts)}
+    app.add_middleware(Guard, hosts=app.state.hosts)
+    return app
+
+
+def _ugro_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, errors.UgroError)
+    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    return JSONResponse(error_body(error.what, error.came_back, error.next_step, error.exit_code), status)
+
+
+def _not_valid(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, RequestValidationError)
+    first: dict[str, Any] = dict(error.errors()[0]) if error.errors() else {}
+    where = ".".join(str(part) for part in first.get("loc", ())[1:])
+    body = error_body(where or "the request", str(first.get("msg", "is not valid")), "see /v1/openapi.json", _USAGE)
+    return JSONResponse(body, 400)
+
+
+def _http_error(request: Request, error: Exception) -> JSONResponse:
+    assert isinstance(error, HTTPException)
+    code = errors.NotFoundError.exit_code if error.status_code == 404 else _USAGE
+    code = errors.RightsError.exit_code if error.status_code in (401, 403) else code
+    path = request.url.path[:100]
+    body = error_body(f"{request.method} {path}", str(error.detail), "see /v1/openapi.json", code)
+    return JSONResponse(body, error.status_code, dict(error.headers or {}))
+
+
+def _bug(request: Request, error: Exception) -> JSONResponse:
+    # What went wrong is in the agent's log: Starlette raises it again there. Callers learn nothing of its insides.
+    body = error_body(f"{request.method} {request.url.path[:100]}", "an error inside the agent", "see its log", 1)
+    return JSONResponse(body, 500)

@@ -1,0 +1,1 @@
+"""What can be asked of the agent, a module per topic. Each has a `router`."""

@@ -1,0 +1,50 @@
+"""Files of a job in the central store: checkpoints, logs, metrics, whatever was collected."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import APIRouter
+from starlette.responses import StreamingResponse
+
+from ugro_py.api.auth import Agent, Who
+from ugro_py.api.beneath import files_beneath, open_beneath
+from ugro_py.api.models import File
+from ugro_py.paths import JobPaths
+
+router = APIRouter(prefix="/v1/jobs/{job}/files", tags=["files"])
+
+_BLOCK = 1 << 18
+# What a user submitted is theirs: reading is shared for what a job made of it.
+_SHOWN = ("checkpoints", "logs", "tensorboard", "attempts")
+
+
+def _shown(paths: JobPaths, name: str) -> bool:
+    return name.split("/")[0] in _SHOWN or name in (paths.metrics.name, paths.config.name)
+
+
+@router.get("", responses={200: {"model": list[File]}}, response_model=None)
+def list_files(job: str, agent: Agent, who: Who) -> list[dict[str, Any]]:
+    """List what the central store has of a job. Links are left out."""
+    paths = JobPaths(agent.store.job(job).name)
+    return [{"path": name, "size": size} for name, size in files_beneath(paths.root) if _shown(paths, name)]
+
+
+@router.get("/{name:path}", responses={200: {"content": {"application/octet-stream": {}}}}, response_model=None)
+def get_file(job: str, name: str, agent: Agent, who: Who) -> StreamingResponse:
+    """Get one file, byte for byte. No link is followed."""
+    paths = JobPaths(agent.store.job(job).name)
+    descriptor = open_beneath(paths.root, name if _shown(paths, name) else "")
+    size = os.fstat(descriptor).st_size
+    headers = {"content-length": str(size), "x-content-type-options": "nosniff", "content-disposition": "attachment"}
+    return StreamingResponse(_blocks(descriptor, size), media_type="application/octet-stream", headers=headers)
+
+
+def _blocks(descriptor: int, size: int) -> Iterator[bytes]:
+    """Yield `size` bytes: a file that grows meanwhile is sent as it was when it was asked for."""
+    with os.fdopen(descriptor, "rb") as file:
+        while size > 0 and (block := file.read(min(_BLOCK, size))):
+            size -= len(block)
+            yield block

@@ -1,0 +1,34 @@
+"""Jobs as they are and what they achieved."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter
+
+from ugro_py import results, status
+from ugro_py.api.auth import Agent, Who
+from ugro_py.api.models import JobLine, JobState, Results
+from ugro_py.state.views import job_list
+
+router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
+
+
+@router.get("", responses={200: {"model": list[JobLine]}}, response_model=None)
+def list_jobs(agent: Agent, who: Who, all: bool = False) -> list[dict[str, Any]]:
+    """List the jobs that have not ended and the last few that have; with `all` every job."""
+    return job_list(agent.store, everything=all)
+
+
+@router.get("/{job}", responses={200: {"model": JobState}}, response_model=None)
+def show_job(job: str, agent: Agent, who: Who) -> dict[str, Any]:
+    """Show one job: state, ranks with their newest metrics, events."""
+    return status.status_of(agent.store, job)
+
+
+@router.get("/{job}/results", responses={200: {"model": Results}}, response_model=None)
+def show_results(job: str, agent: Agent, who: Who) -> dict[str, Any]:
+    """Show what a job achieved."""
+    agent.store.job(job)
+    found = results.summary(job, agent.store)
+    return {"results": found.to_json(), "curve": [(point.step, point.loss) for point in found.curve]}

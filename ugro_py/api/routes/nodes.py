@@ -1,0 +1,91 @@
+"""Nodes: the state of the cluster, health, drains."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Query
+
+from ugro_py import events
+from ugro_py.api.auth import Agent, Who, audited, check_admin
+from ugro_py.api.models import Drain
+from ugro_py.state.rows import HealthRow
+from ugro_py.state.views import cluster_state
+
+router = APIRouter(prefix="/v1", tags=["nodes"])
+
+
+@router.get("/state")
+def show_state(agent: Agent, who: Who) -> dict[str, Any]:
+    """Show nodes, who uses them, and jobs, in the form of cluster_state.json."""
+    return cluster_state(agent.store, agent.cluster)
+
+
+@router.get("/nodes")
+def list_nodes(agent: Agent, who: Who) -> list[dict[str, Any]]:
+    """List the nodes of the inventory with their health, drains and GPUs."""
+    rows = {row.name: row for row in agent.store.nodes()}
+    busy = agent.store.busy()
+    gpus = agent.store.gpus()
+    unusable = agent.store.unusable_gpus()
+    found = []
+    for node in agent.cluster.nodes:
+        row = rows.get(node.name)
+        found.append(
+            {
+                "node": node.name, "address": node.address, "role": node.role,
+                "health": row.health if row else "unknown", "reason": row.health_reason if row else "",
+                "since": row.health_since.isoformat() if row and row.health_since else None,
+                "drain": row.drain if row else False, "drain_reason": row.drain_reason if row else "",
+                "drained_by": row.drained_by if row else None,
+                "gpus": [
+                    {"uuid": gpu.uuid, "index": gpu.index, "kind": gpu.kind, "name": gpu.name, "vram_gb": gpu.vram_gb,
+                     "job": busy.get(gpu.uuid), "unusable": unusable.get(gpu.uuid)}
+                    for gpu in gpus if gpu.node == node.name
+                ],
+            }
+        )  # fmt: skip
+    return found
+
+
+@router.get("/health")
+def show_health(agent: Agent, who: Who) -> list[dict[str, Any]]:
+    """Show what the newest sweep found of each node."""
+    return [_check(row) for row in agent.store.latest_checks().values()]
+
+
+@router.get("/nodes/{node}/health")
+def show_history(
+    node: str, agent: Agent, who: Who, since: str = "1d", limit: int = Query(1000, ge=1, le=10_000)
+) -> list[dict[str, Any]]:
+    """Show what the sweeps found of a node since a time or for an age (`2h`, `7d`), oldest first."""
+    agent.cluster.node(node)
+    return [_check(row) for row in agent.store.health_history(node, events.since(since), limit)]
+
+
+@router.post("/nodes/{node}/drain")
+def drain(node: str, agent: Agent, who: Who, body: Drain | None = None) -> dict[str, Any]:
+    """Keep new jobs away from a node; admins only."""
+    reason = body.reason if body else ""
+    with audited(agent, who, "drain", node, {"reason": reason}):
+        check_admin(who, f"drain {node}")
+        changed = agent.store.drain(node, who.person.user, reason, address=agent.cluster.node(node).address)
+    agent.wake()
+    return {"node": node, "drain": True, "changed": changed}
+
+
+@router.post("/nodes/{node}/resume")
+def resume(node: str, agent: Agent, who: Who) -> dict[str, Any]:
+    """Let jobs onto a node again; admins only."""
+    with audited(agent, who, "resume", node):
+        check_admin(who, f"resume {node}")
+        changed = agent.store.resume(node, who.person.user, address=agent.cluster.node(node).address)
+    agent.wake()
+    return {"node": node, "drain": False, "changed": changed}
+
+
+def _check(row: HealthRow) -> dict[str, Any]:
+    return {
+        "node": row.node, "at": row.at.isoformat(), "state": row.state, "severity": row.severity,
+        "latency_ms": row.latency_ms, "findings": [dict(finding) for finding in row.findings],
+    }  # fmt: skip

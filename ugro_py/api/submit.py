@@ -1,0 +1,222 @@
+"""Take in a job from anybody on the machine: nothing they say is believed, no path of theirs is opened.
+
+The agent may read files that the caller may not. So whatever a job needs comes as an upload; a name that would be a
+path on this machine is refused. Who submits is the peer of the connection.
+"""
+
+from __future__ import annotations
+
+import re
+import secrets
+import shutil
+import threading
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import IO, Any
+
+from ugro_py import checkpoints, request, secret_env, users
+from ugro_py.api.auth import Caller
+from ugro_py.api.view import AgentView
+from ugro_py.errors import NotFoundError, RightsError, UsageError
+from ugro_py.names import check_name, new_job_name
+from ugro_py.paths import JobPaths
+from ugro_py.plan import is_path
+from ugro_py.queue import spool, spool_tar
+from ugro_py.queue.submit import check
+from ugro_py.request import JobRequest
+from ugro_py.saved import save_cluster
+from ugro_py.state import JobRow
+
+KEPT_S = 3600.0
+"""How long an upload waits for its job."""
+MOST_UPLOADS = 4
+"""Uploads of one user that wait for their job."""
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
+
+
+@dataclass(frozen=True)
+class Uploaded:
+    """Files that were taken in and wait for their job."""
+
+    user: str
+    folder: Path
+    parts: frozenset[str]
+    at: float
+
+
+class Submissions:
+    """The uploads that wait, and the one place where jobs are made of requests."""
+
+    def __init__(self, agent: AgentView) -> None:
+        self._agent = agent
+        self._lock = threading.Lock()
+        self._uploads: dict[str, Uploaded] = {}
+
+    def take(self, who: Caller, stream: IO[bytes]) -> tuple[str, frozenset[str]]:
+        """Take in the files of a job; returns the name that its submission gives, and the parts there are."""
+        user = who.person.user
+        with self._lock:
+            self._drop_old()
+            if sum(upload.user == user for upload in self._uploads.values()) >= MOST_UPLOADS:
+                raise RightsError(
+                    "upload the files of a job", f"{MOST_UPLOADS} uploads wait already", "submit their jobs"
+                )
+        folder, parts = spool_tar.unpack(stream)
+        name = secrets.token_urlsafe(18)
+        with self._lock:
+            self._uploads[name] = Uploaded(user, folder, frozenset(parts), time.monotonic())
+        return name, frozenset(parts)
+
+    def submit(self, who: Caller, values: Mapping[str, Any], upload: str | None, given: Mapping[str, str]) -> JobRow:
+        """Record a job of `who` in the queue.
+
+        Raises:
+            UsageError: the request is not valid, or names a path of this machine.
+            RightsError: a quota is used up, or the job would run as the agent itself.
+        """
+        asked = _parsed(values)
+        files = self._taken(who, upload)
+        try:
+            return self._submit(who, asked, files, given)
+        finally:
+            if files is not None and files.folder.exists():  # refused: else it is the job's spool by now
+                shutil.rmtree(files.folder)
+
+    def _submit(self, who: Caller, asked: JobRequest, files: Uploaded | None, given: Mapping[str, str]) -> JobRow:
+        checked = _checked(asked, files)
+        if set(given) != set(checked.secret_env):
+            raise UsageError("secrets", "are not those that `secret_env` names", "give a value for each name")
+        excluded = {str(name): True for name in checked.exclude}
+        users.check_isolation(self._agent.cluster, who.person, who.admin, excluded)
+        # For a job without an upload the files are the agent's own: UGRO's training.
+        folder = files.folder if files is not None else spool.write(spool.read(checked))
+        person = who.person
+        try:
+            with self._lock:  # counting the queue and joining it are one step
+                _check_free(self._agent, checked.name)
+                check(self._agent.store, checked, person.user, person.group)
+                spool.commit(folder, checked.name)
+                save_cluster(checked.name, users.cluster_for(self._agent.cluster, person.user))
+                secret_env.keep(checked.name, given)
+                try:
+                    return self._agent.store.create_job(
+                        checked.name, person.user, checked.as_dict(), group=person.group
+                    )
+                except BaseException:
+                    secret_env.forget(checked.name)
+                    raise
+        finally:
+            if folder.exists():
+                shutil.rmtree(folder)
+
+    def _taken(self, who: Caller, upload: str | None) -> Uploaded | None:
+        if upload is None:
+            return None
+        with self._lock:
+            self._drop_old()
+            found = self._uploads.get(upload)
+            if found is None or found.user != who.person.user:
+                raise NotFoundError("upload", "there is none of that name, or it waited too long", "upload again")
+            return self._uploads.pop(upload)
+
+    def _drop_old(self) -> None:
+        for name, upload in list(self._uploads.items()):
+            if time.monotonic() - upload.at > KEPT_S:
+                del self._uploads[name]
+                if upload.folder.exists():
+                    shutil.rmtree(upload.folder)
+
+
+def _parsed(values: Mapping[str, Any]) -> JobRequest:
+    """Return the request that JSON values make, every one of the type it must have."""
+    from pydantic import TypeAdapter, ValidationError
+
+    unknown = sorted(values.keys() - JobRequest.__dataclass_fields__.keys())
+    if unknown:
+        raise UsageError(f"request: {unknown[0]!r:.60}", "is no key of a job", "see /v1/openapi.json")
+    named = {"name": new_job_name(), **values}
+    try:
+        return TypeAdapter(JobRequest).validate_python(named)
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        raise UsageError(f"request: {where}", str(first["msg"]), "correct it") from error
+
+
+def _checked(asked: JobRequest, files: Uploaded | None) -> JobRequest:
+    """Return the request with the places where its files will be, checked like that of `ugro launch`."""
+    check_name(asked.name)
+    place = JobPaths(asked.name).spool
+    parts = files.parts if files is not None else frozenset()
+    resume = _resume(asked.resume)
+    plain = replace(asked, script=None, workdir=None, resume=None, model="tiny-llama", dataset="python-docs")
+    if asked.script is not None:
+        if spool.CODE not in parts or files is None:
+            raise UsageError("request: script", "comes without its files", "upload them first (POST /v1/uploads)")
+        _check_script(asked.script, files.folder / spool.CODE)
+        checked = request.check(plain, ask_hub=False)
+        return replace(checked, script=asked.script, workdir=str(place / spool.CODE), resume=resume,
+                       model=asked.model, dataset=asked.dataset)  # fmt: skip
+    chosen = {}
+    for kind, part, name in (("model", spool.MODEL, asked.model), ("dataset", spool.DATA, asked.dataset)):
+        if part in parts and files is not None:
+            chosen[kind] = str(_uploaded(files.folder / part, place / part))
+        else:
+            _refuse_path(kind, name)
+    model = plain.model if "model" in chosen else asked.model
+    data = plain.dataset if "dataset" in chosen else asked.dataset
+    known = request.check(replace(plain, model=model, dataset=data))
+    for kind in ("model", "dataset"):
+        if kind not in chosen and is_path(getattr(known, kind)):
+            raise UsageError(f"request: {kind}", "is a path on the agent's machine", "upload it with the job")
+    return replace(
+        known, model=chosen.get("model", known.model), dataset=chosen.get("dataset", known.dataset), resume=resume
+    )
+
+
+def _uploaded(now: Path, later: Path) -> Path:
+    """Return where an uploaded part will be: the folder, or the one file in it."""
+    entries = list(now.iterdir()) if now.is_dir() else []
+    return later / entries[0].name if len(entries) == 1 and entries[0].is_file() else later
+
+
+def _refuse_path(kind: str, name: str) -> None:
+    """Refuse what is no name of a preset or of the hub before anything looks whether it exists."""
+    if not _HUB_ID.fullmatch(name) or ".." in name:
+        raise UsageError(f"request: {kind}", "is no name of the hub and no preset", "upload it with the job")
+
+
+def _check_script(script: str, code: Path) -> None:
+    words = script.split("/")
+    if script.startswith("/") or any(word in ("", ".", "..") for word in words) or "\0" in script:
+        raise UsageError("request: script", "is no path inside the upload", "give it relative to the folder")
+    path = code / script
+    if not path.is_file() or not path.resolve().is_relative_to(code.resolve()):
+        raise UsageError("request: script", "is not in the upload", "upload the folder that holds it")
+
+
+def _resume(wanted: str | None) -> str | None:
+    """Return the checkpoint that the name of a job means. Paths are refused, and links that lead out of the job."""
+    if wanted is None:
+        return None
+    paths = JobPaths(check_name(wanted))
+    newest = checkpoints.newest(paths) if paths.root.is_dir() else None
+    if newest is None:
+        raise UsageError(f"resume {wanted}", "there is no such job with a complete checkpoint", "see `ugro ps --all`")
+    if not newest.resolve().is_relative_to(paths.checkpoints.resolve()):
+        raise UsageError(f"resume {wanted}", "its checkpoint is a link out of its folder", "choose another job")
+    return str(newest)
+
+
+def _check_free(agent: AgentView, name: str) -> None:
+    try:
+        other = agent.store.job(name)
+    except NotFoundError:
+        if JobPaths(name).spool.exists():
+            raise UsageError(
+                f"job name {name!r}", "its folder holds files already", "choose another with --name"
+            ) from None
+        return
+    raise UsageError(f"job name {name!r}", f"taken by a job of {other.user}", "choose another with --name")
