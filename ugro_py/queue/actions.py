@@ -14,7 +14,7 @@ from ugro_py.queue.snapshot import since
 from ugro_py.state import Store
 from ugro_py.state._queue import QueuedRow
 
-_STEP = 1.0
+_STEP, _TICK = 1.0, 0.001  # seconds, between places in the queue
 
 
 def hold(store: Store, job: str, by: str) -> bool:
@@ -111,13 +111,15 @@ def _positions(line: list[str], place: int, ranks: Mapping[str, _Rank]) -> dict[
     if low is None and high is not None:
         return {job: high - _STEP}
     if high is None and low is not None:
-        return {job: max(time.time(), low + _STEP)}
+        return {job: max(time.time(), low + _TICK)}  # a job asked for later comes after it
     if low is not None and high is not None:
         middle = (low + high) / 2
         if low < middle < high:
             return {job: middle}
-    start = min(ranks[name][0] for name in line)
-    return {job: start + place, **{name: start + number for number, name in enumerate(line) if name != job}}
+    start, end = (of(ranks[name][0] for name in line) for of in (min, max))
+    step = max((end - start) / len(line), _TICK)
+    places = {name: end - (len(line) - 1 - number) * step for number, name in enumerate(line)}
+    return {job: places.pop(job), **places}
 
 
 def _rank(row: QueuedRow, queued_at: float) -> _Rank:

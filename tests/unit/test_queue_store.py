@@ -1,0 +1,331 @@
+"""The queue in the store, what a decision is told of it, and what people do with it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import insert, select, update
+
+from ugro_py.cluster import Cluster, Node, Settings
+from ugro_py.errors import NotFoundError, RightsError, UsageError
+from ugro_py.queue import actions
+from ugro_py.queue.decide import decide
+from ugro_py.queue.model import Decision, Snapshot
+from ugro_py.queue.snapshot import decayed_usage, snapshot_of
+from ugro_py.scheduler import Gpu, Placement, Request
+from ugro_py.state import Controller, Store
+from ugro_py.state.models import allocations, attempts, jobs
+
+NODES = (Node("master", "10.0.0.1", role="master"), Node("gpu1", "10.0.0.2"))
+CLUSTER = Cluster("test", NODES, Path("hosts.yml"), settings=Settings(grace_s=10, preemption=True))
+
+
+@pytest.fixture
+def known(store: Store) -> Store:
+    """A store that knows two nodes with two GPUs each, and that this process is the agent."""
+    for node in NODES:
+        store.sync_node(node, [Gpu(f"{node.name}-{i}", node.name, i, "cuda", "RTX", 8.0) for i in range(2)], {})
+    assert store.acquire_lease(Controller.me(), 60.0)
+    return store
+
+
+def submit(store: Store, name: str, gpus: int = 1, user: str = "ob", group: str | None = None, **asked: Any) -> None:
+    store.create_job(name, user, {"name": name, "gpus": gpus, **asked}, group=group)
+
+
+def start(store: Store, decision: Decision) -> list[str]:
+    """Do what a decision says, as the agent does."""
+    for begun in decision.start:
+        store.start_attempt(begun.job, begun.placements, master_addr="10.0.0.1", master_port=29500, token=begun.job)
+        store.set_job(begun.job, "running")
+    return [begun.job for begun in decision.start]
+
+
+def now_decided(store: Store) -> Decision:
+    return decide(snapshot_of(store, CLUSTER, time.time()))
+
+
+def order(store: Store) -> list[str]:
+    return list(now_decided(store).order)
+
+
+def test_an_empty_queue_asks_for_nothing_else(known: Store) -> None:
+    assert snapshot_of(known, CLUSTER, 5.0) == Snapshot(5.0)
+
+
+def test_jobs_start_until_the_gpus_are_used_up(known: Store) -> None:
+    submit(known, "a", 3, time_limit_s=3600)
+    submit(known, "b", 4)
+    submit(known, "c", 1)
+    decision = now_decided(known)
+    assert start(known, decision) == ["a"]
+    later = now_decided(known)
+    assert later.order == ("b", "c")
+    assert "is used by job a (until " in later.reasons["b"]
+    assert (
+        later.reasons["c"]
+        == "behind job b (priority 50), which the free GPUs are kept for; " + (later.reasons["c"].partition("; ")[2])
+    )
+    assert later.expected["b"] == pytest.approx(time.time() + 3610, abs=5)
+    known.note_reasons(later.reasons)
+    assert known.job("b").reason == later.reasons["b"]
+    assert [event.kind for event in known.events("b")] == ["job_status"]
+
+
+def test_a_short_job_goes_ahead(known: Store) -> None:
+    submit(known, "a", 3, time_limit_s=3600)
+    submit(known, "b", 4)
+    submit(known, "c", 1, time_limit_s=3000)
+    assert start(known, now_decided(known)) == ["a", "c"]
+
+
+def test_quotas_and_their_use(known: Store) -> None:
+    known.set_account("user", "ob", max_gpus=2)
+    known.set_account("group", "lab", gpu_hours_week=1.0)
+    submit(known, "a", 1)
+    submit(known, "b", 2)
+    submit(known, "c", 1, user="eva", group="lab")
+    assert start(known, now_decided(known)) == ["a", "c"]
+    submit(known, "d", 1, user="eva", group="lab")
+    with known.database.write() as connection:
+        begun = datetime.now(UTC) - timedelta(hours=2)
+        connection.execute(update(allocations).values(allocated_at=begun))
+    reasons = now_decided(known).reasons
+    assert reasons["b"] == "quota: ob uses 1 of 2 GPUs, 2 asked"
+    assert reasons["d"] == "quota: group lab used 2.0 of 1 GPU hours in the last 7 days"
+
+
+def test_nodes_and_gpus_that_are_not_to_be_had(known: Store) -> None:
+    known.drain("gpu1", "ob", "new fan")
+    submit(known, "a", 3)
+    submit(known, "b", 2)
+    decision = now_decided(known)
+    assert start(known, decision) == ["b"]
+    assert "gpu1 is drained by ob: new fan" in decision.reasons["a"]
+
+
+def test_after(known: Store) -> None:
+    submit(known, "first")
+    for name, after in (("a", ["first"]), ("b", ["lost"]), ("c", ["b"])):
+        submit(known, name, after=after)
+    known.set_job("first", "running")
+    decision = now_decided(known)
+    assert decision.reasons["a"] == "after job first"
+    assert [(fail.job, fail.reason) for fail in decision.fail] == [
+        ("b", "job lost, which it was to follow, does not exist")
+    ]
+    known.set_job("first", "completed")
+    assert start(known, now_decided(known)) == ["a"]
+
+
+def test_a_job_that_nobody_would_start_holds_up_nobody(store: Store) -> None:
+    for node in NODES[:1]:
+        store.sync_node(node, [Gpu("only", node.name, 0, "cuda", "RTX", 8.0)], {})
+    submit(store, "lost")
+    submit(store, "waits")
+    dead = Controller(Controller.me().host, "another boot", 4711, 1)
+    assert store.claim("lost", dead)
+    assert store.claim("waits", Controller.me())
+    with store.database.write() as connection:
+        connection.execute(update(jobs).values(created_at=datetime.now(UTC) - timedelta(seconds=60)))
+    decision = now_decided(store)
+    assert [begun.job for begun in decision.start] == ["waits"]
+    assert "no agent runs" in decision.reasons["lost"]
+
+
+def test_urgent_jobs_stop_batch_jobs_which_queue_again_behind_them(known: Store) -> None:
+    submit(known, "batch", 4, priority=10)
+    assert start(known, now_decided(known)) == ["batch"]
+    with known.database.write() as connection:  # it waited for so long that its age would put it ahead of any
+        connection.execute(update(jobs).values(created_at=datetime.now(UTC) - timedelta(days=30)))
+    submit(known, "urgent", 2, user="eva", priority=90)
+    decision = now_decided(known)
+    assert [(p.job, p.for_job) for p in decision.preempt] == [("batch", "urgent")]
+    assert actions.preempt(known, "batch", "urgent")
+    assert not actions.preempt(known, "batch", "urgent")
+    again = now_decided(known)
+    assert again.preempt == () and "is used by job batch (stopping)" in again.reasons["urgent"]
+    known.set_attempt("batch", 1, status="stopped")
+    known.requeue("batch", "made room for urgent", preempted=True)
+    decision = now_decided(known)
+    assert decision.order == ("urgent", "batch")
+    assert start(known, decision) == ["urgent"]
+
+
+def test_held_jobs(known: Store) -> None:
+    submit(known, "a", hold=True)
+    assert now_decided(known).reasons == {"a": "held by ob"}
+    assert actions.release(known, "a", "eva") and not actions.release(known, "a", "eva")
+    assert actions.hold(known, "a", "eva") and not actions.hold(known, "a", "ob")
+    assert now_decided(known).reasons == {"a": "held by eva"}
+    actions.release(known, "a", "eva")
+    assert start(known, now_decided(known)) == ["a"]
+    assert [event.text for event in known.events("a") if event.kind in ("held", "let_go")] == [
+        "let go by eva", "held by eva", "let go by eva"]  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    ("moves", "expected"),
+    [
+        ([("d", "first", None)], "d a b c"),
+        ([("a", "last", None)], "b c d a"),
+        ([("d", "before", "b")], "a d b c"),
+        ([("a", "before", "d")], "b c a d"),
+        ([("d", "first", None), ("c", "first", None), ("d", "last", None)], "c a b d"),
+        ([("d", "before", "c"), ("c", "before", "d")] * 40, "a b c d"),
+    ],
+)
+def test_moves(known: Store, moves: list[tuple[str, str, str | None]], expected: str) -> None:
+    for name in ("a", "b", "c", "d"):
+        submit(known, name)
+        submit(known, f"of-eva-{name}", user="eva")
+    before = order(known)
+    for job, to, other in moves:
+        assert actions.move(known, job, to, "ob", other=other)
+    after = order(known)
+    assert [name for name in after if "eva" not in name] == expected.split()
+    # Nobody else's turn has changed.
+    assert ["eva" in name for name in before] == ["eva" in name for name in after]
+    submit(known, "e")
+    assert [name for name in order(known) if "eva" not in name] == [*expected.split(), "e"]
+
+
+def test_a_move_to_where_it_is_changes_nothing(known: Store) -> None:
+    submit(known, "a")
+    submit(known, "b")
+    assert not actions.move(known, "a", "before", "ob", other="b")
+    assert not actions.move(known, "b", "last", "ob")
+    assert known.job("a").position is None
+
+
+def test_the_priority(known: Store) -> None:
+    submit(known, "a")
+    submit(known, "b")
+    actions.move(known, "b", "first", "ob")
+    assert actions.set_priority(known, "b", 90, "ob") and not actions.set_priority(known, "b", 90, "ob")
+    assert order(known) == ["b", "a"]
+    assert actions.set_priority(known, "b", 10, "ob")
+    assert order(known) == ["a", "b"]
+    with pytest.raises(UsageError, match="between 0 and 100"):
+        actions.set_priority(known, "b", 101, "ob")
+
+
+def test_cancel(known: Store) -> None:
+    submit(known, "a")
+    submit(known, "b")
+    assert actions.cancel(known, "a", "eva")
+    job = known.job("a")
+    assert (job.status, job.reason, job.ended_at is not None) == ("stopped", "cancelled by eva", True)
+    known.claim("b", Controller.me())  # a process waits with it, and ends it
+    assert actions.cancel(known, "b", "ob")
+    assert known.job("b").status == "pending" and known.job("b").stop_requested
+    assert now_decided(known).order == ()
+
+
+@pytest.mark.parametrize(
+    "act",
+    [
+        lambda store, job: actions.hold(store, job, "ob"),
+        lambda store, job: actions.release(store, job, "ob"),
+        lambda store, job: actions.move(store, job, "first", "ob"),
+        lambda store, job: actions.set_priority(store, job, 5, "ob"),
+        lambda store, job: actions.cancel(store, job, "ob"),
+    ],
+)
+def test_only_jobs_that_wait_can_be_changed(known: Store, act: Callable[[Store, str], bool]) -> None:
+    submit(known, "a")
+    known.set_job("a", "running")
+    with pytest.raises(UsageError, match=r"does not wait, it is running"):
+        act(known, "a")
+    with pytest.raises(NotFoundError):
+        act(known, "b")
+
+
+@pytest.mark.parametrize(
+    ("job", "to", "other", "match"),
+    [
+        ("a", "before", "of-eva", "a job of eva"),
+        ("a", "before", "urgent", "its priority is 90"),
+        ("a", "before", "a", "before itself"),
+        ("a", "before", None, "no place"),
+        ("a", "up", None, "no place"),
+    ],
+)
+def test_moves_that_make_no_sense(known: Store, job: str, to: str, other: str | None, match: str) -> None:
+    submit(known, "a")
+    submit(known, "urgent", priority=90)
+    submit(known, "of-eva", user="eva")
+    with pytest.raises(UsageError, match=match):
+        actions.move(known, job, to, "ob", other=other)
+
+
+def test_submissions_are_counted(known: Store) -> None:
+    known.set_account("user", "ob", max_queued=2)
+    known.set_account("group", "lab", max_queued=3)
+    for name, user in (("a", "ob"), ("b", "eva")):
+        actions.check_submission(known, user, "lab")
+        submit(known, name, user=user, group="lab")
+    submit(known, "c", group="lab")
+    with pytest.raises(RightsError, match="ob has 2 of 2 jobs"):
+        actions.check_submission(known, "ob", "lab")
+    with pytest.raises(RightsError, match="group lab has 3 of 3 jobs"):
+        actions.check_submission(known, "eva", "lab")
+    actions.check_submission(known, "eva", None)
+    known.set_job("c", "completed")
+    actions.check_submission(known, "ob", "lab", after=("c",))
+    with pytest.raises(NotFoundError):
+        actions.check_submission(known, "ob", "lab", after=("nope",))
+
+
+def test_what_the_time_limit_leaves(known: Store) -> None:
+    submit(known, "a", 4, time_limit_s=3600)
+    start(known, now_decided(known))
+    with known.database.write() as connection:
+        job_id = connection.scalar(select(jobs.c.id))
+        at = datetime.now(UTC)
+        connection.execute(
+            insert(attempts).values(
+                job_id=job_id, number=2, status="failed", master_addr="x", master_port=1, token="t",
+                started_at=at - timedelta(seconds=1200), ended_at=at - timedelta(seconds=200),
+            )
+        )  # fmt: skip
+    submit(known, "b", 1)
+    (running,) = snapshot_of(known, CLUSTER, time.time()).running
+    assert running.ends_at == pytest.approx(time.time() + 3600 - 1000 + 10, abs=5)
+
+
+def test_older_use_counts_less(known: Store) -> None:
+    half_life = 3600.0
+    for name, user in (("a", "ob"), ("b", "eva")):
+        submit(known, name, user=user)
+        gpu = Gpu(f"master-{int(user == 'eva')}", "master", 0, "cuda", "RTX", 8.0)
+        known.start_attempt(name, [Placement(0, "master", 0, gpu)], master_addr="x", master_port=1, token=name)
+    at = datetime.now(UTC)
+    with known.database.write() as connection:
+        for number, (begin, end) in enumerate([(7300, 7200), (110, 10)]):
+            connection.execute(
+                update(allocations)
+                .where(allocations.c.id == number + 1)
+                .values(allocated_at=at - timedelta(seconds=begin), released_at=at - timedelta(seconds=end))
+            )
+    used = decayed_usage(known, half_life, at.timestamp())
+    assert used["eva"] == pytest.approx(100, rel=0.03)
+    assert used["ob"] == pytest.approx(25, rel=0.03)
+    # What was summed up before decays on, and nothing is counted twice.
+    for later in (30, 100, 3600):
+        now = at.timestamp() + later
+        fresh = Store(known.database)
+        assert decayed_usage(known, half_life, now) == pytest.approx(decayed_usage(fresh, half_life, now), rel=1e-6)
+
+
+def test_a_request_is_read_once(known: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    submit(known, "a", 8, exclude=["gpu1:1"], min_vram_gb=4)
+    assert snapshot_of(known, CLUSTER, 1.0).waiting[0].request == Request(gpus=8, exclude={"gpu1": (1,)}, min_vram_gb=4)
+    monkeypatch.setattr(Store, "requests", lambda *_: pytest.fail("read again"))
+    submit_another = snapshot_of(known, CLUSTER, 2.0)
+    assert len(submit_another.waiting) == 1
