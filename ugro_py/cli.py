@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "alerts": ("alerts", "List alerts and test where they go."),
     "nodes": ("nodes", "List, add and remove nodes of the inventory."),
     "state": ("state", "Print the state of the cluster."),
+    "agent": ("agent", "Keep the cluster running: follow jobs, run the queue, watch nodes, serve the API."),
     "bootstrap": ("bootstrap", "Prepare nodes for training (runs playbooks/bootstrap.yml)."),
     "completion": ("completion", "Print the shell completion script."),
 }

@@ -1,4 +1,7 @@
-"""Make the store true again before it is read: a job whose controller died gets a new one in the background."""
+"""Make the store true again before it is read: a job whose controller died gets a new one.
+
+Where an agent runs that is the agent, which sees it by itself; else a process in the background.
+"""
 
 from __future__ import annotations
 
@@ -32,26 +35,41 @@ def in_background(name: str) -> int:
 
 
 def hand_over(store: Store, name: str, controller: Controller) -> None:
-    """Let a process in the background control the job instead of `controller`."""
+    """Let the agent, or a process in the background, control the job instead of `controller`."""
     store.unclaim(name, controller)
-    in_background(name)
+    if not has_agent(store):
+        in_background(name)
+
+
+def has_agent(store: Store) -> bool:
+    """Return whether an agent acts for the cluster of this store."""
+    lease = store.lease()
+    return lease is not None and lease.held
 
 
 def reconcile(store: Store, name: str | None = None) -> None:
     """Make the store true again: a job whose controller died gets a new one, and what it missed is read.
 
-    Costs one query when every active job has its controller. Waits until the new controller has caught up.
+    Costs one query when every active job has its controller. Waits until the new controller has caught up; a job that
+    waits in the queue of an agent needs none.
     """
     orphans = [job for job in store.jobs(active=True) if name in (None, job.name) and _is_orphan(job)]
     if not orphans:
         return
-    for job in orphans:
-        in_background(job.name)
+    agent = has_agent(store)
+    started: set[str] = set()
     deadline = time.monotonic() + _CATCH_UP_S
     while time.monotonic() < deadline:
-        if all(_settled(store, store.job(job.name)) for job in orphans):
+        if not agent:
+            # Also those whose agent ended just now.
+            for job in orphans:
+                if job.name not in started:
+                    started.add(job.name)
+                    in_background(job.name)
+        if all(_settled(store, store.job(job.name), agent) for job in orphans):
             return
         time.sleep(0.1)
+        agent = agent and has_agent(store)
 
 
 def _is_orphan(job: JobRow) -> bool:
@@ -60,12 +78,14 @@ def _is_orphan(job: JobRow) -> bool:
     return job.controller.is_alive() is False
 
 
-def _settled(store: Store, job: JobRow) -> bool:
-    """Say whether the job has ended, or its new controller has told that it follows."""
+def _settled(store: Store, job: JobRow, agent: bool) -> bool:
+    """Say whether the job has ended, waits in the queue, or its new controller has told that it follows."""
     if not job.active:
         return True
     if job.controller is None or not job.controller.is_alive():
-        return False
+        return agent and job.status == "pending" and not job.stop_requested
+    if job.status == "pending":
+        return True
     return any(
         event.kind == "following" and (event.data or {}).get("pid") == job.controller.pid
         for event in store.events(job.name, limit=20)

@@ -11,6 +11,8 @@ from ugro_py.errors import NodeError
 from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher
 from ugro_py.plan import Gang
+from ugro_py.queue import spool, wait
+from ugro_py.queue.start import tidy
 from ugro_py.request import JobRequest
 from ugro_py.run import close_attempt, stay
 from ugro_py.saved import load_gang, nodes_of
@@ -18,19 +20,24 @@ from ugro_py.state import Controller, JobRow, Store
 from ugro_py.transport import Session, close_all, open_sessions
 from ugro_py.watch import Listener
 
+# How often a job whose start was interrupted goes back to the queue before it counts as failed.
+_INTERRUPTED_STARTS = 3
+_ROLLED_BACK = "rolled back"
+
 
 async def adopt(
     store: Store, job: JobRow, controller: Controller, tell: Listener, start_error: str | None = None
 ) -> Outcome:
     """Take over a job whose controller is gone, and stay with it to the end.
 
-    A launch that was not complete is rolled back: everything that had started is stopped. `start_error` says that it
+    A launch that was not complete is rolled back: everything that had started is stopped, and the job waits for its
+    turn again (the outcome is `pending` then) or, where its files were not kept, has failed. `start_error` says that it
     was not, and why.
     """
     attempt = store.attempt(job.name)
     loaded = load_gang(job.name, attempt.number) if attempt else None
     if loaded is None:
-        return _give_up(store, job.name, controller, "its controller ended before anything was started")
+        return _start_anew(store, job, controller, "its controller ended before anything was started")
     gang, cluster = loaded
     nodes = nodes_of(gang, cluster)
     launcher = Launcher(JobRequest.from_dict(job.request), cluster, store, job.user, tell, controller)
@@ -40,19 +47,39 @@ async def adopt(
     try:
         if start_error or (job.status in ("pending", "starting") and not await _all_started(gang, sessions)):
             await launcher.stop_started(gang, sessions, forget=True)
-            close_attempt(store, gang, Outcome("failed", "rolled back", 1))
-            reason = start_error or "its controller ended in mid-launch"
-            return _give_up(store, job.name, controller, f"{reason}; rolled back")
+            close_attempt(store, gang, Outcome("failed", _ROLLED_BACK, 1))
+            if start_error:
+                return give_up(store, job.name, controller, f"{start_error}; rolled back")
+            return _start_anew(store, job, controller, "its controller ended in mid-launch; rolled back")
         return await stay(launcher, gang, nodes, sessions, lost)
     finally:
         await close_all(sessions.values())
+        tidy(store, job.name)
 
 
-def _give_up(store: Store, job: str, controller: Controller, reason: str) -> Outcome:
+def give_up(store: Store, job: str, controller: Controller, reason: str, status: str = "failed") -> Outcome:
+    """End a job of which nothing runs: release what it holds, record why, let go of it."""
+    code = 1 if status == "failed" else 0
     store.release(job)
-    store.set_job(job, "failed", reason, 1)
+    store.set_job(job, status, reason, code)
     store.unclaim(job, controller)
-    return Outcome("failed", reason, 1)
+    return Outcome(status, reason, code)
+
+
+def _start_anew(store: Store, job: JobRow, controller: Controller, reason: str) -> Outcome:
+    """Put a job whose start was interrupted back into the queue; too often, or without its files, it has failed."""
+    attempt = store.attempt(job.name)
+    if attempt and attempt.ended_at is None:
+        store.set_attempt(job.name, attempt.number, status="failed", reason=_ROLLED_BACK)
+    tried = [store.attempt(job.name, number) for number in range(1, attempt.number + 1)] if attempt else []
+    interrupted = sum(1 for one in tried if one and one.reason == _ROLLED_BACK)
+    if job.stop_requested:
+        return give_up(store, job.name, controller, "stopped on request before it started", "stopped")
+    if interrupted >= _INTERRUPTED_STARTS or not spool.exists(job.name):
+        return give_up(store, job.name, controller, reason)
+    store.release(job.name)
+    store.set_waiting(job.name, f"{reason}; waits for its turn again")
+    return Outcome("pending", reason)
 
 
 async def _all_started(gang: Gang, sessions: Mapping[str, Session]) -> bool:
@@ -76,4 +103,22 @@ def adopt_now(name: str, tell: Listener | None = None) -> Outcome | None:
         if not store.claim(name, controller):
             return None
         store.add_event("adopted", f"process {os.getpid()} took over", job=name)
-        return asyncio.run(adopt(store, job, controller, tell or (lambda kind, data: None)))
+        return asyncio.run(_to_its_end(store, job, controller, tell or (lambda kind, data: None)))
+
+
+async def _to_its_end(store: Store, job: JobRow, controller: Controller, tell: Listener) -> Outcome:
+    """Take a job over and stay with it, also while it waits in the queue, now or again."""
+    outcome = Outcome("pending")
+    if not waits(store, job):
+        outcome = await adopt(store, job, controller, tell)
+    while outcome.status == "pending" and store.job(job.name).controller == controller:
+        outcome = await wait.take_over(store, store.job(job.name), controller, tell)
+    return outcome
+
+
+def waits(store: Store, job: JobRow) -> bool:
+    """Return whether a job waits in the queue, and is not one whose start was interrupted."""
+    if job.status != "pending":
+        return False
+    attempt = store.attempt(job.name)
+    return attempt is None or attempt.ended_at is not None

@@ -73,9 +73,11 @@ class Held:
             self.check()
             renewing = asyncio.ensure_future(asyncio.to_thread(self.renew))
             # The thread may wait long for a busy database; that this process may not act then, it must see in time.
+            renewing.add_done_callback(_told)
             await asyncio.wait({renewing}, timeout=max(0.0, self._renewed + GIVE_UP_S - self._clock()))
+            if renewing.done():
+                renewing.result()
             self.check()
-            await renewing
 
     def renew(self) -> None:
         """Renew the lease once. A database that takes nothing for a moment is no loss yet.
@@ -97,6 +99,12 @@ class Held:
         """Let another agent take over at once."""
         self._renewed = float("-inf")
         self._store.give_back_lease(self.lease)
+
+
+def _told(renewing: asyncio.Future[None]) -> None:
+    """Take note of how a renewal ended that nobody waits for any more: asyncio complains of errors nobody read."""
+    if not renewing.cancelled():
+        renewing.exception()
 
 
 class Watch:

@@ -14,9 +14,11 @@ from typing import Any
 from sqlalchemy import Connection, Row, insert, select, text, update
 
 from ugro_py.state._base import Part, now
-from ugro_py.state.models import leases
+from ugro_py.state.models import events, leases
 from ugro_py.state.rows import Controller
 
+_HELD = "lease_held"
+_REMEMBERED = 200
 AGENT = "agent"
 """The lease of the process that acts for the whole cluster."""
 
@@ -92,7 +94,8 @@ class Leases(Part):
                 connection.execute(insert(leases).values(name=name, **values))
             else:
                 connection.execute(update(leases).where(leases.c.name == name).values(**values))
-            self._event(connection, "lease", f"{name}: held by {_who(holder)}, term {values['term']}")
+            text_ = f"{name}: held by {_who(holder)}, term {values['term']}"
+            self._event(connection, _HELD, text_, data={"lease": name, "holder": _identity(holder)})
             return _lease(connection.execute(select(leases).where(leases.c.name == name)).one(), at)
 
     def renew_lease(self, lease: Lease) -> bool:
@@ -105,6 +108,14 @@ class Leases(Part):
             )
             return result.rowcount == 1
 
+    def former_holders(self, name: str = AGENT) -> set[Controller]:
+        """Return who held the lease before its present holder: none of them may act any more, wherever it is."""
+        query = select(events.c.data).where(events.c.kind == _HELD).order_by(events.c.id.desc()).limit(_REMEMBERED)
+        with self.database.read() as connection:
+            told = [data for data in connection.scalars(query) if data and data.get("lease") == name]
+        holders = [Controller(**data["holder"]) for data in told]
+        return {holder for holder in holders[1:] if holder != holders[0]}
+
     def give_back_lease(self, lease: Lease) -> None:
         """End a lease so that another can take it at once; nothing happens if somebody else has it."""
         with self.database.write() as connection:
@@ -114,7 +125,7 @@ class Leases(Part):
                 .values(duration_s=0.0)
             )
             if done.rowcount:
-                self._event(connection, "lease", f"{lease.name}: given back by {_who(lease.holder)}")
+                self._event(connection, "lease_given_back", f"{lease.name}: given back by {_who(lease.holder)}")
 
     def _clock(self, connection: Connection) -> datetime:
         """Return the database's time: of one server for all hosts, or this host's where the database is a file."""
@@ -122,6 +133,10 @@ class Leases(Part):
             return now()
         at: datetime = connection.execute(text("SELECT clock_timestamp()")).scalar_one()
         return at
+
+
+def _identity(holder: Controller) -> dict[str, Any]:
+    return {name: getattr(holder, name) for name in ("host", "boot_id", "pid", "start_ticks")}
 
 
 def _who(holder: Controller) -> str:

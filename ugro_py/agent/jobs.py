@@ -1,0 +1,138 @@
+"""The jobs that the agent controls: a task for each. What goes wrong in one never reaches another."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from ugro_py import takeover
+from ugro_py.cluster import Cluster
+from ugro_py.errors import StateError, UgroError
+from ugro_py.gang import Outcome
+from ugro_py.queue.model import Start
+from ugro_py.queue.start import run_queued
+from ugro_py.state import Controller, JobRow, Store
+from ugro_py.users import cluster_for
+
+_log = logging.getLogger("ugro.agent")
+_BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
+_QUIET_AFTER_S = 300.0
+
+
+@dataclass
+class _Trouble:
+    """How often a job's task failed, and until when it is let be."""
+
+    failures: int
+    until: float
+    since: float
+
+
+class Jobs:
+    """The jobs that this process controls.
+
+    Args:
+        store: the state store.
+        me: this process, as the controller that the store knows.
+        changed: called when a task has ended: GPUs may be free.
+    """
+
+    def __init__(self, store: Store, me: Controller, changed: Callable[[], None]) -> None:
+        self._store = store
+        self._me = me
+        self._changed = changed
+        self._tasks: dict[str, asyncio.Task[None]] = {}
+        self._trouble: dict[str, _Trouble] = {}
+
+    def names(self) -> list[str]:
+        """Return the jobs that have a task."""
+        return sorted(self._tasks)
+
+    def may(self, job: str) -> bool:
+        """Return whether a task can be made for the job now: it has none, and did not just fail."""
+        trouble = self._trouble.get(job)
+        return job not in self._tasks and (trouble is None or trouble.until <= asyncio.get_running_loop().time())
+
+    def adopt(self, job: JobRow) -> None:
+        """Take over a job whose controller is gone."""
+
+        async def work(controller: Controller) -> Outcome:
+            if job.controller != self._me:
+                data = {"pid": os.getpid()}
+                self._store.add_event("adopted", f"process {os.getpid()} took over", job=job.name, data=data)
+            return await takeover.adopt(self._store, job, controller, _listener(job.name))
+
+        self._run(job, work)
+
+    def start(self, job: JobRow, cluster: Cluster, start: Start) -> None:
+        """Start a job whose turn has come."""
+
+        async def work(controller: Controller) -> Outcome:
+            theirs = cluster_for(cluster, job.user)
+            return await run_queued(self._store, theirs, job, start, controller, _listener(job.name))
+
+        self._run(job, work)
+
+    def end_waiting(self, job: JobRow, status: str, reason: str) -> None:
+        """End a job that never started."""
+
+        async def work(controller: Controller) -> Outcome:
+            return takeover.give_up(self._store, job.name, controller, reason, status)
+
+        self._run(job, work)
+
+    async def leave(self) -> None:
+        """End every task; the jobs go on, and whoever comes next adopts them."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    def _run(self, job: JobRow, work: Callable[[Controller], Awaitable[Outcome]]) -> None:
+        self._tasks[job.name] = asyncio.create_task(self._keep(job, work), name=f"job {job.name}")
+
+    async def _keep(self, job: JobRow, work: Callable[[Controller], Awaitable[Outcome]]) -> None:
+        """Control a job to its end, or until something breaks: then it is adopted anew after a pause."""
+        try:
+            replaces = job.controller if job.controller != self._me else None
+            controller = Controller(self._me.host, self._me.boot_id, self._me.pid, self._me.start_ticks, replaces)
+            if not await asyncio.to_thread(self._store.claim, job.name, controller):
+                return
+            outcome = await work(controller)
+            _log.info("job %s: %s %s", job.name, outcome.status, outcome.reason)
+            self._trouble.pop(job.name, None)
+        except UgroError as error:
+            await self._failed(job.name, str(error))
+        except Exception as error:  # noqa: BLE001  an event; its ranks train on, and are adopted again
+            _log.exception("job %s: its task failed", job.name)
+            await self._failed(job.name, f"{type(error).__name__}: {error}")
+        finally:
+            del self._tasks[job.name]
+            self._changed()
+
+    async def _failed(self, job: str, what: str) -> None:
+        now = asyncio.get_running_loop().time()
+        old = self._trouble.get(job)
+        failures = old.failures + 1 if old and now - old.since < _QUIET_AFTER_S else 1
+        pause = _BACKOFF_S[min(failures, len(_BACKOFF_S)) - 1]
+        self._trouble[job] = _Trouble(failures, now + pause, now)
+        _log.error("job %s: %s", job, what)
+        with contextlib.suppress(StateError):
+            if (await asyncio.to_thread(self._store.job, job)).active:
+                text = f"following it failed: {what}; adopted again in {pause:g} s"
+                await asyncio.to_thread(self._store.add_event, "task_failed", text, job=job, severity="error")
+
+
+def _listener(job: str) -> Callable[[str, Mapping[str, Any]], None]:
+    def tell(kind: str, data: Mapping[str, Any]) -> None:
+        if kind in ("step", "warning", "failed"):
+            _log.info("job %s: %s", job, data["text"])
+        elif kind == "suspect":
+            _log.warning("job %s: %s is silent", job, data["node"])
+
+    return tell

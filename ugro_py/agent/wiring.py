@@ -1,0 +1,56 @@
+"""Which parts run beside the agent's loop, and what each needs."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING
+
+from ugro_py import paths
+from ugro_py.agent.orphans import Orphans
+from ugro_py.agent.parts import Run
+
+if TYPE_CHECKING:
+    from ugro_py.agent.process import Agent
+
+Maker = Callable[[], Run]
+
+
+def part_makers(agent: Agent) -> Mapping[str, tuple[Maker, bool]]:
+    """Return by name what makes each part, and whether it has to be made anew when the inventory changes."""
+
+    def health() -> Run:
+        from ugro_py.health.sweeper import Sweeper
+
+        async def run(stop: asyncio.Event) -> None:
+            sweeper = Sweeper(agent.cluster, agent.store)
+            agent.on_inventory = sweeper.use
+            await sweeper.run(stop)
+
+        return run
+
+    def alerts() -> Run:
+        from ugro_py.alerts.alerter import Alerter
+
+        return Alerter(agent.store, agent.cluster.settings).run
+
+    def api() -> Run:
+        from ugro_py.api.app import create_app
+        from ugro_py.api.auth import read_tokens
+        from ugro_py.api.server import serve
+
+        async def run(stop: asyncio.Event) -> None:
+            socket = paths.agent_socket()
+            shared = not socket.is_relative_to(paths.data_dir())
+            door = agent.listen
+            app = create_app(
+                agent, tokens=read_tokens(door.token_file) if door else None, hosts=door.hosts if door else ()
+            )
+            await serve(app, socket, stop=stop, shared=shared, listen=door)
+
+        return run
+
+    def orphans() -> Run:
+        return Orphans(agent.store, agent.cluster).run
+
+    return {"orphans": (orphans, True), "health": (health, False), "alerts": (alerts, True), "api": (api, False)}
