@@ -111,12 +111,12 @@ class Kept:
     def __init__(self, free: Free) -> None:
         self.all: list[Reservation] = []
         self._free = free
-        self._spare: Free | None = None
+        self._spare: dict[int, Free] = {}
 
     def add(self, reservation: Reservation) -> None:
         """Keep the GPUs of one more job."""
         self.all.append(reservation)
-        self._spare = None
+        self._spare.clear()
 
     def first_for(self, allowed: Filter) -> Reservation | None:
         """Return the reservation that is ahead of a job that may have these GPUs."""
@@ -136,13 +136,18 @@ class Kept:
         taken = self._free.choose(job.request, allowed)
         if taken is None or self._allow(taken, ends):
             return taken
-        if self._spare is None:
-            kept = 0
-            for reservation in self.all:
-                kept |= reservation.plan
-            self._spare = self._free.without(kept)
-        taken = self._spare.choose(job.request, allowed)
+        taken = self._spare_for(self.before(ends)).choose(job.request, allowed)
         return taken if taken is not None and self._allow(taken, ends) else None
+
+    def _spare_for(self, before: int) -> Free:
+        """Return what is free and kept for nobody, for a job that ends before some of the reservations."""
+        spare = self._spare.get(before)
+        if spare is None:
+            kept = 0
+            for number, reservation in enumerate(self.all):
+                kept |= 0 if before >> number & 1 else reservation.plan
+            spare = self._spare[before] = self._free.without(kept)
+        return spare
 
     def _allow(self, taken: Taken, ends: float | None) -> bool:
         bits = self._free.grid.bits_of(taken)
@@ -155,9 +160,9 @@ class Kept:
             before = reservation.plan
             reservation.note(taken, bits, ends)
             if reservation.plan != before:
-                self._spare = None
-        if self._spare is not None:
-            self._spare.take(taken)
+                self._spare.clear()
+        for spare in self._spare.values():
+            spare.take(taken)
 
 
 def holder(grid: Grid, job: str, uuids: Iterable[str], usable: Free, ends_at: float | None) -> Holder:
