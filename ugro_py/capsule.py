@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ugro_py import __version__, paths
+from ugro_py import __version__
 from ugro_py.cluster import Cluster, Node
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, program
@@ -29,8 +29,9 @@ def write(
     reports: Mapping[str, Mapping[str, Any]],
     user: str,
     code_digest: str,
+    code_git: dict[str, Any] | None,
 ) -> Path:
-    """Write `config.json` of an attempt (whole or not at all) and return its path."""
+    """Write `config.json` of an attempt (whole or not at all) and return its path; `code_git` is from `git`."""
     target = JobPaths(gang.job).config
     values = {
         "job_id": gang.job,
@@ -50,6 +51,7 @@ def write(
         "program": _masked_words(program(request, cluster)),
         "seed": seed(request.args),
         "world_size": gang.world_size,
+        "world_size_wanted": gang.world_size_wanted or gang.world_size,
         "master_addr": gang.master_addr,
         "master_port": gang.master_port,
         "ranks": [
@@ -63,7 +65,7 @@ def write(
         "code": {
             "folder": request.workdir or "train/",
             "digest": code_digest,
-            "git": git(Path(request.workdir or paths.train_dir())),
+            "git": code_git,
         },
     }  # fmt: skip
     part = target.with_suffix(".new")

@@ -8,23 +8,30 @@ from __future__ import annotations
 
 import asyncio
 import importlib
+import os
 import sys
+from collections.abc import Sequence
 from typing import Any
 
 import click
 
 from ugro_py import interrupt
 from ugro_py.cluster import Cluster
+from ugro_py.errors import UsageError
 from ugro_py.inventory import load_cluster
 from ugro_py.ready import Reached, reach
 from ugro_py.request import JobRequest, check, request_of
 from ugro_py.transport import close_all
 
 
-def launch(inventory: str | None, *, dry_run: bool, detach: bool, as_json: bool, **options: Any) -> None:
+def launch(inventory: str | None, *, dry_run: bool, detach: bool, no_wait: bool, as_json: bool, **options: Any) -> None:
     """Run `ugro launch` with its options; raises UgroError, or exits with 0."""
     cluster = load_cluster(inventory)
     request = check(request_of(cluster, options), ask_hub=not dry_run)
+    if no_wait and (request.hold or request.after):
+        raise UsageError("--no-wait", "does not go with --hold and --after", "leave one out")
+    if request.secret_env and not dry_run:
+        keep_secrets(request.name, request.secret_env)
     # One loop for all of it: the sessions that are opened here are used to the end.
     with asyncio.Runner() as runner:
         try:
@@ -35,9 +42,20 @@ def launch(inventory: str | None, *, dry_run: bool, detach: bool, as_json: bool,
         from ugro_py.launch_cli import launch_command
 
         try:
-            launch_command(request, cluster, runner, reached, dry_run=dry_run, detach=detach, as_json=as_json)
+            launch_command(
+                request, cluster, runner, reached, dry_run=dry_run, detach=detach, wait=not no_wait, as_json=as_json
+            )
         finally:
             runner.run(close_all(reached.sessions.values()))
+
+
+def keep_secrets(job: str, names: Sequence[str]) -> None:
+    """Take a job's secrets out of this environment, which every program started from here would inherit."""
+    from ugro_py import secret_env
+
+    secret_env.keep(job, secret_env.from_environment(names))
+    for name in names:
+        del os.environ[name]
 
 
 async def _reach(request: JobRequest, cluster: Cluster) -> Reached:

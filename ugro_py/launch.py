@@ -9,19 +9,22 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ugro_py import capsule, paths
+from ugro_py import capsule, secret_env
 from ugro_py.cluster import Cluster, Node
-from ugro_py.errors import UgroError, UsageError
+from ugro_py.errors import AllocationError, UgroError, UsageError
 from ugro_py.paths import JobPaths
-from ugro_py.plan import Gang, is_path, new_token, node_spec, node_token
-from ugro_py.ready import Reached, Ready, prepare
+from ugro_py.plan import Gang, new_token, node_spec, node_token
+from ugro_py.queue import spool
+from ugro_py.ready import NotFreeError, Reached, Ready, prepare
 from ugro_py.request import JobRequest
 from ugro_py.saved import save_gang
-from ugro_py.stage import Bundle, bundle, checkpoint_bundle, stage
+from ugro_py.scheduler import Placement
+from ugro_py.stage import Bundle, checkpoint_bundle, stage
 from ugro_py.state import Controller, Store
 from ugro_py.transport import Session, close_all
 from ugro_py.watch import Listener
@@ -54,6 +57,7 @@ class Launcher:
         listener: told of every step, see `watch.Watcher`; "step" has a text for people.
         controller: the process that stays with the job; this one unless given.
         reached: the nodes, where they were asked just now; a retry asks them anew.
+        may_wait: GPUs that somebody took in the last moment are worth waiting for: the job stays in the queue.
     """
 
     def __init__(
@@ -65,6 +69,8 @@ class Launcher:
         listener: Listener | None = None,
         controller: Controller | None = None,
         reached: Reached | None = None,
+        *,
+        may_wait: bool = False,
     ) -> None:
         self.request = request
         self.cluster = cluster
@@ -74,15 +80,17 @@ class Launcher:
         self.controller = controller or Controller.me()
         self.begun = reached.asked_at if reached else time.time()
         self._reached = reached
-        self._sources: dict[str, Bundle] = {}
+        self.sources: spool.Sources
+        self._may_wait = may_wait
+        self._kept = False
 
     def _step(self, text: str) -> None:
         self.tell("step", {"text": text, "elapsed_s": round(time.time() - self.begun, 2)})
 
-    async def ready(self, *, dry_run: bool = False) -> Ready:
-        """Verify the nodes and choose the GPUs; makes nothing, see `ready.prepare`."""
+    async def ready(self, *, dry_run: bool = False, decided: Sequence[Placement] | None = None) -> Ready:
+        """Verify the nodes and choose the GPUs (`decided`: those of the queue); makes nothing, see `ready.prepare`."""
         reached, self._reached = self._reached, None
-        ready = await prepare(self.request, self.cluster, self.store, reached, dry_run=dry_run)
+        ready = await prepare(self.request, self.cluster, self.store, reached, dry_run=dry_run, decided=decided)
         for warning in ready.warnings:
             self.tell("warning", {"text": warning})
         count = len(ready.placements)
@@ -95,13 +103,15 @@ class Launcher:
 
         Raises:
             UsageError: the name was taken meanwhile.
-            AllocationError: a GPU was taken meanwhile; the job has failed then.
+            AllocationError: a GPU was taken meanwhile; the job has failed then, or waits (NotFreeError).
         """
         self.store.create_job(self.request.name, self.user, self.request.as_dict())
         self.store.claim(self.request.name, self.controller)
         try:
             return self.next_attempt(ready, self.request.resume or "")
         except UgroError as error:
+            if self._may_wait and isinstance(error, AllocationError):
+                raise NotFreeError(error.what, error.came_back, error.next_step) from error
             self.end("failed", str(error), error.exit_code)
             raise
 
@@ -125,15 +135,18 @@ class Launcher:
         Raises:
             NodeError: a node could not; the attempt was stopped on every other.
         """
+        secrets = secret_env.of(gang.job, self.request.secret_env)
+        hidden = {"secrets": secrets} if secrets else {}
         specs = await self.specs(ready, gang)
         digest = self.code.digest
-        self._step(f"staged {self.code.root.name}/ ({_count(len(self.code.files), 'file')})")
+        folder = spool.wanted(self.request)[spool.CODE].name
+        self._step(f"staged {folder}/ ({_count(len(self.code.files), 'file')})")
         results = await asyncio.gather(
             *(
-                ready.sessions[name].call("start", spec=specs[name], digest=digest, timeout_s=_COPY_TIMEOUT_S)
+                ready.sessions[name].call("start", spec=specs[name], digest=digest, timeout_s=_COPY_TIMEOUT_S, **hidden)
                 for name in gang.nodes
             ),
-            asyncio.to_thread(self._write_capsule, ready, gang),
+            asyncio.to_thread(self.write_capsule, ready, gang),
             return_exceptions=True,
         )
         errors = [result for result in results if isinstance(result, BaseException)]
@@ -145,21 +158,32 @@ class Launcher:
     async def read_code(self) -> None:
         """Read what is to be copied to the nodes: the code, and a model or data set that is a path here.
 
-        Comes before `allocate`: a file that cannot be read must not cost a job its name.
+        A job that was submitted before runs what was submitted. Comes before `allocate`: a file that cannot be read
+        must not cost a job its name.
 
         Raises:
             UsageError: a file cannot be read.
+            StateError: what was submitted is damaged.
         """
-        request = self.request
-        folder = Path(request.workdir) if request.workdir else paths.train_dir()
-        sources = {"{model}": request.model, "{data}": request.dataset} if request.script is None else {}
-        self.code = await asyncio.to_thread(bundle, folder)
-        self._sources = {
-            word: await asyncio.to_thread(bundle, Path(source)) for word, source in sources.items() if is_path(source)
-        }
+        self._kept = spool.exists(self.request.name)
+        reading = (spool.load, self.request.name) if self._kept else (spool.read, self.request)
+        self.sources = await asyncio.to_thread(*reading)
+        for part in self.sources.changed:
+            self.tell("warning", {"text": f"the {part} of this job has changed since it was submitted"})
 
-    def _write_capsule(self, ready: Ready, gang: Gang) -> None:
-        capsule.write(gang, self.request, self.cluster, ready.nodes, ready.reports, self.user, self.code.digest)
+    @property
+    def code(self) -> Bundle:
+        """The code, once it was read."""
+        return self.sources.code
+
+    def write_capsule(self, ready: Ready, gang: Gang) -> None:
+        """Keep in the central store what the job is: its capsule, and its code for another attempt or `ugro rerun`."""
+        git = self.sources.git or capsule.git(spool.wanted(self.request)[spool.CODE])
+        capsule.write(
+            gang, self.request, self.cluster, ready.nodes, ready.reports, self.user, self.code.digest, git
+        )  # fmt: skip
+        if not self._kept:
+            spool.commit(spool.write(replace(self.sources, git=git), only_code=True), gang.job)
 
     async def specs(self, ready: Ready, gang: Gang) -> dict[str, dict[str, Any]]:
         """Stage what `read_code` found, and the checkpoint to go on from; return and keep what each node is to run."""
@@ -168,11 +192,13 @@ class Launcher:
         async def one(name: str) -> dict[str, Any]:
             session, node = ready.sessions[name], ready.nodes[name]
             await stage(session, self.code)
-            words = {word: await _stage_source(session, content) for word, content in self._sources.items()}
+            others = self.sources.others.items()
+            words = {spool.WORDS[part]: await _stage_source(session, content) for part, content in others}
             here = sum(1 for place in gang.placements if _same_machine(ready.nodes[place.node], node))
             spec = node_spec(gang, node, self.request, self.cluster, ready.reports[name], here)
             for start in spec["launches"]:
-                start["command"] = [words.get(word, word) for word in start["command"]]
+                own = len(start["command"]) - len(self.request.args)  # the rest is the user's, word for word
+                start["command"][:own] = [words.get(word, word) for word in start["command"][:own]]
             spec["env"]["UGRO_RESUME_FROM"] = await _stage_source(session, resume) if resume else ""
             kept = JobPaths(gang.job).node_spec(gang.attempt, name)
             kept.touch(mode=0o600)  # its environment may hold what is nobody else's business

@@ -6,7 +6,7 @@ import asyncio
 import getpass
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import click
@@ -16,17 +16,17 @@ from ugro_py import interrupt
 from ugro_py.cluster import Cluster
 from ugro_py.errors import JobFailedError, JobStoppedError
 from ugro_py.gang import Outcome
-from ugro_py.launch import Launcher, check_new, start_job
+from ugro_py.launch import Launcher, check_new
 from ugro_py.live import Progress
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, new_token, node_spec
-from ugro_py.ready import Reached, Ready
+from ugro_py.queue.enter import enter, run_or_wait
+from ugro_py.ready import NotFreeError, Reached, Ready
 from ugro_py.reconcile import hand_over, reconcile
 from ugro_py.request import JobRequest
-from ugro_py.run import run_job
 from ugro_py.runtime import runtime_path
 from ugro_py.ssh import shell_line
-from ugro_py.state import Store
+from ugro_py.state import Controller, JobRow, Store
 from ugro_py.transport import close_all
 
 
@@ -38,6 +38,7 @@ def launch_command(
     *,
     dry_run: bool,
     detach: bool,
+    wait: bool,
     as_json: bool,
 ) -> None:
     """Run `ugro launch` of a checked request, on nodes whose sessions live in the loop of `runner`."""
@@ -45,22 +46,30 @@ def launch_command(
         reconcile(store)
         check_new(store, request)
         progress = Progress(request.name, quiet=as_json, live=sys.stdout.isatty() and not (dry_run or detach))
-        launcher = Launcher(request, cluster, store, getpass.getuser(), progress, reached=reached)
+        user = getpass.getuser()
+        launcher = Launcher(request, cluster, store, user, progress, reached=reached, may_wait=wait)
         if dry_run:
-            _show(runner.run(_dry_run(launcher)), as_json)
+            _show(runner.run(_dry_run(launcher, wait)), as_json)
         elif detach:
-            _detach(launcher, runner, as_json)
+            _detach(launcher, runner, reached, wait, as_json)
         else:
-            _report(_follow(launcher, runner, progress), launcher, as_json)
+            work = run_or_wait(launcher, reached, wait=wait)
+            report(follow_here(store, request.name, launcher.controller, work, runner, progress), request.name, as_json)
 
 
-async def _dry_run(launcher: Launcher) -> dict[str, Any]:
+async def _dry_run(launcher: Launcher, wait: bool) -> dict[str, Any]:
     """Return what a launch would do: ranks, and the command of each node. Nothing is kept or copied."""
-    ready = await launcher.ready(dry_run=True)
+    try:
+        ready = await launcher.ready(dry_run=True)
+    except NotFreeError as error:
+        if not wait:
+            raise
+        return {"job": launcher.request.name, "job_id": launcher.request.name, "would_wait": str(error)}
     await close_all(ready.sessions.values())
     gang = Gang(launcher.request.name, 1, tuple(ready.placements), ready.master_addr, ready.master_port, new_token())
     specs = {name: _spec(launcher, ready, gang, name) for name in gang.nodes}
     return {
+        "job": gang.job,
         "job_id": gang.job,
         "master": f"{gang.master_addr}:{gang.master_port}",
         "world_size": gang.world_size,
@@ -95,6 +104,10 @@ def _show(plan: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(plan, indent=2))
         return
+    if "would_wait" in plan:
+        click.echo(f"a launch would wait in the queue: {plan['would_wait']}")
+        click.echo("dry run: nothing was started")
+        return
     click.echo(f"job {plan['job_id']}: {plan['world_size']} ranks, master {plan['master']}")
     for rank in plan["ranks"]:
         memory = f" ({rank['vram_gb']:g} GB)" if rank["vram_gb"] else ""
@@ -107,45 +120,63 @@ def _show(plan: Mapping[str, Any], as_json: bool) -> None:
     click.echo("dry run: nothing was started")
 
 
-def _detach(launcher: Launcher, runner: asyncio.Runner, as_json: bool) -> None:
-    async def start() -> Gang:
-        ready, gang = await start_job(launcher)
+def _detach(launcher: Launcher, runner: asyncio.Runner, reached: Reached, wait: bool, as_json: bool) -> None:
+    """Start the job, or have it wait, and leave it to a process in the background."""
+
+    async def start() -> int:
+        begun = await enter(launcher, reached, wait=wait)
+        if isinstance(begun, JobRow):
+            await close_all(reached.sessions.values())
+            return 0
+        ready, gang = begun
         await close_all(ready.sessions.values())
-        return gang
+        return gang.world_size
 
-    gang = runner.run(start())
-    hand_over(launcher.store, launcher.request.name, launcher.controller)
-    if as_json:
-        click.echo(
-            json.dumps({"job_id": gang.job, "status": launcher.store.job(gang.job).status, "ranks": gang.world_size})
-        )
-    else:
-        click.echo(f"job {gang.job} runs; `ugro status {gang.job}`, `ugro logs {gang.job} -f`, `ugro stop {gang.job}`")
-
-
-def _follow(launcher: Launcher, runner: asyncio.Runner, progress: Progress) -> Outcome:
-    """Run the job in the foreground; Ctrl-C leaves it to a process in the background."""
     job = launcher.request.name
+    ranks = runner.run(start())
+    hand_over(launcher.store, job, launcher.controller)
+    row = launcher.store.job(job)
+    if as_json:
+        told = {"job": job, "job_id": job, "status": row.status, "ranks": ranks}
+        click.echo(json.dumps(told | ({} if ranks else {"reason": row.reason})))
+    elif ranks:
+        click.echo(f"job {job} runs; `ugro status {job}`, `ugro logs {job} -f`, `ugro stop {job}`")
+    else:
+        click.echo(f"job {job} waits in the queue; `ugro queue`, `ugro status {job}`, `ugro stop {job}`")
+
+
+def follow_here(
+    store: Store,
+    job: str,
+    controller: Controller,
+    work: Coroutine[Any, Any, Outcome],
+    runner: asyncio.Runner,
+    progress: Progress,
+) -> Outcome:
+    """Run a job in the foreground; Ctrl-C leaves it, waiting or running, to a process in the background."""
     try:
         with progress:
-            return interrupt.run(run_job(launcher), runner)
+            return interrupt.run(work, runner)
     except asyncio.CancelledError:
-        known = any(row.name == job and row.active for row in launcher.store.jobs(active=True))
-        if not known:
+        row = next((row for row in store.jobs(active=True) if row.name == job), None)
+        if row is None:
             click.echo("\ninterrupted before anything was started", err=True)
             sys.exit(130)
-        hand_over(launcher.store, launcher.request.name, launcher.controller)
-        click.echo(f"\ndetached; job {job} goes on. Back: `ugro status {job}`, `ugro logs {job} -f`", err=True)
+        hand_over(store, job, controller)
+        if row.status == "pending":
+            click.echo(f"\ndetached; job {job} stays in the queue. Back: `ugro queue`, `ugro status {job}`", err=True)
+        else:
+            click.echo(f"\ndetached; job {job} goes on. Back: `ugro status {job}`, `ugro logs {job} -f`", err=True)
         sys.exit(0)
 
 
-def _report(outcome: Outcome, launcher: Launcher, as_json: bool) -> None:
-    """Say how the job ended; a failed or stopped job is an error with its exit code."""
-    job = launcher.request.name
+def report(outcome: Outcome, job: str, as_json: bool) -> None:
+    """Say how a job ended; a failed or stopped job is an error with its exit code."""
     if as_json:
         click.echo(
             json.dumps(
                 {
+                    "job": job,
                     "job_id": job,
                     "status": outcome.status,
                     "reason": outcome.reason,

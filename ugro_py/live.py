@@ -48,7 +48,7 @@ class Progress:
 
     def __call__(self, kind: str, data: Mapping[str, Any]) -> None:
         """Take in one message of the engine."""
-        if self._quiet:
+        if self._quiet and kind != "waiting":
             return
         handler = getattr(self, f"_on_{kind}", None)
         if handler:
@@ -72,6 +72,15 @@ class Progress:
     def _on_step(self, data: Mapping[str, Any]) -> None:
         elapsed = f" [{data['elapsed_s']:.1f} s]" if "elapsed_s" in data else ""
         self._say(f"{data['text']}{elapsed}")
+
+    def _on_waiting(self, data: Mapping[str, Any]) -> None:
+        """Say what the job waits for; on standard error where standard output is for JSON."""
+        place = f" ({data['position']} of {data['waiting']} in the queue)" if "position" in data else ""
+        text = f"waiting{place}: {safe_line(data['reason'])}"
+        if self._quiet:
+            click.echo(text, err=True)
+        else:
+            self._say(text)
 
     def _on_warning(self, data: Mapping[str, Any]) -> None:
         self._say(f"warning: {data['text']}")

@@ -18,7 +18,8 @@ TORCHRUN_LOG = "torchrun.log"
 # What lies in a spool, told beside it.
 SPOOL_MANIFEST = "spool.json"
 # The folders of ranks that are collected when an attempt has ended; all else is mirrored while it runs.
-COLLECTED = ("checkpoints", "tensorboard")
+CHECKPOINTS = "checkpoints"
+COLLECTED = (CHECKPOINTS, "tensorboard")
 
 _PACKAGE = Path(__file__).resolve().parent
 _IN_CHECKOUT = (_PACKAGE.parent / "galaxy.yml").is_file()
@@ -161,8 +162,17 @@ class JobPaths:
         return self.root / "spool"
 
     @property
+    def cluster(self) -> Path:
+        """The cluster that the job was submitted for."""
+        return self.root / "cluster.json"
+
+    @property
     def checkpoints(self) -> Path:
         return self.root / "checkpoints"
+
+    def copy_part(self, node: str) -> Path:
+        """Where a checkpoint of a node is written until it is whole."""
+        return self.root / f".copy.{node}.part"
 
     @property
     def tensorboard(self) -> Path:

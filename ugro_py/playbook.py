@@ -18,7 +18,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ugro_py import capsule, interrupt
+from ugro_py import interrupt
 from ugro_py.cluster import Cluster
 from ugro_py.display import safe_line
 from ugro_py.errors import JobFailedError, JobStoppedError, StateError, UgroError
@@ -121,10 +121,7 @@ async def _prepare(launcher: Launcher) -> Gang:
         gang = launcher.allocate(ready)
         try:
             await launcher.specs(ready, gang)
-            capsule.write(
-                gang, launcher.request, launcher.cluster, ready.nodes, ready.reports, launcher.user,
-                launcher.code.digest,
-            )  # fmt: skip
+            launcher.write_capsule(ready, gang)
         except BaseException as error:
             reason = str(error) if isinstance(error, UgroError) else "the launch was interrupted"
             launcher.end("failed", reason, getattr(error, "exit_code", 1))

@@ -35,6 +35,11 @@ class Reached:
     errors: dict[str, NodeError]
     asked_at: float
 
+    @property
+    def closed(self) -> bool:
+        """Whether a session to a node that answered has ended since."""
+        return any(isinstance(session, Session) and session.closed for session in self.sessions.values())
+
 
 @dataclass
 class Ready:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from ugro_py.cluster import Cluster, Node, Settings, TrainingDefaults
+from ugro_py.errors import StateError, UgroError
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
 from ugro_py.scheduler import Gpu, Placement
@@ -34,6 +35,34 @@ def load_gang(job: str, attempt: int) -> tuple[Gang, Cluster] | None:
         return None
     places = tuple(Placement(**{**place, "gpu": Gpu(**place["gpu"])}) for place in value["gang"].pop("placements"))
     return Gang(placements=places, **value["gang"]), _cluster(value["cluster"])
+
+
+def save_cluster(job: str, cluster: Cluster) -> None:
+    """Keep the cluster that a job waits for, whole or not at all."""
+    target = JobPaths(job).cluster
+    target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    part = target.with_suffix(".new")
+    part.touch(mode=0o600)
+    part.write_text(json.dumps(asdict(cluster) | {"source": str(cluster.source)}, indent=1), encoding="utf-8")
+    part.rename(target)
+
+
+def cluster_of(job: str) -> Cluster:
+    """Return the cluster that a waiting job is for: its inventory as it is now, or as it was where it cannot be read.
+
+    Raises:
+        StateError: nothing was kept.
+    """
+    from ugro_py.inventory import load_cluster
+
+    try:
+        kept = _cluster(json.loads(JobPaths(job).cluster.read_text(encoding="utf-8")))
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise StateError(f"cluster of job {job}", "was not kept", f"launch it anew, or `ugro resume {job}`") from error
+    try:
+        return load_cluster(str(kept.source))
+    except UgroError:
+        return kept  # a playbook's, or being edited just now: what it was when the job was submitted will do
 
 
 def nodes_of(gang: Gang, cluster: Cluster) -> dict[str, Node]:

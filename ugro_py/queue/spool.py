@@ -37,11 +37,13 @@ _STALE_S = 86400.0
 class Sources:
     """What goes to the nodes: the code, and by part (`MODEL`, `DATA`) what else is on this machine.
 
-    `changed` names parts that are no longer what they were when the job was submitted.
+    `git` is what `capsule.git` said of the code's folder, None where that was not asked; `changed` names parts that
+    are no longer what they were when the job was submitted.
     """
 
     code: Bundle
     others: Mapping[str, Bundle] = field(default_factory=dict)
+    git: dict[str, Any] | None = None
     changed: tuple[str, ...] = ()
 
 
@@ -77,7 +79,7 @@ def write(sources: Sources, *, only_code: bool = False) -> Path:
         parts = {CODE: _copied(sources.code, folder / CODE)}
         for part, content in sources.others.items():
             parts[part] = _place_of(content) if only_code else _copied(content, folder / part)
-        _write_manifest(folder, parts)
+        _write_manifest(folder, parts, sources.git)
     except BaseException:
         shutil.rmtree(folder)
         raise
@@ -142,12 +144,13 @@ def load(job: str) -> Sources:
     """
     folder = JobPaths(job).spool
     try:
-        manifest = json.loads((folder / paths.SPOOL_MANIFEST).read_text(encoding="utf-8"))["parts"]
+        manifest = json.loads((folder / paths.SPOOL_MANIFEST).read_text(encoding="utf-8"))
+        parts, git = manifest["parts"], manifest.get("git")
     except (OSError, ValueError, KeyError) as error:
         raise StateError(f"files of job {job}", f"{folder} has none", "launch it anew") from error
     changed: list[str] = []
     found = {}
-    for part, known in manifest.items():
+    for part, known in parts.items():
         root = folder / part
         if known["kept"] and root.is_dir():
             content = bundle_of(root, [(name, root / name) for name in known["files"]], single=known["single"])
@@ -158,7 +161,7 @@ def load(job: str) -> Sources:
             if content.digest != known["digest"]:
                 changed.append(part)
         found[part] = content
-    return Sources(found.pop(CODE), found, tuple(changed))
+    return Sources(found.pop(CODE), found, git, tuple(changed))
 
 
 def forget_sources(job: str) -> None:
@@ -178,8 +181,8 @@ def copy(old: str) -> Path:
     return write(load(old))
 
 
-def _write_manifest(folder: Path, parts: Mapping[str, Mapping[str, Any]]) -> None:
-    text = json.dumps({"parts": parts}, indent=1)
+def _write_manifest(folder: Path, parts: Mapping[str, Mapping[str, Any]], git: Mapping[str, Any] | None = None) -> None:
+    text = json.dumps({"parts": parts, "git": git}, indent=1)
     try:
         (folder / paths.SPOOL_MANIFEST).write_text(text, encoding="utf-8")
     except OSError as error:

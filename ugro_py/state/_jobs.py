@@ -11,7 +11,7 @@ from sqlalchemy.exc import IntegrityError
 from ugro_py.errors import UsageError
 from ugro_py.names import check_name
 from ugro_py.state._base import Part, now
-from ugro_py.state.models import ENDED, JOB_STATUSES, jobs
+from ugro_py.state.models import ENDED, JOB_STATUSES, attempts, jobs
 from ugro_py.state.rows import Controller, JobRow
 
 
@@ -124,13 +124,16 @@ class Jobs(Part):
         """
         with self.database.write() as connection:
             job_id = self._job_id(connection, job, lock=True)
-            values = {
+            values: dict[str, Any] = {
                 "status": "pending", "reason": reason, "exit_code": None, "ended_at": None, "stop_requested": False,
                 "stop_force": False, "held": held, "position": None, "after": [],
             }  # fmt: skip
             again = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(ENDED)).values(**values)
             if connection.execute(again).rowcount != 1:
                 return False
+            # One that broke off while it started has an attempt that nobody ended.
+            open_ = update(attempts).where(attempts.c.job_id == job_id, attempts.c.ended_at.is_(None))
+            connection.execute(open_.values(status="failed", ended_at=now()))
             self._event(connection, "resumed", reason or "back in the queue", job_id=job_id)
             return True
 

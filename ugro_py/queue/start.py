@@ -1,0 +1,164 @@
+"""Start a job whose turn has come, on the GPUs that the queue chose, and stay with it to its end.
+
+What goes wrong before its ranks run sends it back to the queue: a GPU that somebody took, as often as it happens; a
+node that fails its verification or its start, at most `TRIES` times.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+
+from ugro_py import checkpoints, secret_env
+from ugro_py.cluster import Cluster
+from ugro_py.errors import AllocationError, NodeError, StateError, UgroError, VerificationError
+from ugro_py.gang import Outcome
+from ugro_py.launch import Launcher
+from ugro_py.paths import JobPaths
+from ugro_py.plan import Gang
+from ugro_py.queue import spool
+from ugro_py.queue.model import Start
+from ugro_py.ready import Reached, Ready
+from ugro_py.request import JobRequest
+from ugro_py.run import close_attempt, stay
+from ugro_py.state import Controller, JobRow, Store
+from ugro_py.state.models import ENDED
+from ugro_py.transport import close_all
+from ugro_py.watch import Listener
+
+TRIES = 3
+"""How often a job is put back into the queue because a node could not start it; after that it has failed."""
+
+BACK_OFF_S = (2.0, 5.0, 10.0)
+NOT_STARTED = "start_failed"
+"""The kind of the event for each time."""
+
+
+async def run_queued(
+    store: Store,
+    cluster: Cluster,
+    job: JobRow,
+    start: Start,
+    controller: Controller,
+    tell: Listener,
+    *,
+    reached: Reached | None = None,
+) -> Outcome:
+    """Claim a waiting job, verify its nodes, stage what it was submitted with, start it and stay to the end.
+
+    Args:
+        store: the state store.
+        cluster: the inventory.
+        job: a job with status `pending` whose files are in its spool.
+        start: what the queue decided for it.
+        controller: this process.
+        tell: hears of every step.
+        reached: the nodes, where they were asked just now.
+
+    Returns:
+        How the job ended. With status `pending` it did not start and waits again, or another process has it.
+
+    Raises:
+        UgroError: something broke while it ran; that it has failed is recorded.
+    """
+    if not store.claim(job.name, controller):
+        return Outcome("pending", "another process controls it")
+    launcher = Launcher(JobRequest.from_dict(job.request), cluster, store, job.user, tell, controller, reached)
+    begun = await _begin(launcher, start)
+    if isinstance(begun, Outcome):
+        return begun
+    ready, gang = begun
+    try:
+        return await stay(launcher, gang, ready.nodes, ready.sessions)
+    finally:
+        await close_all(ready.sessions.values())
+        tidy(store, job.name)
+
+
+def tidy(store: Store, job: str) -> None:
+    """Drop what only a job that has not ended needs: its secrets, and copies of its data sets."""
+    with contextlib.suppress(StateError):  # the job's own end matters more; the next verb finds the copies
+        if store.job(job).status in ENDED:
+            secret_env.forget(job)
+            spool.forget_sources(job)
+
+
+async def _begin(launcher: Launcher, start: Start) -> tuple[Ready, Gang] | Outcome:
+    """Take the job to running supervisors, or back to the queue, or to its end."""
+    name, store = launcher.request.name, launcher.store
+    try:
+        secret_env.of(name, launcher.request.secret_env)
+    except secret_env.SecretsLostError as error:
+        options = " ".join(f"--secret-env {word}" for word in launcher.request.secret_env)
+        store.set_waiting(
+            name, str(error), held_by=f"ugro until `ugro resume {name} {options}` gives its secrets again"
+        )
+        launcher.tell("warning", {"text": str(error)})
+        return Outcome("pending", str(error))
+    try:
+        await launcher.read_code()
+        ready = await launcher.ready(decided=start.placements)
+    except AllocationError as error:
+        return await _back(launcher, str(error), BACK_OFF_S[0])
+    except (NodeError, VerificationError) as error:
+        return await _not_started(launcher, error)
+    except UgroError as error:
+        launcher.end("failed", str(error), error.exit_code)
+        tidy(store, name)
+        raise
+    try:
+        gang = _next_attempt(launcher, ready)
+        try:
+            await launcher.start(ready, gang)
+        except BaseException as error:
+            # Not only what was expected: Ctrl-C too leaves a job that waits, and nothing of it on the nodes.
+            await launcher.stop_started(gang, ready.sessions, forget=True)
+            close_attempt(store, gang, Outcome("failed", str(error) or "the start was interrupted", 1))
+            store.release(name)
+            store.set_waiting(name, str(error) or "its start was interrupted")
+            raise
+    except AllocationError as error:
+        await close_all(ready.sessions.values())
+        return await _back(launcher, str(error), BACK_OFF_S[0])
+    except UgroError as error:
+        await close_all(ready.sessions.values())
+        return await _not_started(launcher, error)
+    except BaseException:
+        await close_all(ready.sessions.values())
+        raise
+    return ready, gang
+
+
+def _next_attempt(launcher: Launcher, ready: Ready) -> Gang:
+    """Record the next attempt: of a job that ran before, it goes on from its newest complete checkpoint."""
+    name = launcher.request.name
+    last = launcher.store.attempt(name)
+    newest = None
+    if last is not None:
+        JobPaths(name).keep_logs(last.number)
+        newest = checkpoints.newest(JobPaths(name))
+    gang = launcher.next_attempt(ready, str(newest or launcher.request.resume or ""))
+    if newest:
+        launcher.tell("step", {"text": f"attempt {gang.attempt} goes on from {newest.name}"})
+    return gang
+
+
+async def _not_started(launcher: Launcher, error: UgroError) -> Outcome:
+    """Put the job back because a node could not start it, or end it if that happened too often."""
+    name, store = launcher.request.name, launcher.store
+    store.add_event(NOT_STARTED, str(error), job=name, severity="warning")
+    tries = sum(event.kind == NOT_STARTED for event in store.events(name, limit=50))
+    if tries > TRIES:
+        reason = f"could not be started {tries} times; last: {error}"
+        launcher.end("failed", reason, error.exit_code)
+        tidy(store, name)
+        return Outcome("failed", reason, error.exit_code)
+    return await _back(launcher, str(error), BACK_OFF_S[min(tries, len(BACK_OFF_S)) - 1])
+
+
+async def _back(launcher: Launcher, reason: str, pause_s: float) -> Outcome:
+    """Let the job wait again; not at once, since the same decision would come to the same end."""
+    launcher.store.set_waiting(launcher.request.name, reason)
+    launcher.tell("waiting", {"reason": reason})
+    await asyncio.sleep(pause_s)
+    return Outcome("pending", reason)
