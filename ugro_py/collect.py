@@ -60,13 +60,15 @@ async def _from_node(gang: Gang, node: Node, session: Session, paths: JobPaths, 
         target = paths.root / folder if is_first else paths.root / folder / node.name
         try:
             shutil.rmtree(part, ignore_errors=True)  # of a controller that was killed in the middle of it
-            _check_room(paths.root, outputs[folder]["bytes"])
+            check_room(paths.root, outputs[folder]["bytes"])
             if node.connection == "local":
                 await asyncio.to_thread(shutil.copytree, outputs[folder]["path"], part, copy_function=_link_or_copy)
             else:
                 source = remote(node, f"{outputs[folder]['path']}/")
-                await rsync(node, [source, f"{part}/"], f"collect {folder}")
-            await asyncio.to_thread(_move_into, part, target)
+                # What came while the job ran (recovery/copies.py) is linked instead of copied once more.
+                here = [f"--link-dest={target}/"] if target.is_dir() else []
+                await rsync(node, [*here, source, f"{part}/"], f"collect {folder}")
+            await asyncio.to_thread(move_into, part, target)
         except OSError as error:
             raise StateError(
                 f"{node.name}: collect {folder}", error.strerror or str(error), "make room and try again"
@@ -83,7 +85,7 @@ async def _from_node(gang: Gang, node: Node, session: Session, paths: JobPaths, 
     )
 
 
-def _check_room(folder: Path, needed: int) -> None:
+def check_room(folder: Path, needed: int) -> None:
     free = shutil.disk_usage(folder).free
     if needed > free:
         raise StateError(
@@ -101,7 +103,7 @@ def _link_or_copy(source: str, target: str) -> str:
     return target
 
 
-def _move_into(part: Path, target: Path) -> None:
+def move_into(part: Path, target: Path) -> None:
     """Rename every file of `part` into `target`; a file that exists is replaced in one step.
 
     Manifests (`*.json`) come last: a checkpoint counts as complete when its manifest is there.

@@ -24,7 +24,10 @@ class RankState:
 
 @dataclass
 class Failure:
-    """Why a gang failed: the earliest event that says so."""
+    """Why a gang failed: the earliest event that says so.
+
+    `kind` is rank, torchrun, node (lost), gpu (lost), frozen or stalled.
+    """
 
     at: float
     text: str
@@ -32,11 +35,16 @@ class Failure:
     node: str | None = None
     exit_code: int | None = None
     last_lines: list[str] = field(default_factory=list)
+    kind: str = "rank"
 
 
 @dataclass(frozen=True)
 class Outcome:
-    """How an attempt ended. `status` is completed, failed or stopped."""
+    """How an attempt ended.
+
+    `status` is completed, failed, stopped or preempted (it made room for a more urgent job); of a job also pending: it
+    waits in the queue (again).
+    """
 
     status: str
     reason: str = ""
@@ -60,6 +68,8 @@ class GangState:
         self.lost: dict[str, str] = {}
         self.stopping: set[str] = set()
         self.failures: list[Failure] = []
+        self.frozen: dict[int, float] = {}  # ranks that are stopped by a signal, and since when
+        self.lost_gpus: dict[str, str] = {}  # UUID -> node
         # Whether the controller has asked the nodes to stop; a node that stops unasked has failed.
         self.stop_asked = False
 
@@ -93,6 +103,25 @@ class GangState:
             text = f"rank {rank.rank} on {node} {how}"
             self.failures.append(Failure(at, text, rank.rank, node, rank.exit_code, rank.last_lines))
 
+    def _on_rank_frozen(self, node: str, event: dict[str, Any], at: float) -> None:
+        if event["rank"] in self.ranks:
+            self.frozen[event["rank"]] = at - float(event.get("seconds") or 0.0)
+
+    def _on_rank_moves(self, node: str, event: dict[str, Any], at: float) -> None:
+        self.frozen.pop(event["rank"], None)
+
+    def _on_gpu_lost(self, node: str, event: dict[str, Any], at: float) -> None:
+        rank = event.get("rank")
+        self.lost_gpus[event["uuid"]] = node
+        text = f"GPU {event['uuid']} of rank {rank} on {node} was lost"
+        self.failures.append(Failure(at, text, rank, node, kind="gpu"))
+
+    def rank_stands_still(self, number: int) -> None:
+        """Take a rank that is stopped by a signal for a failure of the gang."""
+        rank = self.ranks[number]
+        text = f"rank {number} on {rank.node} stands still: it was stopped by a signal (SIGSTOP) and not woken"
+        self.failures.append(Failure(self.frozen[number], text, number, rank.node, kind="frozen"))
+
     def _on_stopping(self, node: str, event: dict[str, Any], at: float) -> None:
         self.stopping.add(node)
 
@@ -103,10 +132,10 @@ class GangState:
         code = event["exit_code"]
         if node in self.stopping and not self.stop_asked:
             text = f"the ranks on {node} were stopped: {event.get('stop_reason') or 'nobody knows why'}"
-            self.failures.append(Failure(at, text, None, node, code or 1))
+            self.failures.append(Failure(at, text, None, node, code or 1, kind="node"))
         elif code and node not in self.stopping:
             text = f"torchrun on {node} ended with exit code {code}"
-            self.failures.append(Failure(at, text, None, node, code))
+            self.failures.append(Failure(at, text, None, node, code, kind="torchrun"))
 
     def node_lost(self, node: str, why: str, at: float) -> None:
         """Note that a node, or the supervisor on it, is gone for good."""
@@ -117,12 +146,17 @@ class GangState:
             if rank.node == node and rank.status in ("starting", "running"):
                 rank.status = "lost"
         first = next((rank.rank for rank in self.ranks.values() if rank.node == node), None)
-        self.failures.append(Failure(at, f"node {node} was lost: {why}", first, node))
+        self.failures.append(Failure(at, f"node {node} was lost: {why}", first, node, kind="node"))
 
     @property
     def first_failure(self) -> Failure | None:
         """The failure that happened first; the others mostly follow from it."""
         return min(self.failures, key=lambda failure: failure.at, default=None)
+
+    @property
+    def step(self) -> int | None:
+        """The last step that any rank told of."""
+        return max((rank.step for rank in self.ranks.values() if rank.step is not None), default=None)
 
     @property
     def sync_window_s(self) -> float | None:

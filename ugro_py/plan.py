@@ -20,7 +20,10 @@ STOP_GRACE_S = 10.0
 
 @dataclass(frozen=True)
 class Gang:
-    """All that the nodes of one attempt share."""
+    """All that the nodes of one attempt share.
+
+    `world_size_wanted` is how many ranks the job began with, where a retry had to go on with fewer; 0 where it has not.
+    """
 
     job: str
     attempt: int
@@ -29,6 +32,7 @@ class Gang:
     master_port: int
     token: str
     resume_from: str = ""
+    world_size_wanted: int = 0
 
     @property
     def nodes(self) -> list[str]:
@@ -112,6 +116,8 @@ def node_spec(
         # What a person named must not give way to a start from scratch, as a retry's checkpoint may.
         "UGRO_RESUME_REQUIRED": "1" if request.resume and gang.resume_from == request.resume else "",
     }
+    if gang.world_size_wanted:
+        env["UGRO_WORLD_SIZE_WANTED"] = str(gang.world_size_wanted)
     if kind == "cpu":
         env["CUDA_VISIBLE_DEVICES"] = ""
     script = program(request, cluster)
@@ -124,7 +130,7 @@ def node_spec(
         "python": node.train_python,
         "kind": kind,
         "world_size": gang.world_size,
-        "stop_grace_s": STOP_GRACE_S,
+        "stop_grace_s": cluster.settings.grace_s,
         "peers": _peers(gang, node, cluster),
         "env": env,
         "launches": [

@@ -1,12 +1,15 @@
-"""The second half of a job: follow it, retry it if asked, collect, release."""
+"""The second half of a job: follow it, try it again where that may help, collect, release."""
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
+import time
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
+from typing import Any
 
-from ugro_py import checkpoints, metrics, results
+from ugro_py import metrics, results
 from ugro_py.cluster import Node
 from ugro_py.collect import collect
 from ugro_py.errors import StateError, UgroError
@@ -14,14 +17,17 @@ from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher, start_job
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
-from ugro_py.ready import Ready
-from ugro_py.request import JobRequest
+from ugro_py.recovery import policy
+from ugro_py.recovery.ahead import Ahead
+from ugro_py.recovery.copies import Copies
+from ugro_py.recovery.relaunch import NotNowError, Running, relaunch
 from ugro_py.state import Controller, Store
 from ugro_py.state.models import ENDED
 from ugro_py.transport import Session, close_all
-from ugro_py.watch import Listener, Watcher
+from ugro_py.watch import OUT_OF_TIME, Listener, Rules, Watcher
 
 Lost = Sequence[tuple[str, str]]
+_POLL_S = 0.5
 
 
 async def run_job(launcher: Launcher) -> Outcome:
@@ -34,7 +40,13 @@ async def run_job(launcher: Launcher) -> Outcome:
 
 
 async def stay(
-    launcher: Launcher, gang: Gang, nodes: Mapping[str, Node], sessions: dict[str, Session], lost: Lost = ()
+    launcher: Launcher,
+    gang: Gang,
+    nodes: Mapping[str, Node],
+    sessions: dict[str, Session],
+    lost: Lost = (),
+    *,
+    ended: Outcome | None = None,
 ) -> Outcome:
     """Follow attempts until one completes, is stopped, or no retry is left; collect, release, record.
 
@@ -44,60 +56,146 @@ async def stay(
         nodes: its nodes by name.
         sessions: open sessions by node name; those opened later are closed here.
         lost: nodes without a session, and why.
+        ended: how that attempt ended, where it did before it could be followed.
+
+    Returns:
+        How the job ended; with status `pending` it is back in the queue, and this process still its controller.
     """
-    store, request = launcher.store, launcher.request
-    opened: list[Ready] = []
-    try:
-        while True:
-            watcher = Watcher(store, gang, nodes, sessions, launcher.tell, request.stall_timeout_s)
-            for name, why in lost:
-                watcher.lose(name, why)
+    return await _Stay(launcher).run(Running(gang, nodes, sessions), lost, ended)
+
+
+class _Stay:
+    """One job, from a running attempt to its end."""
+
+    def __init__(self, launcher: Launcher) -> None:
+        self._launcher = launcher
+        self._store = launcher.store
+        self._retry = launcher.request.retry
+        self._opened: list[Mapping[str, Session]] = []
+        self._collecting: list[asyncio.Task[None]] = []
+        self._ahead: Ahead | None = None
+
+    async def run(self, now: Running, lost: Lost, ended: Outcome | None) -> Outcome:
+        store, launcher = self._store, self._launcher
+        try:
+            while True:
+                outcome = ended or await self._follow(now, lost)
+                ended, lost = None, ()
+                close_attempt(store, now.gang, outcome)
+                if outcome.status == "preempted":
+                    return await self._queue_again(now, outcome, outcome.reason, preempted=True)
+                if not await self._may_try_again(now.gang, outcome):
+                    break
+                try:
+                    following = await relaunch(launcher, now.gang, now.nodes, now.sessions, outcome, self._ahead)
+                except NotNowError as error:
+                    return await self._queue_again(now, outcome, str(error))
+                if following.ready is not None:
+                    self._opened.append(following.sessions)
+                # While the next attempt imports torch, what the last one left is brought in.
+                self._collecting.append(asyncio.create_task(finish_attempt(store, *_of(now), outcome)))
+                now = following
+            await self._discard_ahead()
+            await asyncio.gather(*self._collecting)
+            await finish(store, *_of(now), outcome, launcher.controller, launcher.tell)
+        except UgroError as error:
+            await launcher.stop_started(now.gang, now.sessions)  # whatever went wrong, no rank trains on unwatched
+            with contextlib.suppress(StateError):  # a full disk takes no record either: the next verb makes it up
+                launcher.end("failed", str(error), error.exit_code)
+            raise
+        finally:
+            await self._discard_ahead()
+            await asyncio.gather(*self._collecting, return_exceptions=True)
+            for sessions in self._opened:
+                await close_all(sessions.values())
+        return outcome
+
+    async def _follow(self, now: Running, lost: Lost) -> Outcome:
+        """Follow one attempt to its end; its checkpoints are in the central store then, as far as nodes answer."""
+        launcher, gang = self._launcher, now.gang
+        failures = [policy.Failed.from_dict(values) for values in self._store.failures(gang.job)]
+        retries_left = len(failures) < self._retry
+        ahead = self._ahead = Ahead(launcher, gang, now.nodes, now.sessions) if retries_left else None
+        copies = Copies(self._store, gang, now.nodes, now.sessions, ahead.copied if ahead else None)
+
+        def on_event(node: str, event: Mapping[str, Any]) -> None:
+            copies.take(node, event)
+            if ahead is not None:
+                ahead.take(node, event)
+
+        limit = launcher.request.time_limit_s
+        rules = Rules(
+            stall_timeout_s=launcher.request.stall_timeout_s,
+            grace_s=launcher.cluster.settings.grace_s,
+            time_limit_s=limit,
+            time_left_s=max(0.0, limit - self._store.run_seconds(gang.job)) if limit else None,
+            restart_frozen=retries_left,
+            on_event=on_event,
+        )
+        watcher = Watcher(self._store, gang, now.nodes, now.sessions, launcher.tell, rules)
+        for name, why in lost:
+            watcher.lose(name, why)
+        try:
             outcome = await watcher.run()
-            close_attempt(store, gang, outcome)
-            if not _try_again(outcome, gang, request) or store.job(gang.job).stop_requested:
-                break
-            launcher.tell("step", {"text": f"attempt {gang.attempt} failed: {outcome.reason}; trying again"})
-            await finish_attempt(store, gang, nodes, sessions, outcome)
-            store.release(gang.job)
-            ready = await launcher.ready()
-            opened.append(ready)
-            gang = await _next_attempt(launcher, ready, gang)
-            nodes, sessions, lost = ready.nodes, ready.sessions, ()
-        await finish(store, gang, nodes, sessions, outcome, launcher.controller, launcher.tell)
-    except UgroError as error:
-        await launcher.stop_started(gang, sessions)  # whatever went wrong here, no rank trains on unwatched
-        with contextlib.suppress(StateError):  # a full disk takes no record either: the next verb makes it up
-            launcher.end("failed", str(error), error.exit_code)
-        raise
-    finally:
-        for ready in opened:
-            await close_all(ready.sessions.values())
-    return outcome
+            await copies.finish()
+        finally:
+            await copies.cancel()
+        if outcome.status == "failed":
+            attempt = self._store.attempt(gang.job, gang.attempt)
+            seconds = (datetime.now(UTC) - attempt.started_at).total_seconds() if attempt else 0.0
+            failure = policy.failed(gang.attempt, outcome, watcher.state.step, seconds)
+            self._store.add_failure(
+                gang.job, gang.attempt, failure.as_dict(), f"attempt {gang.attempt}: {outcome.reason}"
+            )
+        return outcome
+
+    async def _may_try_again(self, gang: Gang, outcome: Outcome) -> bool:
+        """Say whether another attempt is due, after the wait that it needs."""
+        store, tell = self._store, self._launcher.tell
+        if outcome.status != "failed" or store.job(gang.job).stop_requested:
+            return False
+        if outcome.exit_code == OUT_OF_TIME and outcome.failure is None:
+            return False
+        failures = [policy.Failed.from_dict(values) for values in store.failures(gang.job)]
+        if not failures:
+            return False
+        verdict = policy.decide(failures, self._retry, self._launcher.cluster.settings.retry_backoff_s)
+        if not verdict.again:
+            if verdict.why:
+                text = f"not tried again: {verdict.why}"
+                store.add_event("not_retried", text, job=gang.job, severity="warning")
+                tell("step", {"text": text})
+            return False
+        wait = f" in {verdict.wait_s:g} s" if verdict.wait_s else ""
+        tell("step", {"text": f"attempt {gang.attempt} failed: {outcome.reason}; trying again{wait}"})
+        deadline = time.monotonic() + verdict.wait_s
+        while (left := deadline - time.monotonic()) > 0:
+            await asyncio.sleep(min(left, _POLL_S))
+            if store.job(gang.job).stop_requested:
+                return False
+        return True
+
+    async def _queue_again(self, now: Running, outcome: Outcome, reason: str, *, preempted: bool = False) -> Outcome:
+        """Bring in what there is and put the job back into the queue; it keeps its place there."""
+        await self._discard_ahead()
+        await asyncio.gather(*self._collecting)
+        await finish_attempt(self._store, *_of(now), outcome)
+        self._store.requeue(now.gang.job, reason, preempted=preempted)
+        self._launcher.tell("step", {"text": f"back in the queue: {reason}"})
+        return Outcome("pending", reason)
+
+    async def _discard_ahead(self) -> None:
+        if self._ahead is not None:
+            await self._ahead.discard()
+            self._ahead = None
 
 
-async def _next_attempt(launcher: Launcher, ready: Ready, last: Gang) -> Gang:
-    """Start the next attempt, from the newest complete checkpoint that was collected."""
-    paths = JobPaths(last.job)
-    await launcher.read_code()
-    paths.keep_logs(last.attempt)
-    newest = checkpoints.newest(paths)
-    gang = launcher.next_attempt(ready, str(newest or launcher.request.resume or ""))
-    if newest:
-        launcher.tell("step", {"text": f"attempt {gang.attempt} goes on from {newest.name}"})
-    await launcher.start(ready, gang)
-    return gang
-
-
-def _try_again(outcome: Outcome, gang: Gang, request: JobRequest) -> bool:
-    """Say whether another attempt is due: as often as asked, and once more where the port was taken meanwhile."""
-    if outcome.status != "failed":
-        return False
-    port_taken = any("EADDRINUSE" in line or "address already in use" in line.lower() for line in outcome.last_lines)
-    return gang.attempt <= max(request.retry, 1 if port_taken else 0)
+def _of(now: Running) -> tuple[Gang, Mapping[str, Node], Mapping[str, Session]]:
+    return now.gang, now.nodes, now.sessions
 
 
 def close_attempt(store: Store, gang: Gang, outcome: Outcome) -> None:
-    """Record how an attempt ended; a rank that never said so, having had no time to start, ended with it."""
+    """Record how an attempt ended, once; a rank that never said so, having had no time to start, ended with it."""
     for rank in store.ranks(gang.job, gang.attempt):
         if rank.status not in ENDED | {"lost"}:
             status = "completed" if outcome.status == "completed" else "stopped"

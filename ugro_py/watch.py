@@ -1,7 +1,7 @@
 """Follow a running attempt to its end: mirror its files, notice failures, stop the gang whole.
 
 Watching is a stream: events arrive over each node's session within a tick of the supervisor. A node that falls
-silent is suspected at once, tried anew over a connection of its own, and given up only after `NODE_LOST_S`; a
+silent is suspected at once, tried anew over a connection of its own, and given up in time (recovery/silence.py); a
 shorter cut of the network costs nothing.
 """
 
@@ -12,6 +12,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from ugro_py.cluster import Node
@@ -21,20 +22,38 @@ from ugro_py.metrics import Appender
 from ugro_py.mirror import Mirror
 from ugro_py.paths import TORCHRUN_LOG, JobPaths
 from ugro_py.plan import STOP_GRACE_S, Gang
+from ugro_py.recovery.record import Listener, Recorder
+from ugro_py.recovery.silence import NODE_LOST_S, SILENCE_S, Silence
 from ugro_py.state import Store
 from ugro_py.transport import Session
 
-Listener = Callable[[str, Mapping[str, Any]], None]
-
-# A node's session sends a heartbeat a second; after this long without a word the node is suspected.
-SILENCE_S = 2.5
-# After this long without a word and without a new connection the node is given up.
-NODE_LOST_S = 5.5
 # Failures that follow from the first arrive with it; this long we wait to tell which one was first.
 SETTLE_S = 0.25
 FAILURE_GRACE_S = 0.3
+# What a job that was out of time ends with, as timeout(1) does.
+OUT_OF_TIME = 124
 _TICK_S = 0.1
 _STORE_TICK_S = 0.5
+
+__all__ = ["NODE_LOST_S", "SILENCE_S", "Listener", "Rules", "Watcher"]
+
+
+@dataclass(frozen=True)
+class Rules:
+    """When an attempt is ended from here. Times are in seconds.
+
+    `stall_timeout_s`: no rank wrote anything for so long; 0: never. `grace_s`: what ranks get to write a checkpoint
+    when they are told to stop. `time_left_s`: of the job's time limit. `restart_frozen`: a rank that was stopped by a
+    signal fails the gang (there are retries left), instead of only being told of. `on_event` is given every event of
+    a node.
+    """
+
+    stall_timeout_s: float = 0.0
+    grace_s: float = STOP_GRACE_S
+    time_left_s: float | None = None
+    time_limit_s: float | None = None
+    restart_frozen: bool = False
+    on_event: Callable[[str, Mapping[str, Any]], None] = field(default=lambda node, event: None)
 
 
 class Watcher:
@@ -46,7 +65,7 @@ class Watcher:
         nodes: its nodes by name.
         sessions: open sessions by node name; the watcher replaces those that are lost.
         listener: called with ("event", {"node", "event"}), ("suspect", ...), ("running", ...), ("failed", ...).
-        stall_timeout_s: stop the gang when no rank wrote anything for so long; 0: never.
+        rules: when to end it from here.
     """
 
     def __init__(
@@ -56,7 +75,7 @@ class Watcher:
         nodes: Mapping[str, Node],
         sessions: dict[str, Session],
         listener: Listener | None = None,
-        stall_timeout_s: float = 0.0,
+        rules: Rules | None = None,
     ) -> None:
         self.state = GangState({place.rank: place.node for place in gang.placements})
         self.sessions = sessions
@@ -65,15 +84,18 @@ class Watcher:
         self._gang = gang
         self._nodes = nodes
         self._listener = listener or (lambda kind, data: None)
-        self._stall_timeout_s = stall_timeout_s
+        self._rules = rules or Rules()
+        self._recorder = Recorder(store, gang, self.state, self._listener)
+        self._silence = Silence(
+            nodes, sessions, expected=self._expected, follow=self._follow, suspect=self._suspect,
+            back=self._recorder.back, lose=self.lose,
+        )  # fmt: skip
         self._mirrors = {name: Mirror(self.paths, gang.attempt, name) for name in gang.nodes}
         self._appender = Appender(self.paths)
         self._offsets = {name: session.clock_offset_s for name, session in sessions.items()}
         self._wake = asyncio.Event()
-        self._recovering: dict[str, asyncio.Task[None]] = {}
         self._closing: list[asyncio.Task[None]] = []
         self._reachable: set[str] = set()
-        self._running_told = False
         self._error: StateError | None = None
         self._heard = time.monotonic()
 
@@ -85,9 +107,10 @@ class Watcher:
         for name, mirror in self._mirrors.items():
             for event in mirror.replay():
                 self._take(name, event)
+        self._recorder.replayed()
         await asyncio.gather(*map(self._follow, list(self.sessions.values())))
         self._store.add_event("following", "following the ranks", job=self._gang.job, data={"pid": os.getpid()})
-        next_store = 0.0
+        next_store, began = 0.0, time.monotonic()
         outcome: Outcome | None = None
         try:
             while outcome is None and not self.state.over:
@@ -97,29 +120,32 @@ class Watcher:
                 if self._error:
                     raise self._error
                 now = time.monotonic()
-                self._suspect_silent(now)
+                self._silence.look()
                 if now >= next_store:
                     next_store = now + _STORE_TICK_S
                     self._appender.poll()
-                    if self._store.job(self._gang.job).stop_requested:
-                        outcome = await self._stop_on_request()
+                    outcome = await self._asked_to_end(now - began)
                 if self.state.failures and outcome is None:
                     outcome = await self._fail()
-                elif outcome is None and 0 < self._stall_timeout_s < now - self._heard:
+                elif outcome is None and 0 < self._rules.stall_timeout_s < now - self._heard:
                     outcome = await self._stalled()
             if outcome is None:
-                # Without a failure all is done, or an earlier controller had it stopped on request.
-                ended = Outcome("stopped", "stopped on request") if self.state.stopping else Outcome("completed")
-                outcome = await self._fail() if self.state.failures else ended
+                # Without a failure all is done, or an earlier controller had it stopped.
+                outcome = await self._fail() if self.state.failures else self._ended()
             await self._drain()
         finally:
-            for task in self._recovering.values():
-                task.cancel()
+            self._silence.cancel()
             await asyncio.gather(*self._closing)
             self._appender.poll()
             for mirror in self._mirrors.values():
                 mirror.close()
         return outcome
+
+    def _ended(self) -> Outcome:
+        if not self.state.stopping:
+            return Outcome("completed")
+        other = None if self._store.job(self._gang.job).stop_requested else self._store.preempt_for(self._gang.job)
+        return Outcome("preempted", f"made room for {other}") if other else Outcome("stopped", "stopped on request")
 
     # -- what the nodes send ----------------------------------------------------------------------------------
 
@@ -127,7 +153,7 @@ class Watcher:
         """Have the node send everything from where its copies end; one that fell silent just now is reached anew."""
         name = session.node.name
         session.on_push = lambda message: self._on_push(name, message)
-        session.on_lost = lambda lost: self._recover(name)
+        session.on_lost = lambda lost: self._silence.recover(name)
         ranks = [place.rank for place in self._gang.ranks_of(name)]
         offsets = self._mirrors[name].offsets(ranks)
         try:
@@ -135,9 +161,11 @@ class Watcher:
                 "follow", job=self._gang.job, attempt=self._gang.attempt, offsets=offsets, timeout_s=NODE_LOST_S
             )
         except NodeError:
-            self._recover(name)
+            self._silence.recover(name)
 
     def _on_push(self, name: str, message: dict[str, Any]) -> None:
+        if message.get("attempt") not in (None, self._gang.attempt):
+            return  # the rest of an attempt before this one
         if message["push"] == "bytes":
             if message["path"].startswith("logs/rank_"):
                 self._heard = time.monotonic()
@@ -154,65 +182,22 @@ class Watcher:
         self.state.apply(name, event, self._offsets.get(name, 0.0))
         if event["kind"] in ("rank_started", "metrics", "checkpoint"):  # the supervisor's samples are no progress
             self._heard = time.monotonic()
-        self._record(event)
+        self._recorder.take(name, event)
+        if event["kind"] == "rank_frozen" and self._rules.restart_frozen:
+            self.state.rank_stands_still(event["rank"])
+        self._rules.on_event(name, event)
         self._listener("event", {"node": name, "event": event})
-        if event["kind"] in ("rank_exited", "finished"):
+        if event["kind"] in ("rank_exited", "finished", "gpu_lost", "rank_frozen"):
             self._wake.set()
 
-    def _record(self, event: dict[str, Any]) -> None:
-        """Keep what the store has to know of an event."""
-        job, attempt = self._gang.job, self._gang.attempt
-        if event["kind"] in ("rank_started", "rank_exited"):
-            rank = self.state.ranks[event["rank"]]
-            code = rank.exit_code
-            self._store.set_rank(
-                job, attempt, rank.rank, status=rank.status, pid=rank.pid, exit_code=code,
-                signal=-code if code is not None and code < 0 else None,
-            )  # fmt: skip
-        window = self.state.sync_window_s
-        if window is not None and not self._running_told:
-            self._running_told = True
-            self._store.set_attempt(job, attempt, status="running", sync_window_s=window)
-            if self._store.job(job).status == "starting":
-                self._store.set_job(job, "running")
-            self._listener("running", {"sync_window_s": window})
-
     # -- nodes that fall silent -------------------------------------------------------------------------------
-
-    def _suspect_silent(self, now: float) -> None:
-        for name, session in self.sessions.items():
-            if now - session.last_heard > SILENCE_S:
-                self._recover(name)
 
     def _expected(self, name: str) -> bool:
         return name not in self.state.lost and name not in self.state.finished
 
-    def _recover(self, name: str) -> None:
-        task = self._recovering.get(name)
-        if self._expected(name) and (task is None or task.done()):
-            self._listener("suspect", {"node": name})
-            self._recovering[name] = asyncio.create_task(self._reconnect(name))
-
-    async def _reconnect(self, name: str) -> None:
-        """Connect anew until it works, the old session speaks again, or the node is given up."""
-        old = self.sessions[name]
-        deadline = old.last_heard + NODE_LOST_S
-        why = f"no answer for {NODE_LOST_S:g} s"
-        while (left := deadline - time.monotonic()) > 0:
-            if time.monotonic() - old.last_heard < SILENCE_S and not old.closed:
-                return
-            try:
-                fresh = await Session.open(self._nodes[name], fresh=True, timeout_s=max(0.5, left))
-            except NodeError as error:
-                if not error.came_back.startswith("no answer"):
-                    why = error.came_back
-                await asyncio.sleep(min(0.3, max(0.0, deadline - time.monotonic())))
-                continue
-            self.sessions[name] = fresh
-            await asyncio.gather(old.close(), self._follow(fresh))
-            self._store.add_event("node_back", f"{name} answers again", job=self._gang.job, node=name)
-            return
-        self.lose(name, why)
+    def _suspect(self, name: str) -> None:
+        self._recorder.suspect(name)
+        self._listener("suspect", {"node": name})
 
     @property
     def _gone(self) -> tuple[str, ...]:
@@ -222,10 +207,7 @@ class Watcher:
     def lose(self, name: str, why: str, reachable: bool = False) -> None:
         """Give a node up, and with its ranks the gang; one still `reachable` is stopped and collected as any."""
         self.state.node_lost(name, why, time.time())
-        self._store.add_event("node_lost", f"{name}: {why}", job=self._gang.job, node=name, severity="error")
-        for rank in self.state.ranks.values():
-            if rank.node == name and rank.status == "lost":
-                self._store.set_rank(self._gang.job, self._gang.attempt, rank.rank, status="lost")
+        self._recorder.lost(name, why)
         if reachable:
             self._reachable.add(name)
         elif name in self.sessions:  # whoever still waits for an answer of this node must not wait longer
@@ -245,23 +227,40 @@ class Watcher:
         self._listener("failed", {"text": first.text, "rank": first.rank, "last_lines": lines})
         return Outcome("failed", first.text, first.exit_code or 1, first, self._gone, lines)
 
-    async def _stop_on_request(self) -> Outcome:
-        grace = 0.0 if self._store.job(self._gang.job).stop_force else STOP_GRACE_S
+    async def _asked_to_end(self, ran_s: float) -> Outcome | None:
+        """End the gang where a person, the queue or the job's time limit asks for it: checkpoint first."""
+        rules = self._rules
+        if self._store.job(self._gang.job).stop_requested:
+            await self._stop_gracefully("stop requested")
+            return Outcome("stopped", "stopped on request", lost_nodes=self._gone)
+        other = self._store.preempt_for(self._gang.job)
+        if other is not None and not self.state.failures:
+            await self._stop_gracefully(f"makes room for {other}")
+            return Outcome("preempted", f"made room for {other}", lost_nodes=self._gone)
+        if rules.time_left_s is not None and ran_s >= rules.time_left_s:
+            text = f"its time limit of {rules.time_limit_s:g} s was reached"
+            await self._stop_gracefully(text)
+            self._listener("failed", {"text": text, "rank": None, "last_lines": []})
+            return Outcome("failed", text, OUT_OF_TIME, lost_nodes=self._gone)
+        return None
+
+    async def _stop_gracefully(self, reason: str) -> None:
+        """SIGTERM to the ranks, which get the grace period for a checkpoint; a stop by force cuts it short."""
+        grace = 0.0 if self._store.job(self._gang.job).stop_force else self._rules.grace_s
         self._listener("stopping", {"grace_s": grace})
-        stopping = asyncio.create_task(self.stop_gang("stop requested", grace))
+        stopping = asyncio.create_task(self.stop_gang(reason, grace))
         while not stopping.done():
             await asyncio.wait({stopping}, timeout=_STORE_TICK_S)
             if grace and self._store.job(self._gang.job).stop_force:
                 grace = 0.0
                 await self.stop_gang("stop forced", grace)
         await stopping
-        return Outcome("stopped", "stopped on request", lost_nodes=self._gone)
 
     async def _stalled(self) -> Outcome:
-        text = f"no rank wrote anything for {self._stall_timeout_s:g} s"
+        text = f"no rank wrote anything for {self._rules.stall_timeout_s:g} s"
         await self.stop_gang(text, FAILURE_GRACE_S)
         self._listener("failed", {"text": text, "rank": None, "last_lines": []})
-        return Outcome("failed", text, 1, Failure(time.time(), text), self._gone)
+        return Outcome("failed", text, 1, Failure(time.time(), text, kind="stalled"), self._gone)
 
     async def stop_gang(self, reason: str, grace_s: float, settle_s: float = 0.0) -> None:
         """Stop the attempt on every node that answers, all at once."""

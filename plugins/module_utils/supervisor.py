@@ -225,10 +225,16 @@ class Supervisor:
     def _announce_checkpoints(self) -> None:
         """Tell of each checkpoint once its manifest (written last, by rename) is there."""
         folder = os.path.join(self.dir, "checkpoints")
+        found = []
         for name in os.listdir(folder):
             if name.endswith(".json") and name not in self._seen_checkpoints:
                 self._seen_checkpoints.add(name)
-                self.events.write("checkpoint", path="checkpoints/" + name[: -len(".json")])
+                try:
+                    found.append((os.stat(os.path.join(folder, name)).st_mtime_ns, name[: -len(".json")]))
+                except FileNotFoundError:
+                    continue  # surplus, and removed by the training just now
+        for _when, name in sorted(found):  # the newest last
+            self.events.write("checkpoint", path="checkpoints/" + name)
 
     def _kill(self) -> None:
         processes.signal_all(

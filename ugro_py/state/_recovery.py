@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import null, select, update
 
 from ugro_py.state._base import Part, now
-from ugro_py.state.models import ENDED, attempts, events, jobs
+from ugro_py.state.models import ENDED, allocations, attempts, events, jobs
 
 _FAILED = "attempt_failed"
 
@@ -54,9 +54,11 @@ class Recovery(Part):
         Raises:
             NotFoundError: there is no such job.
         """
-        self.release(job)  # type: ignore[attr-defined]  of `Attempts`, another part of the store
         with self.database.write() as connection:
             job_id = self._job_id(connection, job, lock=True)
+            of_job = select(attempts.c.id).where(attempts.c.job_id == job_id)
+            held = allocations.c.released_at.is_(None) & allocations.c.attempt_id.in_(of_job)
+            connection.execute(update(allocations).where(held).values(released_at=now()))
             values: dict[str, Any] = {"status": "pending", "reason": reason, "preempt_for": null()}
             if preempted:
                 values["preempted"] = jobs.c.preempted + 1
@@ -100,4 +102,4 @@ class Recovery(Part):
             rows = connection.execute(
                 select(attempts.c.started_at, attempts.c.ended_at).where(attempts.c.job_id == job_id)
             ).all()
-        return sum(((row.ended_at or now()) - row.started_at).total_seconds() for row in rows)
+        return float(sum(((row.ended_at or now()) - row.started_at).total_seconds() for row in rows))

@@ -1,0 +1,169 @@
+"""Start the next attempt of a job: on the same GPUs if they are well, else on a spare node, else on fewer nodes."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from ugro_py import checkpoints
+from ugro_py.cluster import Node
+from ugro_py.errors import AllocationError, NodeError, UgroError, UsageError, VerificationError
+from ugro_py.gang import Outcome
+from ugro_py.paths import JobPaths
+from ugro_py.plan import Gang
+from ugro_py.ready import Ready, prepare
+from ugro_py.recovery.ahead import Ahead
+from ugro_py.request import JobRequest
+from ugro_py.saved import load_gang, save_gang
+from ugro_py.transport import Session, close_all
+
+if TYPE_CHECKING:
+    from ugro_py.launch import Launcher
+
+# What another node, fewer of them, or time may mend.
+_NOT_NOW = (AllocationError, NodeError, UsageError, VerificationError)
+
+
+@dataclass(frozen=True)
+class Running:
+    """An attempt that has started, with its nodes and the sessions to them; `ready` where these are new."""
+
+    gang: Gang
+    nodes: Mapping[str, Node]
+    sessions: dict[str, Session]
+    ready: Ready | None = None
+
+
+class NotNowError(UgroError):
+    """The next attempt cannot start at the moment; the job has to wait for its turn."""
+
+
+async def relaunch(
+    launcher: Launcher,
+    last: Gang,
+    nodes: Mapping[str, Node],
+    sessions: dict[str, Session],
+    outcome: Outcome,
+    ahead: Ahead | None,
+) -> Running:
+    """Start the attempt that follows `last`, from the newest complete checkpoint in the central store.
+
+    Args:
+        launcher: of the job.
+        last: the attempt that failed; nothing of it lives on the nodes that answer.
+        nodes: its nodes by name.
+        sessions: open sessions to them.
+        outcome: how it ended.
+        ahead: the next attempt on the same GPUs, made ready in advance, if there is one.
+
+    Raises:
+        NotNowError: there is nothing to start it on; its GPUs are free.
+        UgroError: it cannot be started at all: its code is gone, say.
+    """
+    paths = JobPaths(last.job)
+    paths.keep_logs(last.attempt)
+    newest = checkpoints.newest(paths)
+    resume = str(newest or launcher.request.resume or "")
+    unfit = _unfit(launcher, last, outcome)
+    if ahead is not None and not unfit:
+        gang = await ahead.go(resume)
+        if gang is not None:
+            _tell(launcher, gang, resume)
+            return Running(gang, nodes, sessions)
+    if ahead is not None:
+        await ahead.discard()
+    await launcher.read_code()
+    ready = await _find_place(launcher, last, unfit)
+    try:
+        wanted = _first_world_size(last)
+        gang = launcher.next_attempt(ready, resume)
+        if gang.world_size < wanted:
+            gang = replace(gang, world_size_wanted=wanted)
+            save_gang(gang, launcher.cluster)
+            _tell_fewer(launcher, gang)
+        await launcher.start(ready, gang)
+    except AllocationError as error:
+        await close_all(ready.sessions.values())
+        raise NotNowError(error.what, error.came_back, error.next_step) from error
+    except BaseException:
+        await close_all(ready.sessions.values())
+        raise
+    _tell(launcher, gang, resume)
+    return Running(gang, ready.nodes, ready.sessions, ready)
+
+
+def _unfit(launcher: Launcher, last: Gang, outcome: Outcome) -> dict[str, str]:
+    """Return the nodes of the last attempt that the next one must do without, and why."""
+    unfit = dict.fromkeys(outcome.lost_nodes, "was lost")
+    closed = launcher.store.unschedulable()
+    unfit |= {name: closed[name] for name in last.nodes if name in closed}
+    unusable = launcher.store.unusable_gpus()
+    unfit |= {place.node: unusable[place.gpu.uuid] for place in last.placements if place.gpu.uuid in unusable}
+    if outcome.failure and outcome.failure.kind == "gpu" and outcome.failure.node:
+        unfit[outcome.failure.node] = "lost a GPU"
+    return unfit
+
+
+async def _find_place(launcher: Launcher, last: Gang, unfit: Mapping[str, str]) -> Ready:
+    """Return nodes that can start: the same ones if all are fit, else as many without the unfit, else fewer.
+
+    Raises:
+        NotNowError: there are none.
+    """
+    request, first = launcher.request, ""
+    if not unfit:
+        try:
+            return await prepare(request, launcher.cluster, launcher.store, decided=last.placements)
+        except _NOT_NOW as error:
+            first = str(error)
+    launcher.store.release(last.job)
+    gone = ", ".join(f"{name} {why}" for name, why in unfit.items())
+    for attempt in _requests(request, last, tuple(unfit)):
+        try:
+            return await prepare(attempt, launcher.cluster, launcher.store)
+        except _NOT_NOW as error:
+            first = first or str(error)
+    raise NotNowError("wait to be tried again", f"{gone + ': ' if gone else ''}{first}")
+
+
+def _requests(request: JobRequest, last: Gang, unfit: tuple[str, ...]) -> Iterator[JobRequest]:
+    """Yield what to ask for, the best first: as much as the job began with, then node by node less."""
+    size, first = _first_nodes(last)
+    left_out = {word.partition(":")[0] for word in unfit}
+    include = tuple(word for word in request.include if word.partition(":")[0] not in left_out)
+    exclude = (*request.exclude, *sorted(left_out))
+    base = replace(request, include=include if len(include) == len(request.include) else (), exclude=exclude)
+    per_node = size // first if size % first == 0 else None
+    fewest = min(first, request.min_nodes or first)
+    for count in range(first, fewest - 1, -1):
+        if count == first:
+            gpus = size if request.gpus is not None or per_node is None else None
+        else:
+            gpus = per_node * count if per_node is not None else None
+        yield replace(base, nodes=count, gpus=gpus)
+
+
+def _first_nodes(last: Gang) -> tuple[int, int]:
+    """Return the ranks and nodes that the job began with."""
+    loaded = load_gang(last.job, 1)
+    gang = loaded[0] if loaded else last
+    return gang.world_size, len(gang.nodes)
+
+
+def _first_world_size(last: Gang) -> int:
+    return max(_first_nodes(last)[0], last.world_size_wanted)
+
+
+def _tell(launcher: Launcher, gang: Gang, resume: str) -> None:
+    where = f"goes on from {resume.rpartition('/')[2]}" if resume else "starts from the beginning"
+    launcher.tell("step", {"text": f"attempt {gang.attempt} {where}"})
+
+
+def _tell_fewer(launcher: Launcher, gang: Gang) -> None:
+    text = (
+        f"attempt {gang.attempt} goes on with {gang.world_size} ranks instead of {gang.world_size_wanted}: no other node"
+        " is free; the global batch is kept by more gradient accumulation"
+    )
+    launcher.tell("warning", {"text": text})
+    launcher.store.add_event("fewer_nodes", text, job=gang.job, severity="warning")
