@@ -5,6 +5,7 @@ from __future__ import annotations
 import signal
 import sys
 
+from ugro_py import secret_env
 from ugro_py.errors import UgroError
 from ugro_py.takeover import adopt_now
 
@@ -13,6 +14,8 @@ def main(job: str) -> int:
     """Take the job over and stay with it. Returns the exit code: 0, or 1 where the job failed."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
+        if not sys.stdin.isatty():
+            secret_env.from_pipe(job, sys.stdin.buffer.read())
         outcome = adopt_now(job)
     except UgroError as error:
         print(f"ugro: {error}", file=sys.stderr, flush=True)  # noqa: T201  this is the controller's log

@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 
+from ugro_py import secret_env
 from ugro_py.paths import JobPaths
 from ugro_py.state import Controller, JobRow, Store
 
@@ -19,18 +20,24 @@ _NEWBORN_S = 5.0
 
 
 def in_background(name: str) -> int:
-    """Start a process of its own that takes the job over; returns its pid."""
+    """Start a process of its own that takes the job over, with the secrets that this one has; returns its pid."""
     paths = JobPaths(name)
     paths.root.mkdir(mode=0o700, parents=True, exist_ok=True)
     with paths.controller_log.open("ab") as log:
         process = subprocess.Popen(
             # -P: modules are UGRO's and the standard library's, never those of the folder it was started in.
             [sys.executable, "-P", "-m", "ugro_py.controller", name],
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.PIPE,
             stdout=log,
             stderr=log,
             start_new_session=True,
         )
+    assert process.stdin
+    try:
+        process.stdin.write(secret_env.to_pipe(name))
+        process.stdin.close()
+    except BrokenPipeError:
+        pass  # it ended at once, and its log says why
     return process.pid
 
 

@@ -51,17 +51,24 @@ async def run_or_wait(launcher: Launcher, reached: Reached | None, *, wait: bool
     """Take a new job to its end, through the queue where it has to wait."""
     begun = await enter(launcher, reached, wait=wait)
     if isinstance(begun, JobRow):
-        from ugro_py.queue.wait import wait_and_run
-
-        known = reached if reached is not None and not reached.closed else None
-        return await wait_and_run(
-            launcher.store, launcher.cluster, begun, launcher.controller, launcher.tell, reached=known
-        )
+        return await _wait(launcher, begun, reached if reached is not None and not reached.closed else None)
     ready, gang = begun
     try:
-        return await stay(launcher, gang, ready.nodes, ready.sessions)
+        outcome = await stay(launcher, gang, ready.nodes, ready.sessions)
     finally:
         await close_all(ready.sessions.values())
+    if outcome.status != "pending":
+        return outcome
+    # It made room for a more urgent job, and waits for its turn again.
+    return await _wait(launcher, launcher.store.job(launcher.request.name), None)
+
+
+async def _wait(launcher: Launcher, job: JobRow, reached: Reached | None) -> Outcome:
+    from ugro_py.queue.wait import wait_and_run
+
+    return await wait_and_run(
+        launcher.store, launcher.cluster, job, launcher.controller, launcher.tell, reached=reached
+    )
 
 
 def own_group() -> str | None:
