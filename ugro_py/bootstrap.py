@@ -21,7 +21,7 @@ class Board:
         self._now = dict.fromkeys(nodes, "waiting")
         self._changes: dict[str, list[str]] = {node: [] for node in nodes}
         self._done: set[str] = set()
-        self._check = check
+        self.check = check
 
     def __call__(self, event: Event) -> None:
         """Take an event of the run."""
@@ -35,17 +35,21 @@ class Board:
             elif event.kind == "unreachable":
                 self._done.add(event.host)
 
+    def changes(self, node: str) -> list[str]:
+        """Return the tasks that changed the node, or in check mode would."""
+        return list(dict.fromkeys(self._changes[node]))
+
     def finish(self, result: RunResult) -> None:
         """Replace what a node was doing by how it ended."""
         for node in self._now:
             failures = [failure for failure in result.failures if failure.host == node]
-            changes = "; ".join(dict.fromkeys(self._changes[node]))
+            changes = "; ".join(self.changes(node))
             if failures:
                 self._now[node] = f"[red]failed[/red]: {escape(failures[-1].message)}"
             elif node not in result.stats:
                 self._now[node] = "[yellow]not reached[/yellow]: the run ended before"
             elif changes:
-                self._now[node] = ("would change: " if self._check else "[green]ready[/green]: ") + changes
+                self._now[node] = ("would change: " if self.check else "[green]ready[/green]: ") + changes
             else:
                 self._now[node] = "[green]ready[/green], nothing to change"
 

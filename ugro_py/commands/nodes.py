@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 @click.group(invoke_without_command=True)
 @click.pass_context
 def command(ctx: click.Context) -> None:
-    """List, add and remove nodes of the inventory."""
+    """List, add and remove nodes of the inventory; keep new jobs away from one."""
     if ctx.invoked_subcommand is None:
         ctx.invoke(ls)
 
@@ -27,29 +27,37 @@ def command(ctx: click.Context) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def ls(inventory: str | None, as_json: bool = False) -> None:
-    """List the nodes, as the inventory describes them."""
+    """List the nodes, as the inventory describes them, and the state that the last health sweep left them in."""
+    from ugro_py.health.known import known_nodes, shown, why
     from ugro_py.inventory import load_cluster
 
     cluster = load_cluster(inventory)
+    rows, busy = known_nodes(cluster)
+    states = {node.name: shown(rows.get(node.name), node.name in busy) for node in cluster.nodes}
     if as_json:
         import json
         from dataclasses import asdict
 
-        nodes = [asdict(node) for node in cluster.nodes]
+        nodes = [
+            {**asdict(node), "state": states[node.name], "drain": why(rows.get(node.name))} for node in cluster.nodes
+        ]
         click.echo(json.dumps({"cluster": cluster.name, "source": str(cluster.source), "nodes": nodes}, indent=2))
         return
-    _print(cluster)
+    _print(cluster, states)
+    for node in cluster.nodes:
+        if reason := why(rows.get(node.name)):
+            click.echo(f"{node.name}: {reason}")
 
 
-def _print(cluster: Cluster) -> None:
-    rows = [("NODE", "ROLE", "ADDRESS", "GPU", "GPUS", "VRAM", "CPU SLOTS")]
+def _print(cluster: Cluster, states: dict[str, str]) -> None:
+    rows = [("NODE", "STATE", "ROLE", "ADDRESS", "GPU", "GPUS", "VRAM", "CPU SLOTS")]
     for node in cluster.nodes:
         user = f"{node.user}@" if node.user else ""
         port = f":{node.port}" if node.port != 22 else ""
         where = f"{node.address} (local)" if node.connection == "local" else f"{user}{node.address}{port}"
         vram = f"{node.vram_gb:g} GB" if node.vram_gb else "-"
         count = "-" if node.gpu_count is None else str(node.gpu_count)
-        rows.append((node.name, node.role, where, node.gpu or "-", count, vram, str(node.slots)))
+        rows.append((node.name, states[node.name], node.role, where, node.gpu or "-", count, vram, str(node.slots)))
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for number, row in enumerate(rows):
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
@@ -99,6 +107,31 @@ def add(inventory: str | None, /, name: str, fingerprint: str | None, yes: bool,
     start = "Started your inventory" if added.new_file else "Added to"
     click.echo(f"{start} {added.file}: {node.name} ({has})")
     click.echo(f"Next: `ugro bootstrap` prepares it, `ugro check {node.name}` tells whether it is ready.")
+
+
+@command.command()
+@click.argument("name", shell_complete=node_names)
+@click.option("--reason", default="", help="Why, for those who wonder.")
+@click.pass_obj
+def drain(inventory: str | None, name: str, reason: str) -> None:
+    """Keep new jobs away from a node; what runs there goes on to its end."""
+    from ugro_py.health.known import drain as drain_node
+    from ugro_py.inventory import load_cluster
+
+    news = drain_node(load_cluster(inventory), name, reason)
+    click.echo(f"Drained {name}" if news else f"{name} was drained already")
+
+
+@command.command()
+@click.argument("name", shell_complete=node_names)
+@click.pass_obj
+def resume(inventory: str | None, name: str) -> None:
+    """Let jobs onto a node again, whoever drained it: you, or the health sweep."""
+    from ugro_py.health.known import resume as resume_node
+    from ugro_py.inventory import load_cluster
+
+    news = resume_node(load_cluster(inventory), name)
+    click.echo(f"Resumed {name}" if news else f"{name} was not drained")
 
 
 @command.command()

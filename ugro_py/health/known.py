@@ -1,0 +1,81 @@
+"""What the store knows of the nodes' health, for verbs that also work without any store."""
+
+from __future__ import annotations
+
+import getpass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import unquote
+
+from ugro_py import paths
+from ugro_py.cluster import Cluster
+from ugro_py.health import states
+
+if TYPE_CHECKING:
+    from ugro_py.state import NodeRow
+
+_SQLITE = "sqlite:///"
+
+
+def known_nodes(cluster: Cluster) -> tuple[dict[str, NodeRow], set[str]]:
+    """Return what the store has of the cluster's nodes, and which of them a job holds a GPU of.
+
+    Both are empty where there is no database yet; none is made.
+
+    Raises:
+        StateError: there is one, and it cannot be used.
+    """
+    url = paths.database_url()
+    if url.startswith(_SQLITE) and not Path(unquote(url.removeprefix(_SQLITE))).exists():
+        return {}, set()
+    from ugro_py.state import Store
+
+    addresses = {node.name: node.address for node in cluster.nodes}
+    with Store.open(url) as store:
+        rows = {row.name: row for row in store.nodes() if addresses.get(row.name) == row.address}
+        return rows, store.busy_nodes()
+
+
+def shown(row: NodeRow | None, busy: bool, observed: str | None = None) -> str:
+    """Return the one word for a node's state.
+
+    Args:
+        row: what the store has of it, if anything.
+        busy: whether a job holds a GPU of it.
+        observed: what was just seen, in place of what the last sweep saw.
+    """
+    drained = row is not None and row.drain
+    return states.shown(observed or (row.health if row else "unknown"), drained, busy)
+
+
+def why(row: NodeRow | None) -> str:
+    """Return by whom and why a node is drained; "" for one that is not."""
+    if row is None or not row.drain:
+        return ""
+    return f"drained by {row.drained_by or 'somebody'}" + (f": {row.drain_reason}" if row.drain_reason else "")
+
+
+def drain(cluster: Cluster, name: str, reason: str) -> bool:
+    """Keep new jobs away from a node, as the user who runs this; return whether that is news.
+
+    Raises:
+        NotFoundError: the cluster has no such node.
+    """
+    from ugro_py.state import Store
+
+    node = cluster.node(name)
+    with Store.open() as store:
+        return store.drain(node.name, getpass.getuser(), reason, address=node.address)
+
+
+def resume(cluster: Cluster, name: str) -> bool:
+    """Let jobs onto a node again; return whether it was drained.
+
+    Raises:
+        NotFoundError: the cluster has no such node.
+    """
+    from ugro_py.state import Store
+
+    node = cluster.node(name)
+    with Store.open() as store:
+        return store.resume(node.name, getpass.getuser(), address=node.address)

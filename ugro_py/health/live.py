@@ -1,0 +1,135 @@
+"""`ugro health --watch`: the nodes' health as it changes, as a table that is drawn anew, lines, or JSON lines."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+from collections.abc import Callable
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING, Any
+
+from ugro_py.cluster import Cluster
+from ugro_py.health.known import known_nodes, shown, why
+from ugro_py.health.sweeper import NodeHealth, Sweeper
+from ugro_py.interrupt import run
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+_COLOURS = {"healthy": "green", "degraded": "yellow", "unreachable": "red", "draining": "cyan", "drained": "cyan"}
+_DRAWN_EVERY_S = 1.0
+
+
+def watch(cluster: Cluster, write: Callable[[str], None], *, as_json: bool, terminal: bool) -> None:
+    """Show the health of all nodes until the user interrupts.
+
+    Args:
+        cluster: the nodes to watch.
+        write: takes a line of output.
+        as_json: write one JSON object at each of the cluster's health intervals.
+        terminal: draw a table; otherwise a line is written for each change.
+    """
+    with contextlib.suppress(asyncio.CancelledError):  # the user's way to end this
+        run(_watch(cluster, write, as_json=as_json, terminal=terminal))
+
+
+async def _watch(cluster: Cluster, write: Callable[[str], None], *, as_json: bool, terminal: bool) -> None:
+    sweeper = Sweeper(cluster)
+    stop = asyncio.Event()
+    running = asyncio.create_task(sweeper.run(stop))
+    try:
+        if as_json:
+            await _objects(sweeper, write, running)
+        elif terminal:
+            await _table(sweeper, running)
+        else:
+            await _lines(sweeper, write, running)
+    finally:
+        stop.set()
+        await running
+
+
+async def _first(sweeper: Sweeper, running: asyncio.Task[None]) -> None:
+    """Wait until every node has been looked at once."""
+    while len(sweeper.health) < len(sweeper.nodes) and not running.done():
+        await asyncio.sleep(0.05)
+
+
+async def _objects(sweeper: Sweeper, write: Callable[[str], None], running: asyncio.Task[None]) -> None:
+    await _first(sweeper, running)
+    while not running.done():
+        write(json.dumps(await asyncio.to_thread(as_data, sweeper)))
+        await asyncio.wait([running], timeout=sweeper.cluster.settings.health_interval_s)
+
+
+async def _lines(sweeper: Sweeper, write: Callable[[str], None], running: asyncio.Task[None]) -> None:
+    await _first(sweeper, running)
+    last: dict[str, Any] = {}
+    while not running.done():
+        for name, entry in (await asyncio.to_thread(as_data, sweeper))["nodes"].items():
+            # Figures change all the time; what is told of is another state, or another problem.
+            new = (entry["state"], entry["drain"], sorted(item["check"] for item in entry["problems"]))
+            if new != last.get(name):
+                last[name] = new
+                told = "; ".join(filter(None, [entry["reason"], entry["drain"]]))
+                write(f"{_now()} {name}: {entry['state']}" + (f": {told}" if told else f" ({entry['summary']})"))
+        await asyncio.wait([running], timeout=_DRAWN_EVERY_S)
+
+
+async def _table(sweeper: Sweeper, running: asyncio.Task[None]) -> None:
+    from rich.console import Console
+    from rich.live import Live
+
+    with Live(console=Console(highlight=False), auto_refresh=False) as live:
+        while not running.done():
+            live.update(draw(await asyncio.to_thread(as_data, sweeper)), refresh=True)
+            await asyncio.wait([running], timeout=_DRAWN_EVERY_S)
+
+
+def draw(data: dict[str, Any]) -> Table:
+    """Return the table of all nodes."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, padding=(0, 2, 0, 0))
+    for title in ("NODE", "STATE", "TRAINS WITH", "LATENCY", "WHY"):
+        table.add_column(title, no_wrap=title != "WHY")
+    for name, entry in data["nodes"].items():
+        colour = _COLOURS.get(entry["state"], "dim")
+        latency = "-" if entry["latency_ms"] is None else f"{entry['latency_ms']:.1f} ms"
+        told = "; ".join(filter(None, [entry["drain"], entry["reason"]]))
+        state = f"[{colour}]{entry['state']}[/{colour}]"
+        table.add_row(name, state, escape(entry["summary"]) or "-", latency, escape(told))
+    table.caption = f"{data['at']}  Ctrl-C ends this"
+    table.caption_justify = "left"
+    return table
+
+
+def as_data(sweeper: Sweeper) -> dict[str, Any]:
+    """Return the health of all nodes as JSON-able data, with the drains of the store."""
+    rows, busy = known_nodes(sweeper.cluster)
+    nodes = {}
+    for node in sweeper.nodes:
+        row = rows.get(node.name)
+        health = sweeper.health.get(node.name) or NodeHealth(node.name, "unknown")
+        nodes[node.name] = {
+            "state": shown(row, node.name in busy, health.state),
+            "severity": health.severity,
+            "reason": health.reason,
+            "summary": health.summary,
+            "latency_ms": health.latency_ms,
+            "drain": why(row),
+            "problems": [_item(item) for item in health.problems],
+            "findings": [_item(item) for item in health.findings],
+        }
+    return {"at": datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%SZ"), "nodes": nodes}
+
+
+def _item(finding: Any) -> dict[str, Any]:
+    keys = ("check", "severity", "text", "remedy", "value")
+    return {key: getattr(finding, key) for key in keys}
+
+
+def _now() -> str:
+    return datetime.now().astimezone().strftime("%H:%M:%S")
