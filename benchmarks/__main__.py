@@ -10,12 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import check, launch, startup, throughput
+from benchmarks import check, launch, startup, sweep, throughput
 from benchmarks.bed import bed
 from benchmarks.measure import Result
 from tests.lab import skip_reason
 
-BENCHMARKS: Mapping[str, ModuleType] = {module.NAME: module for module in (launch, check, throughput, startup)}
+BENCHMARKS: Mapping[str, ModuleType] = {module.NAME: module for module in (launch, check, throughput, startup, sweep)}
 OUT = Path(__file__).resolve().parent / "out" / "results.json"
 
 

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import time
 from pathlib import Path
@@ -76,10 +77,9 @@ def test_a_user_who_may_not_read_the_kernel_log_asks_the_journal(
 ) -> None:
     program = tmp_path / "journalctl"
     program.write_text(
-        "#!/bin/sh\n"
-        """echo '{"MESSAGE": "%s", "__REALTIME_TIMESTAMP": "1768910400250000"}'\n"""
-        % OFF_THE_BUS.replace("'", "")
-        + """echo '{"MESSAGE": [1, 2], "__REALTIME_TIMESTAMP": "1"}'\necho no json\n"""
+        "#!/bin/sh\necho '"
+        + json.dumps({"MESSAGE": OFF_THE_BUS.replace("'", ""), "__REALTIME_TIMESTAMP": "1768910400250000"})
+        + """'\necho '{"MESSAGE": [1, 2], "__REALTIME_TIMESTAMP": "1"}'\necho no json\n"""
     )
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
