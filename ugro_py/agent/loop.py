@@ -18,7 +18,7 @@ from ugro_py.state import Controller, JobRow, Store
 from ugro_py.takeover import waits
 
 _log = logging.getLogger("ugro.agent")
-# A job that is only just created gets its controller, or its files, in the same breath.
+# A job that is only just created gets its files, or its controller, in the same breath.
 _NEWBORN_S = 5.0
 
 
@@ -90,8 +90,8 @@ class Loop:
     def _is_orphan(self, job: JobRow) -> bool:
         """Return whether nobody controls the job, or this process should and has no task for it."""
         holder = job.controller
-        if holder is None:
-            return job.status == "pending" or _age_s(job) > _NEWBORN_S
+        if holder is None:  # handed over, or waiting
+            return True
         return holder == self._me or holder.is_alive() is False or holder in self._former
 
 

@@ -43,7 +43,7 @@ def _loops() -> dict[str, Any]:
         found = client.get("/v1/agent") if client else {}
     except (UgroError, OSError):
         return {}
-    loops: Mapping[str, Any] = found.get("timings", {})
+    loops: Mapping[str, Any] = found.get("loops", {})
     return dict(loops)
 
 
