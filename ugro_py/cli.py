@@ -32,6 +32,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "state": ("state", "Print the state of the cluster."),
     "agent": ("agent", "Keep the cluster running: follow jobs, run the queue, watch nodes, serve the API."),
     "bootstrap": ("bootstrap", "Prepare nodes for training (runs playbooks/bootstrap.yml)."),
+    "drill": ("drill", "Break a job on purpose and measure how it recovers."),
     "completion": ("completion", "Print the shell completion script."),
 }
 

@@ -79,6 +79,7 @@ def test_nobody_is_told_without_addresses_and_the_important_without_rules() -> N
     assert told("node_drain", "drained by health: x", node="gpu1")
     assert not told("node_drain", "drained by ob", "info", node="gpu1")
     assert told("left_over", "x", job="a")
+    assert not told("rank_failed", "rank 1 on gpu1 was killed by SIGKILL", job="a", node="gpu1", rank=1)
     assert not told("job_status", "running -> completed", "info", job="a")
     assert not told("attempt", "attempt 1: rank 0 on gpu1:0", "info", job="a")
     assert not told("node_health", "healthy -> degraded: 88 C", "warning", node="gpu1", data={"to": "degraded"})

@@ -39,7 +39,7 @@ def watchdog(rank: int, enqueued: int) -> list[str]:
     head = f"[rank{rank}]:[E321 02:07:08.408271257 ProcessGroupNCCL.cpp"
     return [
         f"{head}:607] [Rank {rank}] Watchdog caught collective operation timeout: WorkNCCL(SeqNum=1580,"
-        " OpType=ALLREDUCE, NumelIn=466119168, NumelOut=466119168, Timeout(ms)=600000) ran for 600060 milliseconds before timing out.",
+        " OpType=ALLREDUCE, NumelIn=4, NumelOut=46, Timeout(ms)=600000) ran for 600060 milliseconds before timing out.",
         f"{head}:1664] [PG 1 Rank {rank}] Exception (either an error or timeout) detected by watchdog at work: 1580,"
         f" last enqueued NCCL work: {enqueued}, last completed NCCL work: 1579.",
         "terminate called after throwing an instance of 'c10::DistBackendError'",
@@ -191,6 +191,8 @@ def test_nodes_that_went() -> None:
     ("reason", "cause"),
     [
         ("no rank wrote anything for 20 s", "stalled"),
+        ("GPU GPU-1 of rank 1 on gpu1 was lost", "gpu_lost"),
+        ("rank 1 on gpu1 stands still: it was stopped by a signal (SIGSTOP) and not woken", "frozen"),
         ("rank 1 on gpu1 is frozen: stopped by a signal for 4.2 s", "frozen"),
         ("the time limit of 60 s is over", "time_limit"),
         ("preempted for job urgent1", "preempted"),

@@ -176,7 +176,7 @@ class Alerter:
         sending = {asyncio.create_task(self._send(target, notice)) for target in rule.targets}
         self._sending |= sending
         over = notice.kind == "new" and of_the_moment(notice.alert)
-        told = not sending
+        told = False
         while sending and not told:
             done, sending = await asyncio.wait(sending, return_when=asyncio.FIRST_COMPLETED)
             self._sending -= done

@@ -86,6 +86,7 @@ DEFAULT_RULES: tuple[Mapping[str, Any], ...] = (
         "min_severity": "warning",
     },
     {"kinds": ["job_failed"]},
+    {"kinds": ["rank_failed", "attempt_failed"], "urls": []},  # the job is tried again, or fails: that is told
     {"min_severity": "error"},
 )
 """What is told where the inventory names addresses and no rules."""
@@ -115,10 +116,10 @@ def rules_of(settings: Settings) -> tuple[Rule, ...]:
 
 
 def rule_for(rules: Sequence[Rule], alert: AlertRow | Change, user: str | None) -> Rule | None:
-    """Return the first rule for an alert; None: nobody is told."""
+    """Return the first rule for an alert; None: nobody is told, also where that rule names no address."""
     for rule in rules:
         if rule.matches(alert.rule, alert.severity, alert.node, alert.job, user):
-            return rule
+            return rule if rule.targets else None
     return None
 
 

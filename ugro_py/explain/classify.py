@@ -17,6 +17,7 @@ _REASONS: tuple[tuple[str, str], ...] = (
     ("time_limit", r"time limit|--time-limit"),
     ("preempted", r"preempt"),
     ("same_failure_twice", r"same (?:way|failure|step).{0,80}twice|twice.{0,40}same"),
+    ("gpu_lost", r"^GPU \S+ .{0,60}(?:was lost|does not answer)"),
     ("frozen", r"frozen|stopped by a signal|stands? still"),
     ("stalled", r"no rank (?:wrote|made)|no progress|stall"),
 )

@@ -22,6 +22,8 @@ def of_present(facts: Facts) -> Finding | None:
         and (job.status != "pending" or attempt.number < facts.newest)
     ):
         return None if not _stopped_by_person(facts) else _stopped(facts)
+    if attempt is not None and attempt.number < facts.newest and attempt.status in ("preempted", "requeued"):
+        return None
     if job.status == "pending":
         return _waiting(facts)
     if job.status == "stopped" or (attempt is not None and attempt.status == "stopped"):
