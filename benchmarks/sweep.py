@@ -1,7 +1,7 @@
 """The health sweep of 30 hosts against a multiplexed `ssh HOST python3 -c ...` to each, all at once.
 
-The sweep is the agent's: sessions are kept, each host reads itself, and what they say is judged and compared. The work by
-hand finds its connections open too; it reads nothing and compares nothing.
+The sweep is the agent's: sessions are kept, each host reads itself, and what they say is judged and compared. The work
+by hand finds its connections open too; it reads nothing and compares nothing.
 """
 
 from __future__ import annotations

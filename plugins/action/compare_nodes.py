@@ -33,6 +33,7 @@ class ActionModule(ActionBase):  # type: ignore[misc]
                 "register": {"type": "str", "required": True},
                 "fail_on": {"type": "str", "choices": ["critical", "warning", "never"], "default": "critical"},
                 "json_path": {"type": "str"},
+                "record": {"type": "bool", "default": False},
             }
         )
         try:
@@ -54,12 +55,24 @@ class ActionModule(ActionBase):  # type: ignore[misc]
         result.update(changed=False, **verdict.as_json())
         if arguments["json_path"]:
             _write_json(arguments["json_path"], verdict.as_json())
+        if arguments["record"] and not self._task.check_mode:
+            _record({name: str(hostvars[name].get("ansible_host", name)) for name in verdict.summaries}, verdict)
         levels = {"critical": ["critical"], "warning": ["critical", "warning"], "never": []}[arguments["fail_on"]]
         bad = [finding for finding in verdict.findings if finding.severity in levels]
         if bad:
             del result["nodes"]  # the message says what matters, and Ansible prints all of a failed result
             result.update(failed=True, msg=str(verify.NotReadyError(bad)))
         return result
+
+
+def _record(addresses: dict[str, str], verdict: Any) -> None:
+    from ugro_py.errors import UgroError
+    from ugro_py.health.record import record
+
+    try:
+        record(addresses, verdict)
+    except UgroError as error:
+        raise AnsibleActionFail(str(error)) from error
 
 
 def _write_json(path: str, data: dict[str, Any]) -> None:

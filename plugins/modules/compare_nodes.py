@@ -30,6 +30,12 @@ options:
   json_path:
     description: A file on the controller to which the verdict is written as JSON.
     type: path
+  record:
+    description:
+      - Write the state of each node into UGRO's state database, if there is one, and drain nodes whose GPUs are lost.
+      - Nodes that the agent has checked in the last minutes are left to it.
+    type: bool
+    default: false
 seealso:
   - module: ugro.cluster.gpu_health
 """

@@ -71,6 +71,22 @@ def test_a_healthy_cluster_is_a_line_a_node_and_exit_code_0(ugro: Ugro, lab3: La
     assert "critical" not in [node["severity"] for node in shown["nodes"].values()]
 
 
+def test_what_the_playbook_finds_is_in_the_store_where_there_is_one(ugro: Ugro, lab3: Lab) -> None:
+    bad = edited(lab3, "health-record.yml", lambda hosts: hosts["gpu2"].update(ugro_gpu_count=1))
+    play(ugro, "health", bad, 2)
+    assert not (ugro.data / "ugro.db").exists(), "a look at the nodes makes no database"
+    ugro.run("nodes", "drain", "gpu1")
+    play(ugro, "health", bad, 2, health_record=False)
+    with ugro.store() as store:
+        assert [row.health for row in store.nodes()] == ["unknown"]
+    play(ugro, "health", bad, 2)
+    with ugro.store() as store:
+        assert {row.name: row.health for row in store.nodes()} == {
+            "gpu-master": "healthy", "gpu1": "healthy", "gpu2": "degraded"
+        }  # fmt: skip
+        assert store.unschedulable()["gpu2"].startswith("gpu2 is drained by health: GPU 0 not visible")
+
+
 def test_each_finding_is_a_line_that_says_what_to_do(ugro: Ugro, lab3: Lab, tmp_path: Path) -> None:
     def spoil(hosts: dict[str, Any]) -> None:
         hosts["gpu-master"]["ugro_python"] = "/no/such/python"

@@ -115,7 +115,7 @@ def add(inventory: str | None, /, name: str, fingerprint: str | None, yes: bool,
 @click.pass_obj
 def drain(inventory: str | None, name: str, reason: str) -> None:
     """Keep new jobs away from a node; what runs there goes on to its end."""
-    from ugro_py.health.known import drain as drain_node
+    from ugro_py.health.drains import drain as drain_node
     from ugro_py.inventory import load_cluster
 
     news = drain_node(load_cluster(inventory), name, reason)
@@ -127,7 +127,7 @@ def drain(inventory: str | None, name: str, reason: str) -> None:
 @click.pass_obj
 def resume(inventory: str | None, name: str) -> None:
     """Let jobs onto a node again, whoever drained it: you, or the health sweep."""
-    from ugro_py.health.known import resume as resume_node
+    from ugro_py.health.drains import resume as resume_node
     from ugro_py.inventory import load_cluster
 
     news = resume_node(load_cluster(inventory), name)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import getpass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import unquote
@@ -25,15 +24,20 @@ def known_nodes(cluster: Cluster) -> tuple[dict[str, NodeRow], set[str]]:
     Raises:
         StateError: there is one, and it cannot be used.
     """
-    url = paths.database_url()
-    if url.startswith(_SQLITE) and not Path(unquote(url.removeprefix(_SQLITE))).exists():
+    if not database_exists():
         return {}, set()
     from ugro_py.state import Store
 
     addresses = {node.name: node.address for node in cluster.nodes}
-    with Store.open(url) as store:
+    with Store.open() as store:
         rows = {row.name: row for row in store.nodes() if addresses.get(row.name) == row.address}
         return rows, store.busy_nodes()
+
+
+def database_exists() -> bool:
+    """Say whether there is a state database, or one was named that is no file."""
+    url = paths.database_url()
+    return not url.startswith(_SQLITE) or Path(unquote(url.removeprefix(_SQLITE))).exists()
 
 
 def shown(row: NodeRow | None, busy: bool, observed: str | None = None) -> str:
@@ -53,29 +57,3 @@ def why(row: NodeRow | None) -> str:
     if row is None or not row.drain:
         return ""
     return f"drained by {row.drained_by or 'somebody'}" + (f": {row.drain_reason}" if row.drain_reason else "")
-
-
-def drain(cluster: Cluster, name: str, reason: str) -> bool:
-    """Keep new jobs away from a node, as the user who runs this; return whether that is news.
-
-    Raises:
-        NotFoundError: the cluster has no such node.
-    """
-    from ugro_py.state import Store
-
-    node = cluster.node(name)
-    with Store.open() as store:
-        return store.drain(node.name, getpass.getuser(), reason, address=node.address)
-
-
-def resume(cluster: Cluster, name: str) -> bool:
-    """Let jobs onto a node again; return whether it was drained.
-
-    Raises:
-        NotFoundError: the cluster has no such node.
-    """
-    from ugro_py.state import Store
-
-    node = cluster.node(name)
-    with Store.open() as store:
-        return store.resume(node.name, getpass.getuser(), address=node.address)

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from ugro_py.cluster import Cluster
 from ugro_py.compare import Finding
-from ugro_py.health import catalog, findings
+from ugro_py.health import findings
+from ugro_py.health.drains import drain_for
 from ugro_py.ready import facts_of, gpus_of
 from ugro_py.scheduler import Gpu
-from ugro_py.state._health import BY_HEALTH, Check
+from ugro_py.state._health import Check
 
 if TYPE_CHECKING:
     from ugro_py.health.sweeper import NodeHealth
@@ -138,10 +139,7 @@ class Ledger:
         severity = "error" if item.severity == "critical" else "warning"
         data = {"check": item.check, "severity": item.severity, "value": item.value}
         self.store.add_event("health_finding", item.advice, node=item.node, severity=severity, data=data)
-        if not catalog.drains(item.check, item.severity, item.value):
-            return
-        if item.text not in self.store.overruled_drains(item.node):
-            self.store.drain(item.node, BY_HEALTH, item.text)
+        drain_for(self.store, item)
 
 
 def _what(gpus: list[Gpu], report: Mapping[str, Any]) -> Any:

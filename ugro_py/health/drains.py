@@ -1,0 +1,50 @@
+"""When the health sweep drains a node, and the drains of people."""
+
+from __future__ import annotations
+
+import getpass
+from typing import TYPE_CHECKING
+
+from ugro_py.cluster import Cluster
+from ugro_py.compare import Finding
+from ugro_py.health import catalog
+
+if TYPE_CHECKING:
+    from ugro_py.state import Store
+
+
+def drain_for(store: Store, item: Finding) -> bool:
+    """Drain the node of a finding that demands it, unless somebody resumed it knowing this; return whether it was."""
+    from ugro_py.state._health import BY_HEALTH
+
+    if not catalog.drains(item.check, item.severity, item.value):
+        return False
+    if item.text in store.overruled_drains(item.node):
+        return False
+    return store.drain(item.node, BY_HEALTH, item.text)
+
+
+def drain(cluster: Cluster, name: str, reason: str) -> bool:
+    """Keep new jobs away from a node, as the user who runs this; return whether that is news.
+
+    Raises:
+        NotFoundError: the cluster has no such node.
+    """
+    from ugro_py.state import Store
+
+    node = cluster.node(name)
+    with Store.open() as store:
+        return store.drain(node.name, getpass.getuser(), reason, address=node.address)
+
+
+def resume(cluster: Cluster, name: str) -> bool:
+    """Let jobs onto a node again; return whether it was drained.
+
+    Raises:
+        NotFoundError: the cluster has no such node.
+    """
+    from ugro_py.state import Store
+
+    node = cluster.node(name)
+    with Store.open() as store:
+        return store.resume(node.name, getpass.getuser(), address=node.address)
