@@ -32,6 +32,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "state": ("state", "Print the state of the cluster."),
     "agent": ("agent", "Keep the cluster running: follow jobs, run the queue, watch nodes, serve the API."),
     "bootstrap": ("bootstrap", "Prepare nodes for training (runs playbooks/bootstrap.yml)."),
+    "users": ("users", "Show and set roles and quotas of users and groups; who did what."),
+    "usage": ("usage", "Show what users, groups and jobs used of the GPUs."),
     "drill": ("drill", "Break a job on purpose and measure how it recovers."),
     "completion": ("completion", "Print the shell completion script."),
 }

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -79,6 +79,17 @@ class JobResults:
         for key in ("started_at", "ended_at"):
             values[key] = values[key] and values[key].strftime("%Y-%m-%dT%H:%M:%SZ")
         return values
+
+
+def from_json(results: Mapping[str, Any], curve: Sequence[Sequence[Any]]) -> JobResults:
+    """Return the figures that `JobResults.to_json` made JSON values of, with the curve as pairs of step and loss."""
+    values = dict(results)
+    for key in ("started_at", "ended_at"):
+        values[key] = values[key] and datetime.fromisoformat(values[key])
+    for key in ("loss_first", "loss_last", "loss_best"):
+        values[key] = values[key] and LossPoint(**values[key])
+    known = {key: value for key, value in values.items() if key in JobResults.__dataclass_fields__}
+    return JobResults(**{**known, "nodes": tuple(known["nodes"]), "curve": tuple(LossPoint(*pair) for pair in curve)})
 
 
 def summary(job: str, store: Store | None = None) -> JobResults:

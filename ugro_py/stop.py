@@ -3,14 +3,42 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 from ugro_py.errors import StateError
 from ugro_py.plan import STOP_GRACE_S
 from ugro_py.reconcile import reconcile
 from ugro_py.state import JobRow, Store
+from ugro_py.state.models import ENDED
+
+if TYPE_CHECKING:
+    from ugro_py.api.client import Client
 
 # Beyond the ranks' grace period: collecting what they left can take its time.
 _COLLECT_S = 600.0
+
+
+def stop_over(client: Client, job: str, *, force: bool = False) -> tuple[str, bool]:
+    """Ask the agent to stop a job and wait until it has ended everywhere.
+
+    Returns:
+        Its status, and whether this call changed anything.
+
+    Raises:
+        NotFoundError: there is no such job.
+        RightsError: it is somebody else's.
+        StateError: it did not stop in time.
+    """
+    from ugro_py.api.client import job_path
+
+    done = client.post(job_path(job, "stop"), {"force": force})
+    status, deadline = done["status"], time.monotonic() + STOP_GRACE_S + _COLLECT_S
+    while status not in ENDED:
+        if time.monotonic() > deadline:
+            raise StateError(f"stop job {job}", f"it is still {status}", f"see `ugro status {job}`")
+        time.sleep(0.2)
+        status = client.get(job_path(job))["status"]
+    return status, bool(done["changed"])
 
 
 def stop_job(store: Store, name: str, *, force: bool = False) -> tuple[JobRow, bool]:

@@ -9,7 +9,7 @@ import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
-from urllib.parse import urlencode
+from urllib.parse import quote, urlencode
 
 from ugro_py import errors, paths
 
@@ -30,6 +30,11 @@ _KINDS = {
 def is_own(socket: Path) -> bool:
     """Say whether the socket is in the caller's own central store, which they can read without the agent too."""
     return socket.parent == paths.data_dir()
+
+
+def job_path(job: str, *rest: str) -> str:
+    """Return the path of what is asked of a job, whatever somebody typed for its name."""
+    return "/".join(["/v1/jobs", quote(job, safe=""), *rest])
 
 
 def connect(*, reading: bool = False) -> Client | None:

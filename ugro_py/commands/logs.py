@@ -25,10 +25,21 @@ def command(job: str, rank: str, follow: bool, tail: int | None, as_json: bool) 
     import sys
 
     from ugro_py import logs
+    from ugro_py.api.client import connect, job_path
     from ugro_py.paths import JobPaths
-    from ugro_py.state import Store
 
     form: logs.Form = "json" if as_json else "terminal" if sys.stdout.isatty() else "raw"
+    client = connect(reading=True)
+    if client is not None:
+        try:
+            for piece in client.read(job_path(job, "logs"), rank=rank, follow=follow, tail=tail, form=form):
+                sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
+        except BrokenPipeError:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return
+    from ugro_py.state import Store
+
     with Store.open() as store:
         is_over = logs.end_of(store, job)
         over = is_over()

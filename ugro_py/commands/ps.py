@@ -10,13 +10,19 @@ import click
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def command(everything: bool, as_json: bool) -> None:
     """List jobs: those that have not ended, and the last few that have."""
-    from ugro_py.reconcile import reconcile
-    from ugro_py.state import Store
-    from ugro_py.state.views import job_list
+    from ugro_py.api.client import connect
 
-    with Store.open() as store:
-        reconcile(store)
-        jobs = job_list(store, everything=everything)
+    client = connect(reading=True)
+    if client is not None:
+        jobs = client.get("/v1/jobs", all=everything)
+    else:
+        from ugro_py.reconcile import reconcile
+        from ugro_py.state import Store
+        from ugro_py.state.views import job_list
+
+        with Store.open() as store:
+            reconcile(store)
+            jobs = job_list(store, everything=everything)
     if as_json:
         import json
 

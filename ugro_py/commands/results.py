@@ -16,13 +16,19 @@ from ugro_py.complete import job_names
 def command(job: str, as_json: bool, width: int | None) -> None:
     """Show what JOB achieved: loss, throughput, time, GPU use, checkpoint, and its loss curve."""
     from ugro_py import results
-    from ugro_py.reconcile import reconcile
-    from ugro_py.state import Store
+    from ugro_py.api.client import connect, job_path
 
-    with Store.open() as store:
-        store.job(job)
-        reconcile(store, job)
-        found = results.summary(job, store)
+    client = connect(reading=True)
+    if client is not None:
+        found = results.from_json(**client.get(job_path(job, "results")))
+    else:
+        from ugro_py.reconcile import reconcile
+        from ugro_py.state import Store
+
+        with Store.open() as store:
+            store.job(job)
+            reconcile(store, job)
+            found = results.summary(job, store)
     if as_json:
         import json
 

@@ -10,15 +10,21 @@ import click
 @click.pass_obj
 def command(inventory: str | None, as_json: bool) -> None:
     """Print the state of the cluster: every node, who uses it, and every job."""
-    from ugro_py.inventory import load_cluster
-    from ugro_py.reconcile import reconcile
-    from ugro_py.state import Store
-    from ugro_py.state.views import cluster_state
+    from ugro_py.api.client import connect
 
-    cluster = load_cluster(inventory)
-    with Store.open() as store:
-        reconcile(store)
-        state = cluster_state(store, cluster)
+    client = connect(reading=True)
+    if client is not None:
+        state = client.get("/v1/state")
+    else:
+        from ugro_py.inventory import load_cluster
+        from ugro_py.reconcile import reconcile
+        from ugro_py.state import Store
+        from ugro_py.state.views import cluster_state
+
+        cluster = load_cluster(inventory)
+        with Store.open() as store:
+            reconcile(store)
+            state = cluster_state(store, cluster)
     if as_json:
         import json
 

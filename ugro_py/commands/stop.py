@@ -18,14 +18,21 @@ def command(job: str, force: bool, as_json: bool) -> None:
     """
     import json
 
-    from ugro_py.state import Store
-    from ugro_py.stop import stop_job
+    from ugro_py.api.client import connect
+    from ugro_py.stop import stop_job, stop_over
 
-    with Store.open() as store:
-        row, changed = stop_job(store, job, force=force)
-    if as_json:
-        click.echo(json.dumps({"job_id": row.name, "status": row.status, "changed": changed}))
-    elif changed:
-        click.echo(f"job {row.name} {row.status}")
+    client = connect()
+    if client is not None:
+        status, changed = stop_over(client, job, force=force)
     else:
-        click.echo(f"job {row.name} had ended already ({row.status})")
+        from ugro_py.state import Store
+
+        with Store.open() as store:
+            row, changed = stop_job(store, job, force=force)
+            status = row.status
+    if as_json:
+        click.echo(json.dumps({"job": job, "job_id": job, "status": status, "changed": changed}))
+    elif changed:
+        click.echo(f"job {job} {status}")
+    else:
+        click.echo(f"job {job} had ended already ({status})")

@@ -86,3 +86,45 @@ def print_state(state: dict[str, Any]) -> None:
         ],
     )
     _print(*([nodes, jobs] if state["jobs"] else [nodes]))
+
+
+def print_accounts(accounts: Sequence[dict[str, Any]]) -> None:
+    """Print users and groups with role and quotas; `-` is no limit."""
+    rows = [(a["kind"], a["name"], a["role"], a["max_gpus"], a["max_queued"], a["gpu_hours_week"]) for a in accounts]
+    _print(_table(("KIND", "NAME", "ROLE", "GPUS", "QUEUED", "GPU HOURS/WEEK"), rows))
+
+
+def print_usage(usage: dict[str, Any]) -> None:
+    """Print what `usage.report` returns."""
+
+    def of(kind: str) -> Table:
+        rows = [
+            (
+                entry[kind],
+                f"{entry['gpu_hours']:.2f}",
+                f"{entry['share']:.0%}",
+                entry["jobs"],
+                _with_limit(str(entry["gpus"]), entry["quota"]["max_gpus"]),
+                _with_limit(f"{entry['gpu_hours_week']:.2f}", entry["quota"]["gpu_hours_week"]),
+            )
+            for entry in usage[f"{kind}s"]
+        ]
+        return _table((kind.upper(), "GPU HOURS", "SHARE", "JOBS", "GPUS NOW", "HOURS/WEEK"), rows)
+
+    jobs = [(j["job"], j["user"], f"{j['gpu_hours']:.2f}", j["gpus"]) for j in usage["jobs"][:20]]
+    _print(of("user"), of("group"), _table(("JOB", "USER", "GPU HOURS", "GPUS NOW"), jobs))
+
+
+def _with_limit(used: str, limit: float | None) -> str:
+    return used if limit is None else f"{used} of {limit:g}"
+
+
+def print_audit(lines: Sequence[dict[str, Any]]) -> None:
+    """Print lines of the audit trail."""
+    columns = ("TIME", "USER", "VERB", "TARGET", "OUTCOME")
+    _print(_table(columns, [(a["at"], a["user"], a["verb"], _plain(a["target"]), _plain(a["outcome"])) for a in lines]))
+
+
+def _plain(text: str) -> str:
+    """Return a text that a stranger may have chosen without what a terminal would obey."""
+    return "".join(letter if letter.isprintable() else "?" for letter in text)

@@ -23,7 +23,7 @@ def list_jobs(agent: Agent, who: Who, all: bool = False) -> list[dict[str, Any]]
 @router.get("/{job}", responses={200: {"model": JobState}}, response_model=None)
 def show_job(job: str, agent: Agent, who: Who) -> dict[str, Any]:
     """Show one job: state, ranks with their newest metrics, events."""
-    return status.status_of(agent.store, job)
+    return status.status_of(agent.store, job, agent.cluster)
 
 
 @router.get("/{job}/results", responses={200: {"model": Results}}, response_model=None)
