@@ -16,6 +16,7 @@ from typing import Any
 import click
 
 from ugro_py import interrupt
+from ugro_py.api.client import connect
 from ugro_py.cluster import Cluster
 from ugro_py.errors import UsageError
 from ugro_py.inventory import load_cluster
@@ -27,11 +28,19 @@ from ugro_py.transport import close_all
 def launch(inventory: str | None, *, dry_run: bool, detach: bool, no_wait: bool, as_json: bool, **options: Any) -> None:
     """Run `ugro launch` with its options; raises UgroError, or exits with 0."""
     cluster = load_cluster(inventory)
-    request = check(request_of(cluster, options), ask_hub=not dry_run)
+    agent = None if dry_run else connect()
+    asked = request_of(cluster, options if agent is None else {**options, "resume": None})
+    request = check(asked, ask_hub=not dry_run)
     if no_wait and (request.hold or request.after):
         raise UsageError("--no-wait", "does not go with --hold and --after", "leave one out")
     if request.secret_env and not dry_run:
         keep_secrets(request.name, request.secret_env)
+    if agent is not None:
+        from ugro_py import agent_launch
+
+        how = {"detach": detach, "wait": not no_wait, "as_json": as_json}
+        agent_launch.launch(agent, request, options["resume"], **how)
+        return
     # One loop for all of it: the sessions that are opened here are used to the end.
     with asyncio.Runner() as runner:
         try:

@@ -3,20 +3,30 @@
 from __future__ import annotations
 
 import json
+import time
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ugro_py.display import duration, number, safe_line
 from ugro_py.paths import JobPaths
-from ugro_py.state import Store
+from ugro_py.state import JobRow, Store
+from ugro_py.state.views import iso
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from ugro_py.cluster import Cluster
 
 # The newest metrics of every rank are in the last lines of metrics.jsonl.
 _TAIL_BYTES = 1 << 17
 _EVENTS = 8
+_NORMAL = 50
 
 
-def status_of(store: Store, name: str) -> dict[str, Any]:
+def status_of(store: Store, name: str, cluster: Cluster | None = None) -> dict[str, Any]:
     """Return a job's state as JSON values: job, attempt, ranks (each with its newest metrics), events.
+
+    With a `cluster` the place of a job that waits is told too.
 
     Raises:
         NotFoundError: there is no such job.
@@ -25,21 +35,25 @@ def status_of(store: Store, name: str) -> dict[str, Any]:
     attempt = store.attempt(name)
     newest = _newest_metrics(JobPaths(name))
     end = job.ended_at or datetime.now(UTC)
+    ranks = store.ranks(name)
     return {
+        "job": job.name,
         "job_id": job.name,
         "status": job.status,
         "reason": job.reason,
+        **_queue(store, job, cluster),
         "exit_code": job.exit_code,
         "user": job.user,
-        "created_at": job.created_at.isoformat(),
-        "started_at": job.started_at.isoformat() if job.started_at else None,
-        "ended_at": job.ended_at.isoformat() if job.ended_at else None,
+        "created_at": iso(job.created_at),
+        "started_at": iso(job.started_at),
+        "ended_at": iso(job.ended_at),
         "elapsed_seconds": round((end - job.started_at).total_seconds(), 1) if job.started_at else None,
         "attempt": attempt.number if attempt else None,
+        "attempts": _attempts(store, name, attempt.number if attempt else 0),
         "sync_window_s": attempt.sync_window_s if attempt else None,
         "first_failed_rank": attempt.first_failed_rank if attempt else None,
         "master": f"{attempt.master_addr}:{attempt.master_port}" if attempt else None,
-        "gpu_nodes": list(dict.fromkeys(rank.node for rank in store.ranks(name))),
+        "gpu_nodes": list(dict.fromkeys(rank.node for rank in ranks)),
         "controller": job.controller.pid if job.controller else None,
         "ranks": [
             {
@@ -51,14 +65,51 @@ def status_of(store: Store, name: str) -> dict[str, Any]:
                 "exit_code": rank.exit_code,
                 "metrics": newest.get(rank.rank),
             }
-            for rank in store.ranks(name)
+            for rank in ranks
         ],
         "events": [
-            {"at": event.at.isoformat(), "kind": event.kind, "severity": event.severity, "text": event.text}
+            {"at": iso(event.at), "kind": event.kind, "severity": event.severity, "text": event.text}
             for event in store.events(name, limit=_EVENTS)
         ],
         "folder": str(JobPaths(name).root),
     }
+
+
+def _queue(store: Store, job: JobRow, cluster: Cluster | None) -> dict[str, Any]:
+    """Return what the queue knows of a job; its place only while it waits and where the cluster is known."""
+    values: dict[str, Any] = {
+        "priority": job.priority,
+        "time_limit_s": job.time_limit_s,
+        "after": list(job.after),
+        "held": job.held,
+        "held_by": job.held_by,
+        "preempted": job.preempted,
+        "queue_position": None,
+        "queue_length": None,
+        "expected_start": None,
+    }
+    if job.status == "pending" and cluster is not None:
+        from ugro_py.queue.decide import decide
+        from ugro_py.queue.snapshot import snapshot_of
+
+        decision = decide(snapshot_of(store, cluster, time.time()))
+        if job.name in decision.order:
+            values |= {"queue_position": decision.order.index(job.name) + 1, "queue_length": len(decision.order)}
+        if job.name in decision.expected:
+            values["expected_start"] = iso(datetime.fromtimestamp(decision.expected[job.name], UTC))
+    return values
+
+
+def _attempts(store: Store, name: str, count: int) -> list[dict[str, Any]]:
+    """Return every attempt of a job, oldest first."""
+    rows = [store.attempt(name, number) for number in range(1, count + 1)]
+    return [
+        {
+            "attempt": row.number, "status": row.status, "reason": row.reason,
+            "started_at": iso(row.started_at), "ended_at": iso(row.ended_at),
+        }
+        for row in rows if row is not None
+    ]  # fmt: skip
 
 
 def _newest_metrics(paths: JobPaths) -> dict[int, dict[str, Any]]:
@@ -90,6 +141,7 @@ def render(status: dict[str, Any]) -> None:
     reason = f" ({safe_line(status['reason'])})" if status["reason"] else ""
     console.print(f"Status: {status['status']}{reason}")
     console.print(f"GPU nodes: {', '.join(status['gpu_nodes']) or '-'}")
+    _print_queue(console, status)
     console.print(f"Elapsed: {duration(status['elapsed_seconds'])}")
     if status["ranks"]:
         table = Table()
@@ -104,6 +156,29 @@ def render(status: dict[str, Any]) -> None:
                 number(line.get("throughput_tokens_sec")),
             )  # fmt: skip
         console.print(table)
+    for row in status["attempts"] if len(status["attempts"]) > 1 else ():
+        console.print(
+            f"Attempt {row['attempt']}: {row['status']}" + (f" ({safe_line(row['reason'])})" if row["reason"] else "")
+        )
     for event in status["events"]:
-        console.print(f"{event['at'][:19]}Z  {event['kind']}: {safe_line(event['text'])}")
+        console.print(f"{event['at']}  {event['kind']}: {safe_line(event['text'])}")
     console.print(f"Files: {status['folder']}")
+
+
+def _print_queue(console: Console, status: dict[str, Any]) -> None:
+    """Print what decides when the job starts and how long it may run, as far as it is not the rule."""
+    words = []
+    if status["queue_position"]:
+        words.append(f"{status['queue_position']} of {status['queue_length']} in the queue")
+    if status["expected_start"]:
+        words.append(f"starts by {status['expected_start']} at the latest")
+    if status["priority"] != _NORMAL:
+        words.append(f"priority {status['priority']}")
+    if status["time_limit_s"]:
+        words.append(f"time limit {duration(status['time_limit_s'])}")
+    if status["after"]:
+        words.append(f"after {', '.join(status['after'])}")
+    if status["preempted"]:
+        words.append(f"made room {status['preempted']} times")
+    if words:
+        console.print(f"Queue: {', '.join(words)}")

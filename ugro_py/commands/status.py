@@ -10,13 +10,15 @@ from ugro_py.complete import job_names
 @click.command("status")
 @click.argument("job", shell_complete=job_names)
 @click.option("--json", "as_json", is_flag=True, help="Print one JSON object.")
-def command(job: str, as_json: bool) -> None:
-    """Show JOB: state, ranks, newest loss, and the events that led here.
+@click.pass_obj
+def command(inventory: str | None, /, job: str, as_json: bool) -> None:
+    """Show JOB: state, its place in the queue, ranks, newest loss, and the events that led here.
 
     If the process that followed it was killed, a new one takes over first, so that what is shown is true.
     """
     import json
 
+    from ugro_py.inventory import load_cluster
     from ugro_py.reconcile import reconcile
     from ugro_py.state import Store
     from ugro_py.status import render, status_of
@@ -24,7 +26,8 @@ def command(job: str, as_json: bool) -> None:
     with Store.open() as store:
         store.job(job)
         reconcile(store, job)
-        status = status_of(store, job)
+        cluster = load_cluster(inventory) if store.job(job).status == "pending" else None
+        status = status_of(store, job, cluster)
     if as_json:
         click.echo(json.dumps(status, indent=2))
     else:

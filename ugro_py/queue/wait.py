@@ -51,13 +51,15 @@ async def wait_and_run(
     if not spool.exists(job.name):
         return _end(store, job.name, controller, "failed", "its controller ended before its files were kept", 1)
     while True:
-        turn = await wait_for_turn(store, cluster, job.name, tell, none_reached=reached is None)
+        turn = await wait_for_turn(store, cluster, job.name, controller, tell, none_reached=reached is None)
         if turn is None:
             if reached is not None:  # a job may wait for days; its nodes are asked anew then
                 await close_all(reached.sessions.values())
             reached = None
             continue
         if isinstance(turn, Outcome):
+            if turn.status == "pending":
+                return turn  # another process took the job over
             return _end(store, job.name, controller, turn.status, turn.reason, turn.exit_code)
         known, reached = _only(reached, turn), None
         outcome = await start.run_queued(store, cluster, store.job(job.name), turn, controller, tell, reached=known)
@@ -75,18 +77,21 @@ async def take_over(store: Store, job: JobRow, controller: Controller, tell: Lis
 
 
 async def wait_for_turn(
-    store: Store, cluster: Cluster, name: str, tell: Listener, *, none_reached: bool = True
+    store: Store, cluster: Cluster, name: str, controller: Controller, tell: Listener, *, none_reached: bool = True
 ) -> Start | Outcome | None:
     """Wait until the queue starts this job, and keep why it does not yet as the job's reason.
 
     Returns:
-        What was decided; or how the job ended meanwhile; or None where `none_reached` is false and it has to wait.
+        What was decided; how the job ended meanwhile (`pending`: another process has it); None where it has to wait
+        and `none_reached` is false.
     """
     told = None
     while True:
         job = await asyncio.to_thread(store.job, name)
         if not job.active:
             return Outcome(job.status, job.reason, job.exit_code or 0)
+        if job.controller != controller:
+            return Outcome("pending", "another process controls it")
         if job.stop_requested:
             return Outcome("stopped", "stopped on request before it started")
         decision = await asyncio.to_thread(_decide, store, cluster, name)

@@ -20,8 +20,8 @@ LAST_ENDED = 5
 def job_list(store: Store, *, everything: bool = False, now: datetime | None = None) -> list[dict[str, Any]]:
     """Return the active jobs and the last few that ended (or `everything`), newest first.
 
-    Each has: job, status, reason, nodes, gpus, ranks (how many), user, model, created_at, started_at,
-    ended_at (ISO 8601, UTC), age_s (since it was made) and duration_s (since it first ran, until its
+    Each has: job, job_id (the same), status, reason, priority, nodes, gpus, ranks (how many), user, model, created_at,
+    started_at, ended_at (ISO 8601, UTC), age_s (since it was made) and duration_s (since it first ran, until its
     end; None if it never ran).
     """
     if everything:
@@ -41,16 +41,18 @@ def _job_entry(job: JobRow, ranks: list[RankRow], now: datetime) -> dict[str, An
     duration = None if job.started_at is None else ((job.ended_at or now) - job.started_at).total_seconds()
     return {
         "job": job.name,
+        "job_id": job.name,
         "status": job.status,
         "reason": job.reason,
+        "priority": job.priority,
         "nodes": _nodes_of(ranks),
         "gpus": [f"{rank.node}:{rank.gpu_index}" for rank in ranks],
         "ranks": len(ranks),
         "user": job.user,
         "model": _model(job),
-        "created_at": _iso(job.created_at),
-        "started_at": _iso(job.started_at),
-        "ended_at": _iso(job.ended_at),
+        "created_at": iso(job.created_at),
+        "started_at": iso(job.started_at),
+        "ended_at": iso(job.ended_at),
         "age_s": round((now - job.created_at).total_seconds(), 1),
         "duration_s": None if duration is None else round(duration, 1),
     }
@@ -95,7 +97,7 @@ def cluster_state(store: Store, cluster: Cluster) -> dict[str, Any]:
                 "status": job.status,
                 "ranks": [rank.rank for rank in ranks[job.name]],
                 "model": _model(job),
-                "started_at": _iso(job.started_at),
+                "started_at": iso(job.started_at),
                 "gpu_nodes": _nodes_of(ranks[job.name]),
             }
             for job in reversed(jobs)
@@ -131,7 +133,8 @@ def _model(job: JobRow) -> str | None:
     return job.request.get("script") or job.request.get("model")
 
 
-def _iso(at: datetime | None) -> str | None:
+def iso(at: datetime | None) -> str | None:
+    """Return a time as every verb prints it in JSON: UTC, whole seconds."""
     return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
 
 

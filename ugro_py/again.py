@@ -1,0 +1,84 @@
+"""`ugro resume` and `ugro rerun`: a job once more, the same one from its newest checkpoint, or a new one like it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from ugro_py import checkpoints
+from ugro_py.errors import StateError, UsageError
+from ugro_py.names import check_name, new_job_name
+from ugro_py.paths import JobPaths
+from ugro_py.queue import spool
+from ugro_py.request import JobRequest
+from ugro_py.state import Controller, JobRow, Store
+
+
+def check_secrets(request: JobRequest, given: Sequence[str]) -> None:
+    """Refuse other secrets than a job has.
+
+    Raises:
+        UsageError: one is missing, or is none of the job's.
+    """
+    if set(given) != set(request.secret_env):
+        needed = " ".join(f"--secret-env {name}" for name in request.secret_env)
+        raise UsageError(
+            f"secrets of job {request.name}", f"it has {', '.join(request.secret_env) or 'none'}",
+            f"give {needed}" if needed else "leave --secret-env out",
+        )  # fmt: skip
+
+
+def reopen(store: Store, name: str, controller: Controller | None, secrets: Sequence[str] = ()) -> JobRow:
+    """Put a job that failed or was stopped back into the queue, under its own name.
+
+    Its next attempt runs the code it was submitted with and goes on from its newest complete checkpoint. A job that is
+    held because its secrets were lost is let go.
+
+    Args:
+        store: the state store.
+        name: the job.
+        controller: the process that is to wait with the job; None leaves that to the agent.
+        secrets: names whose values this process keeps (`secret_env.keep`).
+
+    Raises:
+        NotFoundError: there is no such job.
+        UsageError: it runs, waits or has completed; or its secrets are others.
+        StateError: what it was submitted with is gone.
+    """
+    job = store.job(name)
+    request = JobRequest.from_dict(job.request)
+    check_secrets(request, secrets)
+    lost_secrets = job.status == "pending" and job.held and bool(request.secret_env)
+    if job.active and not lost_secrets:
+        raise UsageError(f"resume job {name}", f"it is {job.status}", f"see `ugro status {name}`")
+    if job.status == "completed":
+        raise UsageError(f"resume job {name}", "it has completed", f"run it anew: `ugro rerun {name}`")
+    if not spool.exists(name):
+        raise StateError(f"resume job {name}", "its code was not kept", "launch it anew with --resume")
+    if controller is not None:
+        # A process that waits without the secrets sees that it has lost the job, and ends.
+        claimed = store.claim(name, replace(controller, replaces=job.controller))
+        if not claimed:
+            raise StateError(f"resume job {name}", "another process has just taken it", f"see `ugro status {name}`")
+    if lost_secrets:
+        store.let_go(name, job.user)
+    else:
+        newest = checkpoints.newest(JobPaths(name))
+        store.reopen(name, f"goes on from {newest.name}" if newest else "starts from the beginning")
+    return store.job(name)
+
+
+def request_again(store: Store, name: str, new_name: str | None, secrets: Sequence[str] = ()) -> JobRequest:
+    """Return the request of a new job like an earlier one; its files are in the spool of that one.
+
+    Raises:
+        NotFoundError: there is no such job.
+        UsageError: the new name is no valid one, or the secrets are others.
+        StateError: what the job was submitted with is gone.
+    """
+    old = JobRequest.from_dict(store.job(name).request)
+    check_secrets(old, secrets)
+    if not spool.exists(name):
+        raise StateError(f"rerun job {name}", "its code was not kept", "launch it anew")
+    chosen = check_name(new_name if new_name is not None else new_job_name())
+    return replace(old, name=chosen, hold=False, after=())
