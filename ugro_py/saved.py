@@ -56,13 +56,22 @@ def cluster_of(job: str) -> Cluster:
     from ugro_py.inventory import load_cluster
 
     try:
-        kept = _cluster(json.loads(JobPaths(job).cluster.read_text(encoding="utf-8")))
+        kept = _kept_cluster(job)
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise StateError(f"cluster of job {job}", "was not kept", f"launch it anew, or `ugro resume {job}`") from error
     try:
         return load_cluster(str(kept.source))
     except UgroError:
         return kept  # a playbook's, or being edited just now: what it was when the job was submitted will do
+
+
+def _kept_cluster(job: str) -> Cluster:
+    """Return the cluster as it was kept; of a job that was started without waiting it lies with its attempts."""
+    paths = JobPaths(job)
+    if paths.cluster.exists():
+        return _cluster(json.loads(paths.cluster.read_text(encoding="utf-8")))
+    newest = max(paths.gang(1).parent.parent.glob(f"*/{paths.gang(1).name}"), key=lambda path: path.stat().st_mtime)
+    return _cluster(json.loads(newest.read_text(encoding="utf-8"))["cluster"])
 
 
 def nodes_of(gang: Gang, cluster: Cluster) -> dict[str, Node]:
