@@ -87,20 +87,23 @@ class Checks:
     def _ended_well(self, name: str) -> list[Violation]:
         job, notes = self.world.reader.jobs()[name], self.world.notes
         if job.status == "completed":
-            last = {rank.attempt for rank in self._ranks(name)}
-            attempt = max(last, default=0)
-            steps = {line["rank"]: line["step"] for line in self._central(name) if line["attempt"] == attempt}
-            short = [
-                rank.rank
-                for rank in self._ranks(name)
-                if rank.attempt == attempt and steps.get(rank.rank) != self.stream.steps
-            ]
+            short = self._short_of_steps(name)
             return [Violation("lines", f"{name} has completed without the last step of ranks {short}")] if short else []
         if job.status == "stopped":
             fine = name in notes.stopped
         else:
             fine = name in notes.cut_short or name not in self.stream.accepted or name in notes.stopped
         return [] if fine else [Violation("lost", f"{name} has {job.status}: {job.reason}")]
+
+    def _short_of_steps(self, name: str) -> list[int]:
+        """Return the ranks of the last attempt that never came to the last step."""
+        attempt = max((rank.attempt for rank in self._ranks(name)), default=0)
+        lines = self._central(name)
+        steps = {line["rank"]: line["step"] for line in lines if line["attempt"] == attempt}
+        if not steps and any(line["step"] == self.stream.steps for line in lines):
+            return []  # it went on from a checkpoint of the last step, and had nothing left to do
+        last = [rank.rank for rank in self._ranks(name) if rank.attempt == attempt]
+        return [rank for rank in last if steps.get(rank) != self.stream.steps]
 
     def _ranks(self, name: str) -> list[Rank]:
         return [rank for rank in self.world.reader.ranks() if rank.job == name]
