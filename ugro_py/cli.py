@@ -22,6 +22,8 @@ VERBS: dict[str, tuple[str, str]] = {
     "logs": ("logs", "Show or follow the logs of a job's ranks."),
     "explain": ("explain", "Say why a job failed, waits or stands still."),
     "stop": ("stop", "Stop a job on every node and release its GPUs."),
+    "resume": ("resume", "Go on with a failed or stopped job from its newest checkpoint."),
+    "rerun": ("rerun", "Launch a new job with the request and code of an earlier one."),
     "results": ("results", "Show what a job achieved, with its loss curve."),
     "pull": ("pull", "Copy a job's results to a folder."),
     "check": ("check", "Verify that nodes are ready to train."),
@@ -53,6 +55,17 @@ class LazyGroup(click.Group):
         assert isinstance(command, click.Command)
         return command
 
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run the verb, on the master if one is named: then nothing of it is looked at here."""
+        master, inventory = ctx.params.get("master"), ctx.params.get("inventory")
+        words = [*ctx._protected_args, *ctx.args]
+        if not master or words[:1] == ["completion"]:
+            return super().invoke(ctx)
+        from ugro_py.master import run
+
+        given = ctx.get_parameter_source("inventory") is click.core.ParameterSource.COMMANDLINE
+        sys.exit(run(master, [*(["-i", inventory] if given and inventory else []), *words]))
+
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
         with formatter.section("Commands"):
             formatter.write_dl([(verb, text) for verb, (_, text) in VERBS.items()])
@@ -67,10 +80,21 @@ class LazyGroup(click.Group):
     metavar="PATH",
     help="Inventory file or folder [default: ~/.config/ugro/inventory, else this machine alone].",
 )
+@click.option(
+    "--master",
+    envvar="UGRO_MASTER",
+    metavar="USER@HOST",
+    help="Run the verb on this machine over SSH, with the rights one has there; paths are paths there.",
+)
+@click.option("--until-eof", is_flag=True, hidden=True, help="End as by Ctrl-C when standard input ends.")
 @click.pass_context
-def cli(ctx: click.Context, inventory: str | None) -> None:
+def cli(ctx: click.Context, inventory: str | None, master: str | None, until_eof: bool) -> None:
     """Turn GPU machines reachable by SSH into one training platform."""
     ctx.obj = inventory
+    if until_eof:
+        from ugro_py.master import until_eof as watch
+
+        watch()
 
 
 def _one_line(error: click.ClickException) -> str:
