@@ -27,12 +27,19 @@ def drain_for(store: Store, item: Finding) -> bool:
 def drain(cluster: Cluster, name: str, reason: str) -> bool:
     """Keep new jobs away from a node, as the user who runs this; return whether that is news.
 
+    Where an agent is responsible it decides whether the user may.
+
     Raises:
         NotFoundError: the cluster has no such node.
     """
-    from ugro_py.state import Store
+    from ugro_py.api.client import connect
 
     node = cluster.node(name)
+    client = connect()
+    if client is not None:
+        return bool(client.post(f"/v1/nodes/{node.name}/drain", {"reason": reason})["changed"])
+    from ugro_py.state import Store
+
     with Store.open() as store:
         return store.drain(node.name, getpass.getuser(), reason, address=node.address)
 
@@ -43,8 +50,13 @@ def resume(cluster: Cluster, name: str) -> bool:
     Raises:
         NotFoundError: the cluster has no such node.
     """
-    from ugro_py.state import Store
+    from ugro_py.api.client import connect
 
     node = cluster.node(name)
+    client = connect()
+    if client is not None:
+        return bool(client.post(f"/v1/nodes/{node.name}/resume", {})["changed"])
+    from ugro_py.state import Store
+
     with Store.open() as store:
         return store.resume(node.name, getpass.getuser(), address=node.address)

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote
 
 from ugro_py import paths
@@ -19,11 +20,18 @@ _SQLITE = "sqlite:///"
 def known_nodes(cluster: Cluster) -> tuple[dict[str, NodeRow], set[str]]:
     """Return what the store has of the cluster's nodes, and which of them a job holds a GPU of.
 
-    Both are empty where there is no database yet; none is made.
+    Both are empty where there is no database yet; none is made. Of a store that is not the caller's own its agent tells.
 
     Raises:
         StateError: there is one, and it cannot be used.
     """
+    from ugro_py.api.client import connect
+
+    client = connect(reading=True)
+    if client is not None:
+        told = client.get("/v1/nodes")
+        holding = {entry["node"] for entry in told if any(gpu["job"] for gpu in entry["gpus"])}
+        return {entry["node"]: _row(entry) for entry in told}, holding
     if not database_exists():
         return {}, set()
     from ugro_py.state import Store
@@ -57,3 +65,11 @@ def why(row: NodeRow | None) -> str:
     if row is None or not row.drain:
         return ""
     return f"drained by {row.drained_by or 'somebody'}" + (f": {row.drain_reason}" if row.drain_reason else "")
+
+
+def _row(entry: Mapping[str, Any]) -> NodeRow:
+    from ugro_py.state.rows import NodeRow
+
+    drain = {key: entry[key] for key in ("drain", "drain_reason", "drained_by")}
+    health = {"health": entry["health"], "health_reason": entry["reason"]}
+    return NodeRow(entry["node"], entry["address"], "unknown", "", {}, None, **health, **drain)
