@@ -7,6 +7,7 @@ tokens even where Python versions (and so `python-docs`) differ.
 
 from __future__ import annotations
 
+import argparse
 import hashlib
 import json
 import os
@@ -199,6 +200,28 @@ def split(tokens: torch.Tensor, seq_len: int) -> tuple[Blocks, Blocks]:
     held_out = min(int(len(blocks) * _HELD_OUT), _MOST_HELD_OUT)
     cut = (len(blocks) - held_out) * seq_len
     return Blocks(tokens[:cut], seq_len), Blocks(tokens[cut:], seq_len)
+
+
+def keep_global_batch(args: argparse.Namespace, world: int) -> None:
+    """On fewer ranks than the run began with (UGRO_WORLD_SIZE_WANTED) do as many blocks a step as before."""
+    wanted = int(os.environ.get("UGRO_WORLD_SIZE_WANTED") or world)
+    if wanted != world:
+        args.batch_size, args.gradient_accumulation = same_global_batch(
+            args.batch_size, args.gradient_accumulation, wanted, world
+        )
+
+
+def same_global_batch(batch_size: int, accumulation: int, wanted: int, world: int) -> tuple[int, int]:
+    """Return batch size and accumulation with which `world` ranks use as many blocks a step as `wanted` ranks did.
+
+    The batch size (which memory limits) never grows. Where the blocks cannot be shared out evenly, or only in many
+    small passes, a step uses a few more of them.
+    """
+    per_rank = -(-batch_size * accumulation * wanted // world)
+    size = max(size for size in range(1, batch_size + 1) if per_rank % size == 0)
+    if size * 2 <= batch_size:  # a prime number, say
+        size = batch_size
+    return size, -(-per_rank // size)
 
 
 @dataclass(frozen=True)

@@ -57,6 +57,7 @@ class Trainer:
         args.seq_len = args.seq_len or preset.seq_len
         args.batch_size = args.batch_size or preset.batch_size
         args.learning_rate = preset.learning_rate if args.learning_rate is None else args.learning_rate
+        data.keep_global_batch(args, ranks.world)
         self.folder = Path(os.environ.get("UGRO_CHECKPOINT_DIR") or "checkpoints")
         self.checkpoints = checkpoint.CheckpointFolder(self.folder, args.keep_checkpoints)
         self.telemetry = Telemetry(args.job_id, ranks, args.log_every)

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from ugro_py import metrics, results
+from ugro_py.cluster import Cluster
 from ugro_py.collect import collect
 from ugro_py.errors import NodeError, NotFoundError, StateError
 from ugro_py.mirror import Mirror
@@ -53,7 +54,7 @@ def collect_job(store: Store, name: str, say: Callable[[str], None], *, wait: bo
     marks = [event.kind for event in store.events(name, limit=1000) if event.kind in (*_INCOMPLETE, _COLLECTED)]
     if attempt is None or not marks or marks[-1] == _COLLECTED:
         return job, []
-    nodes = asyncio.run(_collect(name, attempt.number))
+    nodes = asyncio.run(_collect_all(name, attempt.number))
     store.add_event(_COLLECTED, f"collected what was left on {', '.join(nodes) or 'no node'}", job=name)
     results.write_notes(name, store)
     return job, nodes
@@ -68,11 +69,19 @@ def wait_for_end(store: Store, name: str) -> JobRow:
     return job
 
 
-async def _collect(name: str, attempt: int) -> list[str]:
-    loaded = load_gang(name, attempt)
-    if loaded is None:
-        raise NotFoundError(f"attempt {attempt} of job {name}", "its folder in the central store is gone")
-    gang, cluster = loaded
+async def _collect_all(name: str, newest: int) -> list[str]:
+    """Collect every attempt, the oldest first, so that what a later one wrote under the same name is what stays."""
+    found: dict[str, None] = {}
+    for attempt in range(1, newest + 1):
+        loaded = load_gang(name, attempt)
+        if loaded is None and attempt == newest:
+            raise NotFoundError(f"attempt {attempt} of job {name}", "its folder in the central store is gone")
+        if loaded is not None:
+            found.update(dict.fromkeys(await _collect(name, attempt, *loaded)))
+    return list(found)
+
+
+async def _collect(name: str, attempt: int, gang: Gang, cluster: Cluster) -> list[str]:
     nodes = nodes_of(gang, cluster)
     opened = await open_sessions(list(nodes.values()))
     try:

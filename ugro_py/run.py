@@ -56,7 +56,7 @@ async def stay(
         nodes: its nodes by name.
         sessions: open sessions by node name; those opened later are closed here.
         lost: nodes without a session, and why.
-        ended: how that attempt ended, where it did before it could be followed.
+        ended: how that attempt ended, where it never ran: the one that it was to be is started then.
 
     Returns:
         How the job ended; with status `pending` it is back in the queue, and this process still its controller.
@@ -79,12 +79,13 @@ class _Stay:
         store, launcher = self._store, self._launcher
         try:
             while True:
+                begun = ended is None
                 outcome = ended or await self._follow(now, lost)
                 ended, lost = None, ()
                 close_attempt(store, now.gang, outcome)
                 if outcome.status == "preempted":
                     return await self._queue_again(now, outcome, outcome.reason, preempted=True)
-                if not await self._may_try_again(now.gang, outcome):
+                if begun and not await self._may_try_again(now.gang, outcome):
                     break
                 try:
                     following = await relaunch(launcher, now.gang, now.nodes, now.sessions, outcome, self._ahead)

@@ -48,6 +48,10 @@ async def adopt(
         if start_error or (job.status in ("pending", "starting") and not await _all_started(gang, sessions)):
             await launcher.stop_started(gang, sessions, forget=True)
             close_attempt(store, gang, Outcome("failed", _ROLLED_BACK, 1))
+            if not start_error and not job.stop_requested and _failed(store, job.name, gang.attempt - 1):
+                # A retry was on its way: it is made once more, from where the attempt before it had come to.
+                tell("step", {"text": f"attempt {gang.attempt} had not started everywhere; it is started anew"})
+                return await stay(launcher, gang, nodes, sessions, lost, ended=Outcome("failed", _ROLLED_BACK, 1))
             if start_error:
                 return give_up(store, job.name, controller, f"{start_error}; rolled back")
             return _start_anew(store, job, controller, "its controller ended in mid-launch; rolled back")
@@ -55,6 +59,11 @@ async def adopt(
     finally:
         await close_all(sessions.values())
         tidy(store, job.name)
+
+
+def _failed(store: Store, job: str, number: int) -> bool:
+    """Say whether an attempt failed by itself, so that the one after it is a retry; not one that was rolled back."""
+    return any(failure.get("attempt") == number for failure in store.failures(job))
 
 
 def give_up(store: Store, job: str, controller: Controller, reason: str, status: str = "failed") -> Outcome:

@@ -162,7 +162,7 @@ def _tell(launcher: Launcher, gang: Gang, resume: str) -> None:
 
 def _tell_fewer(launcher: Launcher, gang: Gang) -> None:
     text = (
-        f"attempt {gang.attempt} goes on with {gang.world_size} ranks instead of {gang.world_size_wanted}: no other node"
+        f"attempt {gang.attempt} goes on with {gang.world_size} ranks instead of {gang.world_size_wanted}: nothing else"
         " is free; the global batch is kept by more gradient accumulation"
     )
     launcher.tell("warning", {"text": text})
