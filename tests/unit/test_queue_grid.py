@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from tests.unit.queue_worlds import clusters, requests
 from ugro_py.errors import UgroError
 from ugro_py.queue.counting import spread
+from ugro_py.queue.filters import Filters
 from ugro_py.queue.grid import Free, Grid
 from ugro_py.scheduler import Gpu, Placement, Request, place
 
@@ -46,9 +47,9 @@ def test_the_same_gpus_as_place(data: st.DataObject) -> None:
     free = Free(grid, [(1 << len(row)) - 1 for row in grid.gpus])
     for uuid in sorted(busy):
         if data.draw(st.booleans()):  # counts are made at the first question: before some of these, after others
-            free.choose(Request(gpus=1), grid.filter(Request(gpus=1)))
+            free.choose(Request(gpus=1), Filters(grid).of(Request(gpus=1)))
         free.take((grid.where[uuid],))
-    taken = free.choose(request, grid.filter(request))
+    taken = free.choose(request, Filters(grid).of(request))
     expected = by_place(request, nodes, gpus, busy)
     assert (None if taken is None else list(grid.placements(taken))) == expected
 
@@ -69,4 +70,4 @@ def test_spread_is_even(wanted: int, room: list[int]) -> None:
 def test_a_card_counts_by_the_size_it_is_sold_with(low: float | None, high: float | None, fits: bool) -> None:
     grid = Grid(("a",), [Gpu("L4", "a", 0, "cuda", "NVIDIA L4", 22.49)])
     request = Request(gpus=1, min_vram_gb=low, max_vram_gb=high)
-    assert (Free(grid, [1]).choose(request, grid.filter(request)) is not None) is fits
+    assert (Free(grid, [1]).choose(request, Filters(grid).of(request)) is not None) is fits

@@ -75,6 +75,8 @@ def _best(sets: list[int], size: int) -> int:
 
 def spread(wanted: int, room: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     """Return `wanted` GPUs spread over nodes (node, its room) as evenly as their room allows, earlier nodes first."""
+    if len(room) == 1:
+        return [(room[0][0], wanted)]
     level, left = 0, wanted
     while True:
         open_nodes = sum(1 for _, free in room if free > level)

@@ -10,7 +10,8 @@ from __future__ import annotations
 from typing import Any
 
 from ugro_py.queue import words
-from ugro_py.queue.grid import Filter, Free, Grid, Taken, selection_key
+from ugro_py.queue.filters import Filter, Filters, selection_key
+from ugro_py.queue.grid import Free, Grid, Taken
 from ugro_py.queue.model import BATCH, URGENT, Decision, Fail, Preempt, Running, Snapshot, Start, Waiting
 from ugro_py.queue.order import ordered
 from ugro_py.queue.quotas import Quotas
@@ -34,6 +35,7 @@ class _Round:
         self.snapshot = snapshot
         self.now = snapshot.now
         self.grid = grid = Grid(snapshot.nodes, snapshot.gpus)
+        self.filters = Filters(grid)
         self.exists = Free(grid, [(1 << len(row)) - 1 for row in grid.gpus])
         self.usable = self.exists.copy()
         for node in snapshot.unschedulable:
@@ -61,7 +63,7 @@ class _Round:
         self.fail: list[Fail] = []
         self.expected: dict[str, float] = {}
         self._behind: dict[Any, str] = {}
-        self._cannot: set[Any] = set()
+        self._cannot: dict[Any, bool] = {}
         self._impossibles: dict[Any, str] = {}
 
     def _use(self, free: Free, uuid: str) -> None:
@@ -97,26 +99,30 @@ class _Round:
             waits_for = [name for name in job.after if name not in ended]
             if waits_for:
                 return f"after job{'s' if len(waits_for) > 1 else ''} {', '.join(waits_for)}"
-        return self.quotas.refuses(job, lambda: not self._impossible(job)) if self.quotas else ""
+        return self.quotas.refuses(job, lambda: not self._impossible(job, _key(job.request))) if self.quotas else ""
 
     def _turn(self, job: Waiting) -> str:
         """Start a job if its GPUs are free and it delays nobody; return why it waits otherwise."""
         request = job.request
-        # A job without numbers takes what there is; its user's quota is the most of it.
-        capped = self._within_quota(job)
-        ends = None if job.time_limit_s is None else self.now + job.time_limit_s
-        before = self.kept.before(ends) if self.kept.all else 0
-        key = (*_key(request), before, capped)
-        if self.left and key not in self._cannot:
-            allowed = self.grid.filter(request)
-            taken = self.kept.place(job, allowed, ends)
-            if taken is not None and capped is not None:
-                taken = self._cut(taken, request, allowed, capped, ends)
-            if taken is not None:
-                self._start(job, taken, ends)
-                return ""
-            self._cannot.add(key)
-        return self._why(job)
+        same = _key(request)
+        fits = False
+        if self.left:
+            # A job without numbers takes what there is; its user's quota is the most of it.
+            capped = self._within_quota(job)
+            ends = None if job.time_limit_s is None else self.now + job.time_limit_s
+            key = (same, self.kept.before(ends), capped)
+            known = self._cannot.get(key)
+            if known is None:
+                allowed = self.filters.of(request)
+                taken = self.kept.place(job, allowed, ends)
+                if taken is not None and capped is not None:
+                    taken = self._cut(taken, request, allowed, capped, ends)
+                if taken is not None:
+                    self._start(job, taken, ends)
+                    return ""
+                known = self._cannot[key] = self.kept.refused
+            fits = known
+        return self._why(job, same, fits)
 
     def _within_quota(self, job: Waiting) -> int | None:
         if not self.quotas or job.request.gpus is not None:
@@ -142,42 +148,43 @@ class _Round:
         for placement in self.start[-1].placements:
             self.held[placement.gpu.uuid] = (job.job, ends, False)
 
-    def _why(self, job: Waiting) -> str:
-        """Return why a job that could not be placed waits; keep GPUs for it if it is the first in line for them."""
-        impossible = self._impossible(job)
+    def _why(self, job: Waiting, key: Any, fits: bool) -> str:
+        """Return why a job that could not be placed waits; keep GPUs for it if it is the first in line for them.
+
+        With `fits` it was not placed because that would have delayed others.
+        """
+        impossible = self._impossible(job, key)
         if impossible:
             return impossible
-        allowed = self.grid.filter(job.request)
+        allowed = self.filters.of(job.request)
         ahead = self.kept.first_for(allowed)
         if ahead is None:
             return self._reserve(job, allowed)
-        key = (ahead.job.job, self.left and (self.left, *_key(job.request)))
-        text = self._behind.get(key)
+        text = self._behind.get((ahead.job.job, fits))
         if text is None:
-            fits = self.left and self.free.choose(job.request, allowed) is not None
-            text = self._behind[key] = words.kept(ahead, self.now) if fits else words.behind(ahead)
+            text = words.kept(ahead, self.now) if fits else words.behind(ahead)
+            self._behind[ahead.job.job, fits] = text
         return text
 
-    def _impossible(self, job: Waiting) -> str:
+    def _impossible(self, job: Waiting, key: Any) -> str:
         """Return why the job could not start even if every job ended; empty if it could."""
-        key = _key(job.request)
         text = self._impossibles.get(key)
         if text is None:
             text = self._impossibles[key] = self._never(job.request)
         return text
 
     def _never(self, request: Request) -> str:
-        allowed = self.grid.filter(request)
+        allowed = self.filters.of(request)
         if allowed.error:
             return f"cannot start: {allowed.error}"
+        if self.usable.choose(request, allowed) is not None:
+            return ""
         if self.exists.choose(request, allowed) is None:
             exist = allowed.bits.bit_count()
             return f"cannot start: asks for {words.asks(request)}; it may use {exist} GPU{'' if exist == 1 else 's'}"
-        if self.usable.choose(request, allowed) is None:
-            if len(self._impossibles) > _EXPLAINED:
-                return f"waits for {words.asks(request)}"
-            return words.waits(request, allowed, self.grid, self.snapshot, self.held)
-        return ""
+        if len(self._impossibles) > _EXPLAINED:
+            return f"waits for {words.asks(request)}"
+        return words.waits(request, allowed, self.grid, self.snapshot, self.held)
 
     def _reserve(self, job: Waiting, allowed: Filter) -> str:
         victims = self._victims(job, allowed) if self.snapshot.preemption and job.priority >= URGENT else []

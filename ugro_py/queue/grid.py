@@ -1,6 +1,6 @@
 """The GPUs of a cluster as bits, so that ten thousand jobs can be tried on a thousand nodes in a blink.
 
-`Grid` is what exists, `Free` which of it is free, `Filter` what of it one job may have. `choose` takes the same GPUs as
+`Grid` is what exists, `Free` which of it is free. `Free.choose` takes the same GPUs as
 `ugro_py.scheduler.place`, which says what a request means; tests hold the two to each other.
 
 A set of nodes is an integer with bit i for node i; for every count of free GPUs there is such a set, so that "the first
@@ -10,47 +10,16 @@ node with four free GPUs" is the lowest bit of a few integers.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ugro_py.queue.counting import first_nodes, members, set_of, spread
-from ugro_py.scheduler import Gpu, Placement, Request, fits_vram, vram_words
+from ugro_py.scheduler import Gpu, Placement, Request
+
+if TYPE_CHECKING:
+    from ugro_py.queue.filters import Filter
 
 Taken = tuple[tuple[int, int], ...]
 """GPUs of a gang: (node, bits of its GPUs), in node order."""
-
-
-@dataclass(frozen=True)
-class Filter:
-    """The GPUs that one job may have.
-
-    Attributes:
-        kind: "cuda" or "cpu".
-        key: of the kind and sizes of GPUs: jobs that agree in it share the counts per node.
-        nodes: the nodes that may take part; None for all.
-        only: node -> bits of its GPUs, where the job named or excluded some of them.
-        bits: all its GPUs, numbered through the cluster.
-        error: why there is none; empty if there is.
-    """
-
-    kind: str
-    key: frozenset[Any]
-    nodes: int | None
-    only: dict[int, int]
-    bits: int
-    error: str = ""
-
-
-def selection_key(request: Request) -> tuple[Any, ...]:
-    """Return what tells which GPUs a job may have; equal for jobs that may have the same."""
-    if not request.include and not request.exclude:
-        return (request.min_vram_gb, request.max_vram_gb)
-    return (
-        request.min_vram_gb,
-        request.max_vram_gb,
-        tuple(sorted(request.include.items())),
-        tuple(sorted(request.exclude.items())),
-    )
 
 
 class Grid:
@@ -83,69 +52,6 @@ class Grid:
             self.first.append(total)
             total += len(row)
             self.max = max(self.max, len(row))
-        self._filters: dict[Any, Filter] = {}
-        self._kinds = frozenset(kind for classes in self.classes for kind in classes)
-
-    def filter(self, request: Request) -> Filter:
-        """Return what the job may have of what exists; the same for equal selections."""
-        plain = not request.include and not request.exclude
-        key = selection_key(request)
-        found = self._filters.get(key)
-        if found is None:
-            found = self._filters[key] = self._new_filter(request, plain)
-        return found
-
-    def _new_filter(self, request: Request, plain: bool) -> Filter:
-        kinds, nodes = self._kinds, None
-        only: dict[int, int] = {}
-        if not plain:
-            error = self._unknown(request)
-            if error:
-                return Filter("", frozenset(), 0, {}, 0, error)
-            nodes, only = self._selected(request)
-            kinds = frozenset(kind for number in members(nodes) for kind in self.classes[number])
-        kind_name = "cuda" if any(kind[0] == "cuda" for kind in kinds) else "cpu"
-        kinds = frozenset(kind for kind in kinds if kind[0] == kind_name)  # one gang speaks NCCL or gloo, not both
-        key = frozenset(kind for kind in kinds if fits_vram(request, kind[1]))
-        bits = 0
-        for number in range(len(self.nodes)) if nodes is None else members(nodes):
-            here = self.mask(number, key)
-            bits |= (here & only[number] if number in only else here) << self.first[number]
-        error = ""
-        if not bits:
-            error = (
-                f"no GPU that it may have is {vram_words(request)}" if kinds and not key else "no GPU is known there"
-            )
-        return Filter(kind_name, key, nodes, only, bits, error)
-
-    def _unknown(self, request: Request) -> str:
-        """Return what the job names that there is not; empty if there is all."""
-        for name, indexes in request.include.items():
-            if name not in self.number:
-                return f"there is no node {name}"
-            here = {gpu.index for gpu in self.gpus[self.number[name]]}
-            missing = [index for index in indexes or () if index not in here]
-            if missing:
-                return f"{name} has no GPU {missing[0]}"
-        return ""
-
-    def _selected(self, request: Request) -> tuple[int, dict[int, int]]:
-        """Return the nodes that `include` and `exclude` leave, and the GPUs where they name GPUs."""
-        nodes = 0
-        only: dict[int, int] = {}
-        for number in [self.number[name] for name in request.include] or range(len(self.nodes)):
-            name = self.nodes[number]
-            wanted, dropped = request.include.get(name), request.exclude.get(name, ())
-            if dropped is None:
-                continue
-            nodes |= 1 << number
-            if wanted is not None or dropped:
-                only[number] = sum(
-                    1 << place
-                    for place, gpu in enumerate(self.gpus[number])
-                    if (wanted is None or gpu.index in wanted) and gpu.index not in dropped
-                )
-        return nodes, only
 
     def mask(self, number: int, key: frozenset[Any]) -> int:
         """Return the bits of a node's GPUs of these kinds and sizes."""

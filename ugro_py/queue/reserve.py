@@ -16,7 +16,8 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from ugro_py.queue.grid import Filter, Free, Grid, Taken
+from ugro_py.queue.filters import Filter
+from ugro_py.queue.grid import Free, Grid, Taken
 from ugro_py.queue.model import Waiting
 
 
@@ -112,11 +113,15 @@ class Kept:
         self.all: list[Reservation] = []
         self._free = free
         self._spare: dict[int, Free] = {}
+        self._before: dict[float, int] = {}
+        self.refused = False
+        """Whether the last job was not placed although it would fit on what is free."""
 
     def add(self, reservation: Reservation) -> None:
         """Keep the GPUs of one more job."""
         self.all.append(reservation)
         self._spare.clear()
+        self._before.clear()
 
     def first_for(self, allowed: Filter) -> Reservation | None:
         """Return the reservation that is ahead of a job that may have these GPUs."""
@@ -127,14 +132,19 @@ class Kept:
 
     def before(self, ends: float | None) -> int:
         """Return which reservations a job that ends then surely ends before, as bits."""
-        if ends is None:
+        if ends is None or not self.all:
             return 0
-        return sum(1 << number for number, reservation in enumerate(self.all) if ends <= reservation.starts)
+        known = self._before.get(ends)
+        if known is None:
+            known = sum(1 << number for number, reservation in enumerate(self.all) if ends <= reservation.starts)
+            self._before[ends] = known
+        return known
 
     def place(self, job: Waiting, allowed: Filter, ends: float | None) -> Taken | None:
         """Return GPUs that the job may have now without delaying anyone with a reservation; None if there are none."""
         taken = self._free.choose(job.request, allowed)
-        if taken is None or self._allow(taken, ends):
+        self.refused = taken is not None
+        if taken is None or not self.all or self._allow(taken, ends):
             return taken
         taken = self._spare_for(self.before(ends)).choose(job.request, allowed)
         return taken if taken is not None and self._allow(taken, ends) else None

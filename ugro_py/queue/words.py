@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from ugro_py.queue.grid import Filter, Grid
+from ugro_py.queue.filters import Filter
+from ugro_py.queue.grid import Grid
 from ugro_py.queue.model import Account, Quota, Snapshot
 from ugro_py.queue.reserve import Reservation
 from ugro_py.scheduler import Request, vram_words
