@@ -136,7 +136,8 @@ def _parsed(values: Mapping[str, Any]) -> JobRequest:
     unknown = sorted(values.keys() - JobRequest.__dataclass_fields__.keys())
     if unknown:
         raise UsageError(f"request: {unknown[0]!r:.60}", "is no key of a job", "see /v1/openapi.json")
-    named = {"name": new_job_name(), **values}
+    # Several users may submit within one second.
+    named = {"name": f"{new_job_name()}_{secrets.token_hex(2)}", **values}
     try:
         return TypeAdapter(JobRequest).validate_python(named)
     except ValidationError as error:
