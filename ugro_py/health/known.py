@@ -20,7 +20,7 @@ _SQLITE = "sqlite:///"
 def known_nodes(cluster: Cluster) -> tuple[dict[str, NodeRow], set[str]]:
     """Return what the store has of the cluster's nodes, and which of them a job holds a GPU of.
 
-    Both are empty where there is no database yet; none is made. Of a store that is not the caller's own its agent tells.
+    Both are empty where there is no database yet; none is made. Of a store that is not the caller's its agent tells.
 
     Raises:
         StateError: there is one, and it cannot be used.

@@ -43,6 +43,7 @@ class NodeProbe:
         report: the newest readings (`session.do_probe`, with `latency_ms` and `clock_offset_s`), None without any.
         report_at: when they came, by `time.monotonic()`.
         error: why the last attempt failed; None after one that did not.
+        interval_s: how often it is probed while nothing is the matter.
     """
 
     def __init__(
@@ -59,7 +60,7 @@ class NodeProbe:
         self.error: NodeError | None = None
         self._judge = judge
         self._changed = changed
-        self._interval_s = interval_s
+        self.interval_s = interval_s
         self._session: Session | None = None
         self._has_door: bool | None = None
         self._knocking: asyncio.Task[None] | None = None
@@ -94,8 +95,8 @@ class NodeProbe:
     def _pause(self) -> float:
         if self.error is not None:
             longest = len(_BACK_OFF_S) if self.state.observed == "unreachable" else 2
-            return min(self._interval_s, _BACK_OFF_S[min(max(self._tried, 1), longest) - 1])
-        return self._interval_s if self.state.settled else min(AGAIN_S, self._interval_s)
+            return min(self.interval_s, _BACK_OFF_S[min(max(self._tried, 1), longest) - 1])
+        return self.interval_s if self.state.settled else min(AGAIN_S, self.interval_s)
 
     async def once(self) -> None:
         """Probe the node; what comes of it is in the attributes. One probe at a time is under way."""

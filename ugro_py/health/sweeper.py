@@ -69,7 +69,7 @@ class Sweeper:
         self.health: dict[str, NodeHealth] = {}
         self.took_s = 0.0
         self.on_change: Callable[[NodeHealth], None] | None = None
-        self._interval_s = interval_s or cluster.settings.health_interval_s
+        self._interval_s = interval_s
         self._ledger: Ledger | None = None
         if store is not None:
             from ugro_py.health.ledger import Ledger
@@ -87,12 +87,14 @@ class Sweeper:
         self.cluster = cluster
         if self._ledger is not None:
             self._ledger.cluster = cluster
+        interval_s = self._interval_s or cluster.settings.health_interval_s
         for node in cluster.nodes:
             known = self._probes.get(node.name)
             if known is None or known.node != node:
                 self._forget(node.name)
-                self._probes[node.name] = NodeProbe(node, self._judge, self._changed, self._interval_s)
+                self._probes[node.name] = NodeProbe(node, self._judge, self._changed, interval_s)
                 self._memory[node.name] = findings.Memory()
+            self._probes[node.name].interval_s = interval_s
         for name in self._probes.keys() - {node.name for node in cluster.nodes}:
             self._forget(name)
 
