@@ -90,9 +90,10 @@ class Submissions:
             raise UsageError("secrets", "are not those that `secret_env` names", "give a value for each name")
         excluded = {str(name): True for name in checked.exclude}
         users.check_isolation(self._agent.cluster, who.person, who.admin, excluded)
+        person = who.person
+        check(self._agent.store, checked, person.user, person.group)  # before any file is copied; again below
         # For a job without an upload the files are the agent's own: UGRO's training.
         folder = files.folder if files is not None else spool.write(spool.read(checked))
-        person = who.person
         try:
             with self._lock:  # counting the queue and joining it are one step
                 _check_free(self._agent, checked.name)

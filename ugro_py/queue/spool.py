@@ -7,6 +7,7 @@ at all; what it holds is verified by digest when it is read.
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import json
 import os
@@ -92,8 +93,9 @@ def new_folder() -> Path:
     try:
         inbox.mkdir(mode=0o700, parents=True, exist_ok=True)
         for old in inbox.iterdir():
-            if time.time() - old.stat().st_mtime > _STALE_S:
-                shutil.rmtree(old)
+            with contextlib.suppress(FileNotFoundError):  # another submission took its own meanwhile
+                if time.time() - old.stat().st_mtime > _STALE_S:
+                    shutil.rmtree(old)
         return Path(tempfile.mkdtemp(dir=inbox))
     except OSError as error:
         raise StateError(f"write to {inbox}", error.strerror or str(error), "make room, then try again") from error
