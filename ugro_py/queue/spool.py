@@ -14,7 +14,7 @@ import os
 import shutil
 import tempfile
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -101,20 +101,20 @@ def new_folder() -> Path:
         raise StateError(f"write to {inbox}", error.strerror or str(error), "make room, then try again") from error
 
 
-def describe(folder: Path, singles: frozenset[str] = frozenset()) -> set[str]:
-    """Write the manifest of a folder that was filled from outside, and return the parts it has.
+def describe(folder: Path, files: Mapping[str, Sequence[str]], singles: Collection[str] = ()) -> None:
+    """Write the manifest of a folder that was filled from outside.
 
     Args:
         folder: with a folder for each part.
+        files: the files of each part, in the order in which they were sent.
         singles: the parts that are one file.
     """
     parts = {}
-    for path in sorted(folder.iterdir()):
-        names = sorted(str(file.relative_to(path)) for file in path.rglob("*") if file.is_symlink() or file.is_file())
-        content = bundle_of(path, [(name, path / name) for name in names], single=path.name in singles)
-        parts[path.name] = _kept(content)
+    for part, names in files.items():
+        root = folder / part
+        content = bundle_of(root, [(name, root / name) for name in names], single=part in singles)
+        parts[part] = _kept(content)
     _write_manifest(folder, parts)
-    return set(parts)
 
 
 def commit(folder: Path, job: str) -> None:

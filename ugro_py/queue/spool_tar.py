@@ -76,8 +76,10 @@ def unpack(stream: IO[bytes], *, max_bytes: int = MAX_BYTES, max_files: int = MA
     """
     folder = spool.new_folder()
     try:
-        singles = _Unpacking(folder, max_bytes, max_files).run(stream)
-        return folder, spool.describe(folder, singles)
+        taken = _Unpacking(folder, max_bytes, max_files)
+        taken.run(stream)
+        spool.describe(folder, taken.files(), taken.singles())
+        return folder, set(taken.files())
     except tarfile.TarError as error:
         shutil.rmtree(folder)
         raise _refused("it", f"is no tar archive ({error})") from error
@@ -93,12 +95,23 @@ class _Unpacking:
     def __init__(self, folder: Path, max_bytes: int, max_files: int) -> None:
         self._folder = folder
         self._room, self._max_files = max_bytes, max_files
-        self._seen: set[PurePosixPath] = set()
+        self._seen: dict[PurePosixPath, None] = {}  # in order
         self._links: set[PurePosixPath] = set()
         self._forms: dict[str, bool] = {}
 
-    def run(self, stream: IO[bytes]) -> frozenset[str]:
-        """Unpack everything and return the parts that are one file."""
+    def files(self) -> dict[str, list[str]]:
+        """Return the files of each part, in the order in which they came."""
+        found: dict[str, list[str]] = {part: [] for part in self._forms}
+        for name in self._seen:
+            found[name.parts[0]].append(str(PurePosixPath(*name.parts[1:])))
+        return found
+
+    def singles(self) -> list[str]:
+        """Return the parts that are one file."""
+        return [part for part, single in self._forms.items() if single]
+
+    def run(self, stream: IO[bytes]) -> None:
+        """Unpack everything."""
         ended = False
         with tarfile.open(fileobj=stream, mode="r|") as tar:
             for member in tar:
@@ -111,10 +124,9 @@ class _Unpacking:
         if not ended:
             raise _refused("it", "is cut off")
         self._check_links()
-        for part, single in self._forms.items():
-            if single and len([name for name in self._seen if name.parts[0] == part]) != 1:
+        for part in self.singles():
+            if len(self.files()[part]) != 1:
                 raise _refused(part, "is to be one file")
-        return frozenset(part for part, single in self._forms.items() if single)
 
     def _take(self, tar: tarfile.TarFile, member: tarfile.TarInfo) -> None:
         name = self._checked(member)
@@ -157,7 +169,7 @@ class _Unpacking:
         if any(parent in self._links for parent in (name, *name.parents)):
             raise _refused(member.name, "lies behind a link")
         if not member.isdir():
-            self._seen.add(name)
+            self._seen[name] = None
         self._max_files -= 1
         self._room -= member.size
         if self._room < 0 or self._max_files < 0:
