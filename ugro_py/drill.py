@@ -22,8 +22,8 @@ from ugro_py.state.rows import AttemptRow, RankRow
 from ugro_py.transport import Session
 
 ACTIONS = ("kill-rank", "kill-node", "pause-node")
-# Events that say that a fault was noticed.
-_NOTICED = ("rank_failed", "node_lost", "node_suspect", "rank_frozen", "gpu_lost")
+# Events that say that a fault was noticed; that a node is suspected is not one.
+_NOTICED = ("rank_failed", "node_lost", "rank_frozen", "gpu_lost")
 _POLL_S = 0.05
 
 

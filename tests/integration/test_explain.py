@@ -67,6 +67,11 @@ def test_in_a_collective_the_first_is_told_from_what_follows(ugro_here: Ugro) ->
     assert "rank 1 on gpu1 never came to it" in found["title"]
     assert "rank 1 goes its own way" in [line["text"] for line in found["evidence"]]
 
+    begin = time.monotonic()
+    found = broken(ugro_here, "starved")
+    assert time.monotonic() - begin < 60  # not after the half hour that the collective would wait
+    assert (found["cause"], found["rank"]) == ("host_oom", 1)
+
     found = broken(ugro_here, "uneven")
     assert (found["cause"], found["rank"]) == ("uneven_end", 1)
 

@@ -102,6 +102,15 @@ def dtype() -> None:
     _reduce()
 
 
+def starved() -> None:
+    """Rank 1 is out of memory, while the others wait for it in a collective."""
+    _group(1800)
+    _reduce()
+    if RANK == 1:
+        bytearray(1 << 60)
+    _reduce()
+
+
 def uneven() -> None:
     """Rank 1 ends well, one step before the others."""
     _group(30)
@@ -114,7 +123,7 @@ def uneven() -> None:
 
 if __name__ == "__main__":
     mode = sys.argv[1]
-    if mode in ("absent", "dtype", "uneven"):
+    if mode in ("absent", "dtype", "starved", "uneven"):
         globals()[mode]()
     elif RANK == 1:
         time.sleep(0.3)
