@@ -173,7 +173,7 @@ def test_detach_follow_refuse_and_stop(ugro: Ugro) -> None:
     ugro.wait_for_log("long", "waiting", [0])
     assert ugro.busy() == {"CPU-gpu1-0": "long"}
     follower = ugro.start("logs", "long", "-f")
-    taken = ugro.run("launch", "--name", "late", "--script", PLAY, *one, "--", "say", code=6).stderr
+    taken = ugro.run("launch", "--no-wait", "--name", "late", "--script", PLAY, *one, "--", "say", code=6).stderr
     assert taken.count("\n") == 1 and "long" in taken
     assert "long" in ugro.run("launch", "--name", "long", "--script", PLAY, *one, "--", "say", code=2).stderr
     assert [job.name for job in ugro.jobs()] == ["long"]
