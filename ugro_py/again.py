@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from ugro_py import checkpoints
+from ugro_py import checkpoints, secret_env
 from ugro_py.errors import StateError, UsageError
 from ugro_py.names import check_name, new_job_name
 from ugro_py.paths import JobPaths
@@ -28,7 +28,7 @@ def check_secrets(request: JobRequest, given: Sequence[str]) -> None:
         )  # fmt: skip
 
 
-def reopen(store: Store, name: str, controller: Controller | None, secrets: Sequence[str] = ()) -> JobRow:
+def reopen(store: Store, name: str, controller: Controller | None, secrets: Mapping[str, str]) -> JobRow:
     """Put a job that failed or was stopped back into the queue, under its own name.
 
     Its next attempt runs the code it was submitted with and goes on from its newest complete checkpoint. A job that is
@@ -38,7 +38,7 @@ def reopen(store: Store, name: str, controller: Controller | None, secrets: Sequ
         store: the state store.
         name: the job.
         controller: the process that is to wait with the job; None leaves that to the agent.
-        secrets: names whose values this process keeps (`secret_env.keep`).
+        secrets: the values of its secrets, kept in this process from here on.
 
     Raises:
         NotFoundError: there is no such job.
@@ -47,7 +47,7 @@ def reopen(store: Store, name: str, controller: Controller | None, secrets: Sequ
     """
     job = store.job(name)
     request = JobRequest.from_dict(job.request)
-    check_secrets(request, secrets)
+    check_secrets(request, tuple(secrets))
     lost_secrets = job.status == "pending" and job.held and bool(request.secret_env)
     if job.active and not lost_secrets:
         raise UsageError(f"resume job {name}", f"it is {job.status}", f"see `ugro status {name}`")
@@ -60,6 +60,7 @@ def reopen(store: Store, name: str, controller: Controller | None, secrets: Sequ
         claimed = store.claim(name, replace(controller, replaces=job.controller))
         if not claimed:
             raise StateError(f"resume job {name}", "another process has just taken it", f"see `ugro status {name}`")
+    secret_env.keep(name, secrets)
     if lost_secrets:
         store.let_go(name, job.user)
     else:

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 import click
 
 from ugro_py import again, secret_env
-from ugro_py.head_start import keep_secrets
+from ugro_py.head_start import take_secrets
 from ugro_py.inventory import load_cluster
 from ugro_py.launch import check_new
 from ugro_py.launch_cli import follow_here, report
@@ -33,12 +33,12 @@ def resume(inventory: str | None, job: str, secrets: Sequence[str], *, detach: b
         agent.post(job_path(job, "resume"), {"secrets": values})
         _follow_agent(job, detach=detach, as_json=as_json)
         return
-    keep_secrets(job, secrets)
+    values = take_secrets(secrets)
     with Store.open() as store:
         store.job(job)
         reconcile(store, job)
         me = Controller.me()
-        row = again.reopen(store, job, me, secrets)
+        row = again.reopen(store, job, me, values)
         _wait(store, row, inventory, me, detach=detach, as_json=as_json)
 
 
@@ -58,7 +58,7 @@ def rerun(
         reconcile(store)
         request = again.request_again(store, job, name, secrets)
         check_new(store, request)
-        keep_secrets(request.name, secrets)
+        secret_env.keep(request.name, take_secrets(secrets))
         user, group, me = getpass.getuser(), own_group(), Controller.me()
         submit.check(store, request, user, group)
         row = submit.keep(store, load_cluster(inventory), request, user, me, spool.copy(job), group)

@@ -34,7 +34,9 @@ def launch(inventory: str | None, *, dry_run: bool, detach: bool, no_wait: bool,
     if no_wait and (request.hold or request.after):
         raise UsageError("--no-wait", "does not go with --hold and --after", "leave one out")
     if request.secret_env and not dry_run:
-        keep_secrets(request.name, request.secret_env)
+        from ugro_py import secret_env
+
+        secret_env.keep(request.name, take_secrets(request.secret_env))
     if agent is not None:
         from ugro_py import agent_launch
 
@@ -58,13 +60,14 @@ def launch(inventory: str | None, *, dry_run: bool, detach: bool, no_wait: bool,
             runner.run(close_all(reached.sessions.values()))
 
 
-def keep_secrets(job: str, names: Sequence[str]) -> None:
-    """Take a job's secrets out of this environment, which every program started from here would inherit."""
+def take_secrets(names: Sequence[str]) -> dict[str, str]:
+    """Take secrets out of this process's environment, which every program started from here would inherit."""
     from ugro_py import secret_env
 
-    secret_env.keep(job, secret_env.from_environment(names))
-    for name in names:
+    values = secret_env.from_environment(names)
+    for name in values:
         del os.environ[name]
+    return values
 
 
 async def _reach(request: JobRequest, cluster: Cluster) -> Reached:

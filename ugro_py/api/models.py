@@ -95,6 +95,13 @@ class Submission(_Asked):
     secrets: dict[str, str] = Field(default_factory=dict, description="values of the names in `secret_env`")
 
 
+class Again(_Asked):
+    """A job once more; `name` is for a rerun. `secrets` has a value for each of the job's secret variables."""
+
+    name: str | None = None
+    secrets: dict[str, str] = Field(default_factory=dict)
+
+
 class Stop(_Asked):
     """How to stop: by force is SIGKILL at once."""
 

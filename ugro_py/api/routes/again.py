@@ -1,0 +1,52 @@
+"""Jobs once more: the same one from its newest checkpoint, or a new one with its request and code."""
+
+from __future__ import annotations
+
+import shutil
+from typing import Any
+
+from fastapi import APIRouter
+
+from ugro_py import again, secret_env, users
+from ugro_py.api.auth import Agent, Who, audited, check_owner
+from ugro_py.api.models import Again, Done
+from ugro_py.queue import actions, spool
+
+router = APIRouter(prefix="/v1/jobs/{job}", tags=["changes"], responses={200: {"model": Done}})
+
+
+@router.post("/resume", response_model=None)
+def resume(job: str, agent: Agent, who: Who, body: Again | None = None) -> dict[str, Any]:
+    """Put a failed or stopped job back into the queue; or give one that is held for it its secrets again."""
+    secrets = body.secrets if body else {}
+    with audited(agent, who, "resume", job):
+        check_owner(agent, who, job, "resume")
+        row = again.reopen(agent.store, job, None, secrets)
+    agent.wake()
+    return {"job": row.name, "job_id": row.name, "status": row.status, "changed": True}
+
+
+@router.post("/rerun", response_model=None)
+def rerun(job: str, agent: Agent, who: Who, body: Again | None = None) -> dict[str, Any]:
+    """Put a new job with the request and the code of an earlier one into the queue, for whoever asks.
+
+    Only the owner of a job, and admins, may run it again: its code and its arguments are theirs.
+    """
+    secrets, name = (body.secrets, body.name) if body else ({}, None)
+    with audited(agent, who, "rerun", job):
+        check_owner(agent, who, job, "rerun")
+        request = again.request_again(agent.store, job, name, tuple(secrets))
+        person = who.person
+        users.check_isolation(agent.cluster, person, who.admin, dict.fromkeys(request.exclude, True))
+        actions.check_submission(agent.store, person.user, person.group)
+        folder = spool.copy(job)
+        try:
+            secret_env.keep(request.name, secrets)
+            row = agent.store.create_job(request.name, person.user, request.as_dict(), group=person.group)
+            spool.commit(folder, row.name)
+        except BaseException:
+            if folder.exists():
+                shutil.rmtree(folder)
+            raise
+    agent.wake()
+    return {"job": row.name, "job_id": row.name, "status": row.status, "changed": True}
