@@ -15,8 +15,8 @@ from ugro_py import __version__, errors
 from ugro_py.api.feed import Feed
 from ugro_py.api.guard import LOCAL_HOSTS, Guard, error_body
 from ugro_py.api.models import Problem
-from ugro_py.api.routes import agent as agent_routes
 from ugro_py.api.routes import again, changes, events, files, jobs, nodes, queue, streams, submit, users
+from ugro_py.api.routes import agent as agent_routes
 from ugro_py.api.submit import Submissions
 from ugro_py.api.view import AgentView, Timing
 
