@@ -25,6 +25,9 @@ _LISTS = ("include", "exclude", "args", "env")
 LAUNCH = (*_TEXTS, *_NUMBERS, *_LISTS, "stall_timeout")
 """The values that `playbooks/launch.yml` takes, beside `ugro_wait`."""
 
+ALIASES = {"name": "job_name", "args": "script_args"}
+"""Other words for values whose own are reserved: with those Ansible prints a warning, and takes them all the same."""
+
 _TEMPLATE = re.compile(r"\{\{|\{%|\{#")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,9}")
 _DECIMAL = re.compile(r"[+-]?[0-9]{1,9}(\.[0-9]{1,9})?")
@@ -217,6 +220,11 @@ def launch_request(variables: Mapping[str, Any], cluster: Cluster) -> JobRequest
     values = Values(variables)
     options: dict[str, Any] = {key: values.text(key) for key in _TEXTS}
     options |= {key: values.number(key) for key in _NUMBERS} | {key: values.words(key) for key in _LISTS}
+    for key, alias in ALIASES.items():
+        other = values.words(alias) if key in _LISTS else values.text(alias)
+        if other and options[key]:
+            raise UsageError(f"-e {alias}", f"is given together with {key}, which means the same", "give one of them")
+        options[key] = options[key] or other
     options["retry"] = options["retry"] or 0
     options["stall_timeout"] = values.seconds("stall_timeout") or 0.0
     options["include"] = _within(plain(variables["ansible_play_hosts_all"]), cluster, options["include"])

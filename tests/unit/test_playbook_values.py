@@ -12,7 +12,7 @@ import pytest
 from ugro_py.cluster import Cluster, Node
 from ugro_py.commands.launch import command
 from ugro_py.errors import InventoryError, UsageError
-from ugro_py.playbook_values import LAUNCH, Values, cluster_of, launch_request, plain
+from ugro_py.playbook_values import ALIASES, LAUNCH, Values, cluster_of, launch_request, plain
 
 TEMPLATES = ("{{ lookup('pipe', 'id') }}", "{% raw %}", "{# #}", "a{{b")
 CLUSTER = Cluster("lab", (Node("n1", "10.0.0.1", "master"), Node("n2", "10.0.0.2")), Path("hosts.yml"))
@@ -139,3 +139,16 @@ def test_plain_data_has_pythons_own_types() -> None:
     assert value == {"a": ["b", 1, True, None, 1.5]}
     assert [type(part) for part in value["a"]] == [str, int, bool, type(None), float]
     assert type(next(iter(value))) is str
+
+
+def test_words_that_ansible_does_not_warn_of_mean_the_same() -> None:
+    from ansible.vars.reserved import is_reserved_name
+
+    assert {key for key in LAUNCH if is_reserved_name(key)} == set(ALIASES)
+    assert not any(is_reserved_name(alias) for alias in ALIASES.values())
+    asked = request(job_name="by_hand", script="train.py", script_args="--lr 0.1")
+    assert (asked.name, asked.args) == ("by_hand", ("--lr", "0.1"))
+    with pytest.raises(UsageError, match="together with name"):
+        request(name="a", job_name="b")
+    with pytest.raises(UsageError, match="is a template"):
+        request(job_name="{{ 1 }}")
