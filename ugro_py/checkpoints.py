@@ -18,7 +18,10 @@ def newest(paths: JobPaths) -> Path | None:
     """
     top = paths.checkpoints
     nodes = {node for _, node, _ in paths.event_copies()}
-    files = [path for path in top.rglob("[!.]*") if path.is_file()] if top.is_dir() else []
+    inside = top.resolve()
+    # A link that leads out of the job's folder is no checkpoint: a job could have other people's files sent to it.
+    found_here = top.rglob("[!.]*") if top.is_dir() else ()
+    files = [path for path in found_here if path.is_file() and path.resolve().is_relative_to(inside)]
     found: list[tuple[bool, bool, int, float, Path]] = []
     for path in files:
         step = _complete_at(path)

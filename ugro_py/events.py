@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 import re
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import TYPE_CHECKING, Any
 
 from ugro_py.display import safe_line
-from ugro_py.errors import UsageError
+from ugro_py.errors import StateError, UsageError
 
 if TYPE_CHECKING:
+    from ugro_py.api.client import Client
     from ugro_py.state import Store
     from ugro_py.state.rows import EventRow
 
 POLL_S = 0.25
 _BLOCK = 1000
+_MOST_FAILURES = 30
 _UNITS = {"s": 1, "m": 60, "min": 60, "h": 3600, "d": 86_400, "w": 604_800}
 _COLOUR = re.compile(r"\x1b\[[0-9;:]*m")
 
@@ -75,6 +77,36 @@ def line_of(event: EventRow, form_json: bool = False) -> str:
 def newest(store: Store, limit: int, **wanted: Any) -> list[EventRow]:
     """Return the newest `limit` events that fit (see `Store.find_events`), oldest first."""
     return store.find_events(limit, **wanted)
+
+
+def from_json(values: Mapping[str, Any]) -> EventRow:
+    """Return the event that `as_json` made JSON values of."""
+    from ugro_py.state.rows import EventRow
+
+    return EventRow(**{**values, "at": datetime.fromisoformat(values["at"])})
+
+
+def over(client: Client, limit: int, follow: bool, wanted: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield events as JSON values from the agent: the newest `limit`, then with `follow` those that come.
+
+    An agent that is restarted meanwhile is asked again after the last event it told of, so none is missed.
+    """
+    reached = client.get("/v1/events", limit=1)[-1:]
+    after = reached[0]["id"] if reached else 0
+    for event in client.get("/v1/events", limit=max(limit, 1), **wanted)[-limit:] if limit else ():
+        after = max(after, event["id"])
+        yield event
+    failures = 0
+    while follow:
+        try:
+            for message in client.events(after=after, **{**wanted, "since": None}):
+                failures, after = 0, message["data"]["id"]
+                yield message["data"]
+        except StateError:
+            failures += 1
+            if failures > _MOST_FAILURES:
+                raise
+        time.sleep(1.0)
 
 
 def follow(store: Store, after: int, **wanted: Any) -> Iterator[EventRow]:

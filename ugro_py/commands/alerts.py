@@ -21,6 +21,13 @@ def ls(everything: bool = False, limit: int = 100, as_json: bool = False) -> Non
     """List the alerts that last, newest first; with --all also those that are over."""
     import json
 
+    from ugro_py.api.client import connect
+
+    client = connect(reading=True)
+    if client is not None:
+        answer = client.get("/v1/alerts", all=everything, limit=limit)
+        click.echo(json.dumps(answer["alerts"], indent=2) if as_json else "\n".join(answer["lines"]))
+        return
     from ugro_py.alerts.report import as_values, lines
     from ugro_py.state import Store
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+
 import click
 
 from ugro_py.complete import job_names, node_names
@@ -25,6 +27,14 @@ def command(
 ) -> None:
     """Show what happened, oldest first; with -f go on as it happens."""
     from ugro_py import events
+    from ugro_py.api.client import connect
+
+    client = connect(reading=True)
+    if client is not None:
+        asked = {"job": job, "node": node, "severity": severity, "since": since}
+        for line in events.over(client, limit if limit is not None else 10_000 if since else 100, follow, asked):
+            click.echo(json.dumps(line) if as_json else events.line_of(events.from_json(line)))
+        return
     from ugro_py.state import Store
 
     wanted = {"job": job, "node": node, "severity": severity, "since": events.since(since) if since else None}

@@ -18,6 +18,13 @@ def command(job: str, attempt: int | None, as_json: bool) -> None:
     """
     import json
 
+    from ugro_py.api.client import connect, job_path
+
+    client = connect(reading=True)
+    if client is not None:
+        answer = client.get(job_path(job, "explain"), attempt=attempt)
+        click.echo(json.dumps(answer["explanation"], indent=2) if as_json else "\n".join(answer["lines"]))
+        return
     from ugro_py.explain.classify import explain
     from ugro_py.explain.facts import gather
     from ugro_py.explain.report import lines

@@ -18,16 +18,22 @@ def command(inventory: str | None, /, job: str, as_json: bool) -> None:
     """
     import json
 
-    from ugro_py.inventory import load_cluster
-    from ugro_py.reconcile import reconcile
-    from ugro_py.state import Store
+    from ugro_py.api.client import connect, job_path
     from ugro_py.status import render, status_of
 
-    with Store.open() as store:
-        store.job(job)
-        reconcile(store, job)
-        cluster = load_cluster(inventory) if store.job(job).status == "pending" else None
-        status = status_of(store, job, cluster)
+    client = connect(reading=True)
+    if client is not None:
+        status = client.get(job_path(job))
+    else:
+        from ugro_py.inventory import load_cluster
+        from ugro_py.reconcile import reconcile
+        from ugro_py.state import Store
+
+        with Store.open() as store:
+            store.job(job)
+            reconcile(store, job)
+            cluster = load_cluster(inventory) if store.job(job).status == "pending" else None
+            status = status_of(store, job, cluster)
     if as_json:
         click.echo(json.dumps(status, indent=2))
     else:

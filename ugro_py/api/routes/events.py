@@ -10,6 +10,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from ugro_py import events
+from ugro_py.alerts import report
 from ugro_py.api import sse
 from ugro_py.api.auth import Agent, Who
 from ugro_py.api.models import Event
@@ -45,6 +46,13 @@ def list_events(
     if after is not None:
         return [events.as_json(event) for event in agent.store.events_after(after, limit, **wanted)]
     return [events.as_json(event) for event in agent.store.find_events(limit, **wanted)]
+
+
+@router.get("/alerts")
+def list_alerts(agent: Agent, who: Who, all: bool = False, limit: int = Query(100, ge=1, le=10_000)) -> dict[str, Any]:
+    """Return the alerts that last, newest first, and with `all` those that are over; also as lines for people."""
+    rows = [row for row in agent.store.alerts(limit=limit if all else 10_000) if all or not row.resolved_at][:limit]
+    return {"alerts": [report.as_values(row) for row in rows], "lines": report.lines(rows)}
 
 
 @router.get("/events/stream", responses={200: {"content": {"text/event-stream": {}}}}, response_model=None)

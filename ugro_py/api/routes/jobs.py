@@ -4,11 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 
 from ugro_py import results, status
 from ugro_py.api.auth import Agent, Who
 from ugro_py.api.models import JobLine, JobState, Results
+from ugro_py.explain.classify import explain
+from ugro_py.explain.facts import gather
+from ugro_py.explain.report import lines
 from ugro_py.state.views import job_list
 
 router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
@@ -24,6 +27,14 @@ def list_jobs(agent: Agent, who: Who, all: bool = False) -> list[dict[str, Any]]
 def show_job(job: str, agent: Agent, who: Who) -> dict[str, Any]:
     """Show one job: state, ranks with their newest metrics, events."""
     return status.status_of(agent.store, job, agent.cluster)
+
+
+@router.get("/{job}/explain")
+def explain_job(job: str, agent: Agent, who: Who, attempt: int | None = Query(None, ge=1)) -> dict[str, Any]:
+    """Say why a job failed, waits or stands still: as JSON values, and as the lines `ugro explain` shows."""
+    agent.store.job(job)
+    found = explain(gather(agent.store, job, attempt))
+    return {"explanation": found.as_json(), "lines": list(lines(found))}
 
 
 @router.get("/{job}/results", responses={200: {"model": Results}}, response_model=None)
