@@ -17,6 +17,9 @@ from tests.chaos.stream import Stream
 from tests.chaos.world import LiveRank, World
 from tests.integration.support import torchruns_on
 
+FROZEN_FOR_GOOD = 0.3
+"""How many of the frozen ranks are left so: UGRO must see it and start the gang anew."""
+
 Blow = Callable[[World, Stream], str]
 
 
@@ -43,10 +46,13 @@ def freeze_rank(world: World, stream: Stream) -> str:
     victim = _victim(world)
     if victim is None or not _kill(victim.pid, signal.SIGSTOP):
         return ""
+    what = f"froze rank {victim.rank} of {victim.job}/{victim.attempt} on {victim.host}"
+    if world.chance.random() < FROZEN_FOR_GOOD:
+        return f"{what} for good"
     seconds = world.chance.uniform(0.5, 4.0)
     # Only where it is the same process still: a token in its environment and its rank say so.
     world.later(seconds, lambda: victim in world.live_ranks() and _kill(victim.pid, signal.SIGCONT))
-    return f"froze rank {victim.rank} of {victim.job}/{victim.attempt} on {victim.host} for {seconds:.1f} s"
+    return f"{what} for {seconds:.1f} s"
 
 
 def kill_supervisor(world: World, stream: Stream) -> str:
