@@ -142,7 +142,8 @@ class NodeProbe:
         self.error = error
         self._tried += 1
         session = self._session
-        if session is not None and not session.closed and time.monotonic() - session.last_heard < DEADLINE_S:
+        speaks = session is not None and not session.closed and time.monotonic() - session.last_heard < DEADLINE_S
+        if speaks and self.report is not None:
             return  # it lives and is slow: its readings grow old, which is a finding of its own
         self.state = states.failed(self.state, time.monotonic(), self.rules)
         await self.close()
