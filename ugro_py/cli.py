@@ -24,6 +24,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "stop": ("stop", "Stop a job on every node and release its GPUs."),
     "resume": ("resume", "Go on with a failed or stopped job from its newest checkpoint."),
     "rerun": ("rerun", "Launch a new job with the request and code of an earlier one."),
+    "queue": ("queue", "Show the jobs that wait for GPUs, and change their order."),
     "results": ("results", "Show what a job achieved, with its loss curve."),
     "pull": ("pull", "Copy a job's results to a folder."),
     "check": ("check", "Verify that nodes are ready to train."),

@@ -69,6 +69,25 @@ def print_jobs(jobs: Sequence[dict[str, Any]]) -> None:
     _print(_table(columns, rows))
 
 
+def print_queue(jobs: Sequence[dict[str, Any]]) -> None:
+    """Print what `ugro_py.queue.shown.entries` returns."""
+    rows = [
+        (
+            job["place"], job["job"], job["user"], job["priority"], job["asks"], span(job["age_s"]),
+            _here(job["expected"]), job["reason"],
+        )
+        for job in jobs
+    ]  # fmt: skip
+    _print(_table(("#", "JOB", "USER", "PRIORITY", "ASKS FOR", "AGE", "STARTS BY", "REASON"), rows))
+
+
+def _here(at: str | None) -> str | None:
+    """Return a time of the API as the clock here shows it."""
+    from datetime import datetime
+
+    return None if at is None else datetime.fromisoformat(at).astimezone().strftime("%Y-%m-%d %H:%M")
+
+
 def print_state(state: dict[str, Any]) -> None:
     """Print what `views.cluster_state` returns."""
     nodes = _table(
