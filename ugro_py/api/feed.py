@@ -24,11 +24,12 @@ class Feed:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._asked_at = 0.0
+        self._closed = False
 
     async def wait(self, after: int, timeout_s: float) -> bool:
         """Wait until there are events after the one with this id; False if there are none in time."""
         deadline = time.monotonic() + timeout_s
-        while self._newest <= after:
+        while self._newest <= after and not self._closed:
             self._asked_at = time.monotonic()
             if self._task is None or self._task.done():
                 self._task = asyncio.create_task(self._look())
@@ -39,10 +40,15 @@ class Feed:
                 await asyncio.wait_for(self._changed.wait(), left)
             except TimeoutError:
                 continue
-        return True
+        return not self._closed
+
+    def close(self) -> None:
+        """Let all who wait go on: the server ends."""
+        self._closed = True
+        self._changed.set()
 
     async def _look(self) -> None:
-        while time.monotonic() - self._asked_at < _LINGER_S:
+        while time.monotonic() - self._asked_at < _LINGER_S and not self._closed:
             newest = await run_in_threadpool(self._store.newest_event)
             if newest != self._newest:
                 self._newest = newest

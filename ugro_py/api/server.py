@@ -119,9 +119,13 @@ async def serve(
         finally:
             waiting.cancel()
             app.state.closing.set()
+            app.state.feed.close()
             for server, _ in servers:
                 server.should_exit = True
             await asyncio.gather(*tasks)
+            for server, _ in servers:  # readers that took nothing till the end
+                for connection in list(server.server_state.connections):
+                    connection.transport.abort()
     finally:
         for _, sock in servers:
             sock.close()
