@@ -33,7 +33,7 @@ def write(pid: int, python: str, path: str, why: str) -> None:
 
 def _py_spy(pid: int, python: str) -> str:
     beside = os.path.join(os.path.dirname(os.path.expanduser(python)), "py-spy")
-    program = beside if os.access(beside, os.X_OK) else programs.find("py-spy")
+    program = beside if os.access(beside, os.X_OK) else programs.which("py-spy")
     if not program:
         return ""
     try:
