@@ -10,12 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import check, launch, startup, sweep, throughput
+from benchmarks import agent_idle, check, launch, startup, sweep, throughput
 from benchmarks.bed import bed
-from benchmarks.measure import Result
+from benchmarks.measure import Figure, Result
 from tests.lab import skip_reason
 
-BENCHMARKS: Mapping[str, ModuleType] = {module.NAME: module for module in (launch, check, throughput, startup, sweep)}
+BENCHMARKS: Mapping[str, ModuleType] = {
+    module.NAME: module for module in (launch, check, throughput, startup, sweep, agent_idle)
+}
 OUT = Path(__file__).resolve().parent / "out" / "results.json"
 
 
@@ -29,13 +31,15 @@ def main(argv: list[str] | None = None) -> int:
     if reason:
         print(reason, file=sys.stderr)
         return 1
-    results = []
+    results: list[Result | Figure] = []
     print(HEADER, flush=True)
     with bed() as test_bed:
         for name in options.only or BENCHMARKS:
-            measure: Callable[..., Result] = BENCHMARKS[name].measure
-            results.append(measure(test_bed, options.n) if options.n else measure(test_bed))
-            print(_row(results[-1]), flush=True)
+            measure: Callable[..., Result | list[Figure]] = BENCHMARKS[name].measure
+            found = measure(test_bed, options.n) if options.n else measure(test_bed)
+            for result in found if isinstance(found, list) else [found]:
+                results.append(result)
+                print(_row(result), flush=True)
     print(f"\nmedians, in brackets the spread; load average at the end: {os.getloadavg()[0]:.1f}")
     _write(results)
     return 0 if all(result.held for result in results) else 1
@@ -51,7 +55,13 @@ def _positive(text: str) -> int:
 HEADER = f"{'benchmark':<26} {'UGRO':<28} {'by hand':<28} {'ratio':<24} {'limit':<9} {'n':>3}"
 
 
-def _row(result: Result) -> str:
+def _row(result: Result | Figure) -> str:
+    if isinstance(result, Figure):
+        limit = f"<= {result.limit:g}"
+        return (
+            f"{result.name:<26} {_side(result.values, result.value, result.unit):<57} {'':<24} {limit:<9} "
+            f"{len(result.values):>3}{'' if result.held else '  MISSED'}"
+        )
     pairs = result.pair_ratios
     limit = f"{'>=' if result.more_is_better else '<='} {result.limit:.2f}"
     return (
@@ -67,7 +77,7 @@ def _side(values: Sequence[float], median: float, unit: str) -> str:
     return f"{median:.{digits}f} {unit} [{min(values):.{digits}f}, {max(values):.{digits}f}]"
 
 
-def _write(results: list[Result]) -> None:
+def _write(results: list[Result | Figure]) -> None:
     """Replace the entries of what was measured, and keep those of an earlier run that was not repeated."""
     OUT.parent.mkdir(exist_ok=True)
     known = json.loads(OUT.read_text(encoding="utf-8")) if OUT.exists() else {}

@@ -51,6 +51,37 @@ class Result:
             "baseline": round(self.baseline, 4),
             "ratio": round(self.ratio, 4),
             "n": len(self.ours),
+            "limit": self.limit,
+            "met": self.held,
+        }
+
+
+@dataclass(frozen=True)
+class Figure:
+    """Measurements that nothing is compared with: the worst of them may be `limit` at most, in their own unit."""
+
+    name: str
+    unit: str
+    values: Sequence[float]
+    limit: float
+
+    @property
+    def value(self) -> float:
+        return statistics.median(self.values)
+
+    @property
+    def held(self) -> bool:
+        return max(self.values) <= self.limit
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the entry of results.json."""
+        return {
+            "value": round(self.value, 4),
+            "unit": self.unit,
+            "worst": round(max(self.values), 4),
+            "n": len(self.values),
+            "limit": self.limit,
+            "met": self.held,
         }
 
 
