@@ -27,7 +27,13 @@ from ugro_py.launch import Launcher, check_new
 from ugro_py.live import Progress
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
-from ugro_py.ready import Ready
+from ugro_py.queue.enter import own_group
+from ugro_py.queue.model import Start
+from ugro_py.queue.start import BACK_OFF_S
+from ugro_py.queue.submit import check as check_queue
+from ugro_py.queue.submit import enqueue, must_wait
+from ugro_py.queue.wait import wait_for_turn
+from ugro_py.ready import NotFreeError, Ready
 from ugro_py.reconcile import hand_over, reconcile
 from ugro_py.request import JobRequest, check
 from ugro_py.runtime import runtime_path
@@ -73,7 +79,9 @@ def _await_end(parent: int) -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
-def prepare(request: JobRequest, cluster: Cluster, say: Say, *, dry_run: bool = False) -> dict[str, Any]:
+def prepare(
+    request: JobRequest, cluster: Cluster, say: Say, *, dry_run: bool = False, queue: bool = True
+) -> dict[str, Any]:
     """Verify the nodes, allocate GPUs and stage everything; after this every node can start its part.
 
     Args:
@@ -81,6 +89,7 @@ def prepare(request: JobRequest, cluster: Cluster, say: Say, *, dry_run: bool = 
         cluster: the inventory.
         say: is given a line for each step.
         dry_run: change nothing.
+        queue: wait for GPUs that are not free; False refuses then.
 
     Returns:
         `job`, `attempt`, `nodes` (names in rank order) and `code` (digest); with `dry_run` no node.
@@ -92,11 +101,17 @@ def prepare(request: JobRequest, cluster: Cluster, say: Say, *, dry_run: bool = 
     with Store.open() as store:
         reconcile(store)
         check_new(store, request)
-        launcher = Launcher(request, cluster, store, getpass.getuser(), Lines(request.name, say), controller())
+        me = controller()
+        launcher = Launcher(request, cluster, store, getpass.getuser(), Lines(request.name, say), me, may_wait=queue)
         if dry_run:
             _show(asyncio.run(_ready(launcher)), say)
             return {"job": request.name, "attempt": None, "nodes": [], "code": None}
-        gang = interrupt.run(_prepare(launcher))
+        try:
+            gang = interrupt.run(_in_turn(launcher, queue))
+        except asyncio.CancelledError:
+            if any(job.name == request.name and job.status == "pending" for job in store.jobs(active=True)):
+                hand_over(store, request.name, me)  # it goes on waiting
+            raise
         return {"job": gang.job, "attempt": gang.attempt, "nodes": gang.nodes, "code": launcher.code.digest}
 
 
@@ -114,11 +129,42 @@ def _show(ready: Ready, say: Say) -> None:
     say("check mode: nothing was started")
 
 
-async def _prepare(launcher: Launcher) -> Gang:
-    ready = await launcher.ready()
+async def _in_turn(launcher: Launcher, queue: bool) -> Gang:
+    """Prepare the job now, or when its turn in the queue has come."""
+    request, store = launcher.request, launcher.store
+    if not queue or not must_wait(store, request):
+        try:
+            return await _prepare(launcher)
+        except NotFreeError:
+            if not queue:
+                raise
+    group = own_group()
+    check_queue(store, request, launcher.user, group)
+    await enqueue(store, launcher.cluster, request, launcher.user, launcher.controller, group=group)
+    while True:
+        turn = await wait_for_turn(store, launcher.cluster, request.name, launcher.controller, launcher.tell)
+        if not isinstance(turn, Start):
+            outcome = turn or Outcome("stopped")
+            launcher.end(outcome.status, outcome.reason, outcome.exit_code)
+            stopped = outcome.status == "stopped"
+            raise (JobStoppedError if stopped else JobFailedError)(f"job {request.name}", outcome.reason)
+        try:
+            return await _prepare(launcher, turn)
+        except NotFreeError as error:
+            store.set_waiting(request.name, str(error))
+            await asyncio.sleep(BACK_OFF_S[0])
+
+
+async def _prepare(launcher: Launcher, turn: Start | None = None) -> Gang:
+    try:
+        ready = await launcher.ready(decided=turn.placements if turn else None)
+    except UgroError as error:
+        if turn and not isinstance(error, NotFreeError):
+            launcher.end("failed", str(error), error.exit_code)
+        raise
     try:
         await launcher.read_code()
-        gang = launcher.allocate(ready)
+        gang = launcher.next_attempt(ready, launcher.request.resume or "") if turn else launcher.allocate(ready)
         try:
             await launcher.specs(ready, gang)
             launcher.write_capsule(ready, gang)

@@ -19,11 +19,11 @@ from ugro_py.inventory import GROUP, cluster_from_hostvars
 from ugro_py.names import check_name
 from ugro_py.request import JobRequest, request_of
 
-_TEXTS = ("name", "model", "dataset", "script", "workdir", "resume")
-_NUMBERS = ("epochs", "batch_size", "gradient_accumulation", "nodes", "gpus", "retry")
-_LISTS = ("include", "exclude", "args", "env")
-LAUNCH = (*_TEXTS, *_NUMBERS, *_LISTS, "stall_timeout")
-"""The values that `playbooks/launch.yml` takes, beside `ugro_wait`."""
+_TEXTS = ("name", "model", "dataset", "script", "workdir", "resume", "gpus", "priority", "time_limit")
+_NUMBERS = ("epochs", "batch_size", "gradient_accumulation", "nodes", "retry", "min_nodes")
+_LISTS = ("include", "exclude", "args", "env", "after")
+LAUNCH = (*_TEXTS, *_NUMBERS, *_LISTS, "stall_timeout", "hold")
+"""The values that `playbooks/launch.yml` takes, beside `queue` and `ugro_wait`."""
 
 ALIASES = {"name": "job_name", "args": "script_args"}
 """Other words for values whose own are reserved: with those Ansible prints a warning, and takes them all the same."""
@@ -225,7 +225,7 @@ def launch_request(variables: Mapping[str, Any], cluster: Cluster) -> JobRequest
         if other and options[key]:
             raise UsageError(f"-e {alias}", f"is given together with {key}, which means the same", "give one of them")
         options[key] = options[key] or other
-    options["retry"] = options["retry"] or 0
+    options["hold"] = values.yes("hold", False)
     options["stall_timeout"] = values.seconds("stall_timeout") or 0.0
     options["include"] = _within(plain(variables["ansible_play_hosts_all"]), cluster, options["include"])
     return request_of(cluster, options)

@@ -17,9 +17,10 @@ class ActionModule(Step):
         from ugro_py import playbook, playbook_values
 
         values = playbook_values.Values(variables)
-        values.refuse_unknown(self.extra_names(), (*playbook_values.LAUNCH, "ugro_wait"))
+        values.refuse_unknown(self.extra_names(), (*playbook_values.LAUNCH, "queue", "ugro_wait"))
         wait = values.yes("ugro_wait", True)
         cluster = playbook_values.cluster_of(variables)
         request = playbook_values.launch_request(variables, cluster)
-        prepared = playbook.prepare(request, cluster, say, dry_run=self.check_mode)
+        queue = values.yes("queue", True)
+        prepared = playbook.prepare(request, cluster, say, dry_run=self.check_mode, queue=queue)
         return {"changed": True, "wait": wait, **prepared}

@@ -71,7 +71,8 @@ def test_a_secret_leaves_no_trace(ugro: Ugro, canary: str) -> None:
     assert processes_with(canary, "cmdline") == processes_with(canary, "environ") == {}
     assert ugro.lab is not None
     for host in ugro.lab.hosts:
-        look = f"grep -rlaF -- {canary} /root /home /run /dev/shm /tmp /var/log 2>/dev/null | sed 's/^/canary in /'; find /run /dev/shm -name 'ugro-*'"
+        places = "/root /home /run /dev/shm /tmp /var/log"
+        look = f"grep -rlaF -- {canary} {places} | sed 's/^/canary in /'; find /run /dev/shm -name 'ugro-*'"
         left = host.enter(["sh", "-c", look]).stdout
         assert not [line for line in left.splitlines() if line.startswith("canary") or "/ugro-" in line], left
         assert canary not in host.enter(["journalctl", "--no-pager", "--output=cat"]).stdout
