@@ -42,7 +42,8 @@ async def _connect(
     address: str, port: int, delay_s: float, reader: asyncio.StreamReader, writer: asyncio.StreamWriter
 ) -> None:
     far_reader, far_writer = await asyncio.open_connection(address, port)
-    await asyncio.gather(_pass(reader, far_writer, delay_s), _pass(far_reader, writer, delay_s))
+    with suppress(asyncio.CancelledError):  # the end of the test; streams would complain of a task that is cancelled
+        await asyncio.gather(_pass(reader, far_writer, delay_s), _pass(far_reader, writer, delay_s))
 
 
 async def _pass(source: asyncio.StreamReader, target: asyncio.StreamWriter, delay_s: float) -> None:
