@@ -48,14 +48,16 @@ def test_what_else_begins_and_ends() -> None:
     gone = "GPU 0 GPU-7a1b-22 (NVIDIA GeForce RTX 3060) is gone"
     assert meant("gpu_missing", gone, node="gpu1") == [("gpu_lost", "gpu:gpu1:GPU-7a1b-22", True)]
     assert meant("gpu_back", "GPU 0 GPU-7a1b-22", node="gpu1") == [("", "gpu:gpu1:GPU-7a1b-22", False)]
-    low = meant("node_health", "healthy -> degraded: 1.2 GB free at /home", node="gpu1", data={"to": "degraded"})
-    assert {topic for topic, _key, begins in low if begins} == {"node_degraded", "disk_low"}
-    bus = meant(
-        "node_health", "healthy -> degraded: GPU 0 has fallen off the bus", node="gpu1", data={"to": "degraded"}
-    )
-    assert ("gpu_lost", "node:gpu1:gpu", True) in bus
+    low = meant("health_finding", "1.2 GB free", "warning", node="gpu1", data={"check": "disk_space_gb"})
+    assert low == [("disk_low", "health:gpu1:disk_space_gb", True)]
+    hot = meant("health_finding", "88 C", "warning", node="gpu1", data={"check": "gpu_temperature"})
+    assert hot == [("health_gpu_temperature", "health:gpu1:gpu_temperature", True)]
+    well = meant("health_cleared", "disk_space_gb is well again", node="gpu1", data={"check": "disk_space_gb"})
+    assert well == [("", "health:gpu1:disk_space_gb", False)]
+    degraded = meant("node_health", "healthy -> degraded: 1.2 GB free", node="gpu1", data={"to": "degraded"})
+    assert [topic for topic, _key, begins in degraded if begins] == ["node_degraded"]
     assert {key for _topic, key, begins in meant("node_health", "degraded -> healthy", node="gpu1") if not begins} == {
-        "node:gpu1:unreachable", "node:gpu1:degraded", "node:gpu1:disk", "node:gpu1:gpu",
+        "node:gpu1:unreachable", "node:gpu1:degraded", "health:gpu1:*",
     }  # fmt: skip
 
 
@@ -83,6 +85,9 @@ def test_nobody_is_told_without_addresses_and_the_important_without_rules() -> N
     assert not told("job_status", "running -> completed", "info", job="a")
     assert not told("attempt", "attempt 1: rank 0 on gpu1:0", "info", job="a")
     assert not told("node_health", "healthy -> degraded: 88 C", "warning", node="gpu1", data={"to": "degraded"})
+    assert not told("health_finding", "88 C", "warning", node="gpu1", data={"check": "gpu_temperature"})
+    assert told("health_finding", "99 C", "error", node="gpu1", data={"check": "gpu_temperature"})
+    assert told("health_finding", "3 GB free", "warning", node="gpu1", data={"check": "disk_space_gb"})
 
 
 def test_the_first_rule_that_matches_decides() -> None:

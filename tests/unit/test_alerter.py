@@ -166,6 +166,19 @@ def test_a_node_that_a_job_lost_and_the_sweeps_found_well_is_over(store: Store) 
     assert store.alerts()[0].resolved_at == later
 
 
+def test_an_agent_after_one_that_was_killed_is_told_of(store: Store) -> None:
+    with http_sink() as sink:
+        alerter = Alerter(store, Settings(alert_urls=(url_of(sink.port),)), **FAST)
+
+        def live() -> None:
+            for kind in ("lease_held", "lease_given_back", "lease_held", "lease_held"):
+                store.add_event(kind, f"agent: {kind}")
+
+        run_until(alerter, lambda: sink.taken, live)
+    assert [item["title"] for item in sink.taken] == ["[ugro] WARNING cluster: agent took over"]
+    assert store.forget_events(datetime.now(UTC) + timedelta(days=1)) == 0
+
+
 def test_one_that_hangs_does_not_hold_up_the_loop() -> None:
     def hang(*_: object) -> str:
         time.sleep(3)

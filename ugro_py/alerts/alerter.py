@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from functools import partial
 
@@ -115,9 +116,19 @@ class Alerter:
             self._store.note_alerts([], self._store.newest_event())
             return
         while events := self._settled(self._store.events_after(reached, _BLOCK), reached):
-            changes = [change for event in events for change in meaning.changes(event) if self._matters(change)]
+            told = [self._weighed(event) for event in events]
+            changes = [change for event in told for change in meaning.changes(event) if self._matters(change)]
             reached = events[-1].id
             self._store.note_alerts(changes, reached)
+
+    def _weighed(self, event: EventRow) -> EventRow:
+        """Return the event of an agent that begins as a warning, where the one before did not end in order."""
+        if event.kind != meaning.AGENT_HELD:
+            return event
+        before = [e for e in self._store.find_events(20, kinds=(event.kind, "lease_given_back")) if e.id < event.id]
+        if not before or before[-1].kind != event.kind:
+            return event
+        return replace(event, severity="warning", text=f"the agent before did not end in order; {event.text}")
 
     def _settled(self, events: list[EventRow], reached: int) -> list[EventRow]:
         """Return the events up to a gap in their ids that may still be filled."""

@@ -13,6 +13,7 @@ TOPICS: dict[str, str] = {
     "node_drained": "no new job is placed on a node",
     "gpu_lost": "a GPU that was there is gone, or fell off the bus",
     "disk_low": "a disk of a node is nearly full",
+    "health_*": "any other check of the health sweep, by its name: `health_gpu_xid`, `health_clock` …",
     "job_failed": "a job failed for good",
     "job_completed": "a job completed",
     "job_stopped": "a job was stopped on request",
@@ -20,12 +21,10 @@ TOPICS: dict[str, str] = {
 }
 """What a rule can match, beside the kinds of events themselves."""
 
+AGENT_HELD = "lease_held"
 _TOPIC_OF_JOB = {"failed": "job_failed", "completed": "job_completed", "stopped": "job_stopped"}
 _STATUS = re.compile(r"(\w+) -> (\w+)")
-_DISK = re.compile(r"\bGB free at\b|\bdisk\b|no space left", re.IGNORECASE)
-_GPU_GONE = re.compile(
-    r"fall(?:en|s)? off the bus|\bXid 79\b|GPU[^.;]* (?:is|are) (?:gone|lost|missing)", re.IGNORECASE
-)
+_TOPIC_OF_CHECK = {"disk_space_gb": "disk_low", "gpu_lost": "gpu_lost", "gpu_available": "gpu_lost"}
 # What only says how the work goes on, or what is told by another event already.
 _SILENT = frozenset(
     {"job_status", "node_status", "node_health", "node_resume", "node_back", "gpu_back", "alert_failed", "alert_sent"}
@@ -50,8 +49,10 @@ def changes(event: EventRow) -> list[Change]:
         return [_begin(event, f"gpu:{event.node}:{_uuid(event)}", "gpu_lost")]
     if event.kind == "gpu_back":
         return [_end(event, f"gpu:{event.node}:{_uuid(event)}")]
-    if event.kind in ("agent_started", "agent_took_over"):
+    if event.kind == AGENT_HELD:
         return [_moment(event, "agent_took_over")]
+    if event.kind in ("health_finding", "health_cleared") and event.node:
+        return [_check(event)]
     return [] if event.kind in _SILENT else [_moment(event, event.kind)]
 
 
@@ -74,15 +75,18 @@ def _node(event: EventRow) -> list[Change]:
     over = [_end(event, f"{here}:unreachable")]
     if state == "available":
         return over  # says that it answers, nothing of its health
-    what = ("degraded", "disk", "gpu")
     if state == "healthy":
-        return over + [_end(event, f"{here}:{part}") for part in what]
-    began = [_begin(event, f"{here}:degraded", "node_degraded")]
-    if _DISK.search(event.text):
-        began.append(_begin(event, f"{here}:disk", "disk_low"))
-    if _GPU_GONE.search(event.text):
-        began.append(_begin(event, f"{here}:gpu", "gpu_lost"))
-    return over + began
+        return [*over, _end(event, f"{here}:degraded"), _end(event, f"health:{event.node}:*")]
+    return [*over, _begin(event, f"{here}:degraded", "node_degraded")]
+
+
+def _check(event: EventRow) -> Change:
+    """A problem that the health sweep has found, or finds no more."""
+    check = str((event.data or {}).get("check") or "unknown")
+    key = f"health:{event.node}:{check}"
+    if event.kind == "health_cleared":
+        return _end(event, key)
+    return _begin(event, key, _TOPIC_OF_CHECK.get(check, f"health_{check}"))
 
 
 def _uuid(event: EventRow) -> str:

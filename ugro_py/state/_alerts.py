@@ -14,6 +14,8 @@ from ugro_py.state.models import ENDED, alerts, audit, cursors, events, jobs
 from ugro_py.state.rows import AlertRow, EventRow
 
 SEVERITIES = ("info", "warning", "error")
+# Others read these to know who may act, and which drains a person has overruled.
+_KEPT = ("lease_held", "lease_given_back", "node_drain", "node_resume")
 ALERTER = "alerter"
 """The cursor of the alerts."""
 
@@ -113,12 +115,14 @@ class Alerts(Part):
     def forget_events(self, before: datetime) -> int:
         """Remove what happened before a time, and the alerts that were over by then; returns how many events went.
 
-        Events of jobs that have not ended stay, whatever their age, and so do those the alerts have not dealt with.
+        Events of jobs that have not ended stay, whatever their age, and so do those the alerts have not dealt with, and
+        the few that say who holds the lease and which nodes are drained.
         """
         active = select(jobs.c.id).where(jobs.c.status.not_in(ENDED))
         with self.database.write() as connection:
             reached = connection.scalar(select(cursors.c.event_id).where(cursors.c.name == ALERTER))
             old = (events.c.at < before) & or_(events.c.job_id.is_(None), events.c.job_id.not_in(active))
+            old &= events.c.kind.not_in(_KEPT)
             if reached is not None:
                 old &= events.c.id <= reached
             connection.execute(delete(alerts).where(alerts.c.resolved_at < before))
