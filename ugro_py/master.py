@@ -27,7 +27,7 @@ _TAKE = 'umask 077 && mkdir -p "$1" && exec tar -x -f - -C "$1"'
 
 
 def run(destination: str, arguments: Sequence[str]) -> int:
-    """Run `ugro ARGUMENTS` on the master; its output, exit code and Ctrl-C are those of this process.
+    """Run a verb of `ugro` on the master; its output, exit code and Ctrl-C are those of this process.
 
     Raises:
         UsageError: the destination is not valid, or a file is here that cannot be sent.

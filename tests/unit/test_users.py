@@ -153,7 +153,8 @@ def ssh(tmp_path: Path) -> Path:
     program = folder / "ssh"
     program.write_text(
         '#!/bin/sh\nfor last; do :; done\n[ "$3" = lost@host ] && exit 255\n[ "$2" = lost@host ] && exit 255\n'
-        f'unset UGRO_MASTER; cd {tmp_path}/there\nHOME={tmp_path}/there UGRO_DATA={tmp_path}/there/data exec sh -c "$last"\n'
+        f"unset UGRO_MASTER; cd {tmp_path}/there\n"
+        f'HOME={tmp_path}/there UGRO_DATA={tmp_path}/there/data exec sh -c "$last"\n'
     )
     program.chmod(0o755)
     return folder

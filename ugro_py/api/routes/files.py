@@ -17,12 +17,12 @@ from ugro_py.paths import JobPaths
 router = APIRouter(prefix="/v1/jobs/{job}/files", tags=["files"])
 
 _BLOCK = 1 << 18
-# What a user submitted is theirs: reading is shared for what a job made of it.
-_SHOWN = ("checkpoints", "logs", "tensorboard", "attempts")
 
 
 def _shown(paths: JobPaths, name: str) -> bool:
-    return name.split("/")[0] in _SHOWN or name in (paths.metrics.name, paths.config.name)
+    """Say whether the file may be read by all: what a job made, not what a user submitted."""
+    folders = (paths.checkpoints, paths.tensorboard, paths.logs)
+    return name.split("/")[0] in {folder.name for folder in folders} or name == paths.metrics.name
 
 
 @router.get("", responses={200: {"model": list[File]}}, response_model=None)
