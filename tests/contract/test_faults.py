@@ -39,6 +39,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
     ),
     "no progress while the processes live: noticed, and stopped if asked": (
         f"{_I}/test_faults.py::test_a_rank_that_never_comes_to_the_collective_is_noticed_by_the_stall_timeout",
+        f"{_I}/test_recovery.py::test_a_frozen_rank_is_told_of_and_the_gang_starts_anew",
     ),
     "the port of the rendezvous is taken: another is leased, and one more try": (
         f"{_I}/test_faults.py::test_a_busy_master_port_is_passed_over",
@@ -112,6 +113,20 @@ FAULTS: dict[str, tuple[str, ...]] = {
         f"{_I}/test_playbook_input.py::test_a_template_never_runs",
         f"{_I}/test_playbook_input.py::test_no_value_at_all_is_run_on_the_way",
         f"{_U}/test_runner.py::test_a_template_never_becomes_a_variable",
+    ),
+    "a secret of a job: in no log, database, process list or file that stays": (
+        f"{_I}/test_secrets.py::test_a_secret_leaves_no_trace",
+        f"{_I}/test_secrets.py::test_a_waiting_job_keeps_its_secret_in_memory_and_asks_for_it_again",
+    ),
+    "the API beyond this machine: not without a token, not for a foreign host name, not by accident": (
+        f"{_U}/test_api.py::test_tcp_needs_a_token_and_a_known_host",
+        f"{_U}/test_api.py::test_tcp_is_never_open_by_accident",
+        f"{_U}/test_api.py::test_token_files_that_are_not_safe_are_refused",
+    ),
+    "another user of the machine: their own jobs and nothing else": (
+        f"{_I}/test_hostile_users.py::test_a_job_of_somebody_else_stays_as_it_is",
+        f"{_I}/test_hostile_users.py::test_forged_environment_changes_nothing",
+        f"{_I}/test_hostile_users.py::test_files_of_the_store_are_closed_to_others",
     ),
     "what ansible-runner writes on the way is gone after the run": (
         f"{_U}/test_runner.py::test_results_failures_and_events_by_host",

@@ -116,13 +116,23 @@ def test_the_command(tmp_path: Path) -> None:
     ]
     (line,) = said("-n", "1", "--since", "1h")
     assert "error" in line and "job job1, node gpu2: gpu2: no answer" in line
+    seen = threading.Event()
+
+    def write() -> None:
+        with Store.open(f"sqlite:///{tmp_path}/ugro.db") as store:
+            while not seen.wait(0.2):  # it shows what comes after it began, whenever that is
+                store.add_event("late", "another node", node="gpu2")
+                store.add_event("late", "came later", node="gpu1")
+
+    writer = threading.Thread(target=write)
     with subprocess.Popen(
         [*ugro, "-f", "-n", "0", "--node", "gpu1"], env=env, stdout=subprocess.PIPE, text=True
     ) as run:
         assert run.stdout is not None
-        time.sleep(1.0)  # it reads where the events end, then waits
-        with Store.open(f"sqlite:///{tmp_path}/ugro.db") as store:
-            store.add_event("late", "another node", node="gpu2")
-            store.add_event("late", "came later", node="gpu1")
-        assert "came later" in run.stdout.readline()
-        run.terminate()
+        writer.start()
+        try:
+            assert "came later" in run.stdout.readline()
+        finally:
+            seen.set()
+            writer.join()
+            run.terminate()
