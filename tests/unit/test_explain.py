@@ -195,13 +195,18 @@ def test_nodes_that_went() -> None:
         ("rank 1 on gpu1 stands still: it was stopped by a signal (SIGSTOP) and not woken", "frozen"),
         ("rank 1 on gpu1 is frozen: stopped by a signal for 4.2 s", "frozen"),
         ("the time limit of 60 s is over", "time_limit"),
-        ("preempted for job urgent1", "preempted"),
-        ("it failed the same way at the same step twice: rank 1 on gpu1 ended with exit code 3", "same_failure_twice"),
+        ("made room for urgent1", "preempted"),
     ],
 )
 def test_what_the_controller_ended(reason: str, cause: str) -> None:
     found = why(told(0), told(1), reason=reason)
     assert (found.cause, found.title) == (cause, reason)
+
+
+def test_why_it_is_not_tried_again() -> None:
+    reason = "rank 0 on gpu0 ended with exit code 1; it failed twice in the same way after step 3"
+    found = why(rank(0, raised("ValueError: bad")), job=job("failed", reason))
+    assert found.cause == "exception" and found.notes == (f"not tried again: {reason}",)
 
 
 def test_a_launch_that_was_rolled_back() -> None:

@@ -36,7 +36,6 @@ NEXT_STEPS: dict[str, str] = {
     "time_limit": "give it a longer --time-limit; it goes on from its newest checkpoint",
     "preempted": "nothing to do: it goes on from its checkpoint when GPUs are free",
     "not_started": "correct what is named above and launch again; nothing runs on the nodes",
-    "same_failure_twice": "it fails the same way at the same step each time: correct that before launching again",
     "torchrun": "see torchrun's own log in the attempt's folder",
     "unknown": "see `ugro logs {job}` and `ugro events --job {job}`",
     "completed": "see `ugro results {job}`",

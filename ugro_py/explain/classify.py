@@ -15,12 +15,12 @@ from ugro_py.explain.tracebacks import Line, last_raised, plain
 # What the controller says of an attempt that it ended itself, and what that means.
 _REASONS: tuple[tuple[str, str], ...] = (
     ("time_limit", r"time limit|--time-limit"),
-    ("preempted", r"preempt"),
-    ("same_failure_twice", r"same (?:way|failure|step).{0,80}twice|twice.{0,40}same"),
+    ("preempted", r"preempt|made room for"),
     ("gpu_lost", r"^GPU \S+ .{0,60}(?:was lost|does not answer)"),
     ("frozen", r"frozen|stopped by a signal|stands? still"),
     ("stalled", r"no rank (?:wrote|made)|no progress|stall"),
 )
+_NO_MORE = re.compile(r"twice in the same way|it was tried again|its input was refused")
 _NODE_GONE = re.compile(r"^node (\S+) was lost: (.*)")
 _STOPPED_UNASKED = re.compile(r"the ranks on (\S+) were stopped: (.*)")
 _GPU_EVENT = re.compile(r"\bXid\b|fallen off the bus|GPU .{0,60}(?:gone|lost|missing)", re.IGNORECASE)
@@ -118,8 +118,7 @@ def _of_reason(facts: Facts, findings: Sequence[Finding]) -> Finding | None:
             rank = re.search(r"\brank (\d+)", reason)
             number = int(rank[1]) if rank else _still(facts)
             node = facts.ranks[number].node if number is not None and number in facts.ranks else None
-            lines = tuple(line for f in findings[:1] for line in f.evidence) if cause == "same_failure_twice" else ()
-            return Finding(cause, reason, number, node, evidence=evidence + lines)
+            return Finding(cause, reason, number, node, evidence=evidence)
     nothing_ran = not any(rank.started for rank in facts.ranks.values())
     if not findings and nothing_ran and facts.job.status == "failed":
         sign = sign_of(reason)
@@ -209,6 +208,8 @@ def _explanation(facts: Facts, first: Finding, findings: Sequence[Finding], note
     told = sorted(rank.rank for rank in facts.ranks.values() if rank.told and rank.rank not in first.absent)
     if told and first.cause not in ("stopped", "completed", "running"):
         others.append(f"rank{'s' if len(told) > 1 else ''} {', '.join(map(str, told))} stopped with the gang")
+    if facts.attempt and facts.attempt.number == facts.newest and _NO_MORE.search(facts.job.reason):
+        notes = [*notes, f"not tried again: {facts.job.reason}"]
     drills = [event for event in facts.events if event.kind == "drill"]
     drill = f"a drill did this: {drills[-1].text}" if drills and first.cause not in ("running", "completed") else ""
     return Explanation(

@@ -25,7 +25,7 @@ def lines(found: Explanation) -> Iterator[str]:
         for text in found.consequences:
             yield harmless(f"  {text}"[:300])
     if found.notes:
-        yield "On the nodes at that time:"
+        yield "Also:"
         for text in found.notes[-5:]:
             yield harmless(f"  {text}"[:300])
     yield harmless(f"Next: {found.next_step}")
