@@ -204,9 +204,9 @@ def test_what_the_controller_ended(reason: str, cause: str) -> None:
 
 
 def test_why_it_is_not_tried_again() -> None:
-    reason = "rank 0 on gpu0 ended with exit code 1; it failed twice in the same way after step 3"
-    found = why(rank(0, raised("ValueError: bad")), job=job("failed", reason))
-    assert found.cause == "exception" and found.notes == (f"not tried again: {reason}",)
+    again = event("not_retried", "not tried again: it failed twice in the same way after step 3", severity="warning")
+    found = why(rank(0, raised("ValueError: bad")), events=[again])
+    assert found.cause == "exception" and found.notes == (again.text,)
 
 
 def test_a_launch_that_was_rolled_back() -> None:
