@@ -19,7 +19,7 @@ DEADLINE_S = 5.0
 """How long a probe may take; the node itself gives up on a driver, file system or resolver after 3 s."""
 
 OPEN_TIMEOUT_S = 8.0
-AGAIN_S = 1.0
+AGAIN_S = 0.5
 """When a probe is repeated whose outcome needs a second sighting."""
 
 QUIET_S = 1.8
