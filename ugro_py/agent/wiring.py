@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
 from ugro_py import paths
@@ -11,6 +11,8 @@ from ugro_py.agent.orphans import Orphans
 from ugro_py.agent.parts import Run
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from ugro_py.agent.process import Agent
 
 Maker = Callable[[], Run]
@@ -35,18 +37,12 @@ def part_makers(agent: Agent) -> Mapping[str, tuple[Maker, bool]]:
         return Alerter(agent.store, agent.cluster.settings).run
 
     def api() -> Run:
-        from ugro_py.api.app import create_app
-        from ugro_py.api.auth import read_tokens
-        from ugro_py.api.server import serve
-
         async def run(stop: asyncio.Event) -> None:
+            # Loading and describing the routes takes seconds on a busy machine: the lease must be renewed meanwhile.
+            app, serve = await asyncio.to_thread(_loaded, agent)
             socket = paths.agent_socket()
             shared = not socket.is_relative_to(paths.data_dir())
-            door = agent.listen
-            app = create_app(
-                agent, tokens=read_tokens(door.token_file) if door else None, hosts=door.hosts if door else ()
-            )
-            await serve(app, socket, stop=stop, shared=shared, listen=door)
+            await serve(app, socket, stop=stop, shared=shared, listen=agent.listen)
 
         return run
 
@@ -54,3 +50,13 @@ def part_makers(agent: Agent) -> Mapping[str, tuple[Maker, bool]]:
         return Orphans(agent.store, agent.cluster).run
 
     return {"orphans": (orphans, True), "health": (health, False), "alerts": (alerts, True), "api": (api, False)}
+
+
+def _loaded(agent: Agent) -> tuple[FastAPI, Callable[..., Awaitable[None]]]:
+    """Return the API's application, and what serves it."""
+    from ugro_py.api.app import create_app
+    from ugro_py.api.auth import read_tokens
+    from ugro_py.api.server import serve
+
+    door = agent.listen
+    return create_app(agent, tokens=read_tokens(door.token_file) if door else None), serve
