@@ -143,10 +143,10 @@ def kill_writer(world: World, stream: Stream) -> str:
     return f"killed a writer after {last} transactions"
 
 
-# How often each is chosen, in relation to the others.
+# How often each is chosen, in relation to the others, as far as there is something to hit.
 BLOWS: Mapping[Blow, int] = {
-    kill_rank: 5, freeze_rank: 2, kill_supervisor: 2, kill_torchrun: 2, power_off: 2, cut_cable: 3, kill_agent: 3,
-    kill_controller: 2, kill_launch: 2, stop_job: 1, kill_writer: 2,
+    kill_rank: 10, freeze_rank: 4, kill_supervisor: 4, kill_torchrun: 4, power_off: 4, cut_cable: 6, kill_agent: 6,
+    kill_controller: 4, kill_launch: 4, stop_job: 1, kill_writer: 4,
 }  # fmt: skip
 
 

@@ -98,7 +98,7 @@ class Checks:
     def _short_of_steps(self, name: str) -> list[int]:
         """Return the ranks of the last attempt that never came to the last step."""
         attempt = max((rank.attempt for rank in self._ranks(name)), default=0)
-        lines = self._central(name)
+        lines = self.central_lines(name)
         steps = {line["rank"]: line["step"] for line in lines if line["attempt"] == attempt}
         if not steps and any(line["step"] == self.stream.steps for line in lines):
             return []  # it went on from a checkpoint of the last step, and had nothing left to do
@@ -139,7 +139,8 @@ class Checks:
 
     # -- metrics lines ----------------------------------------------------------------------------------------
 
-    def _central(self, job: str) -> list[dict]:
+    def central_lines(self, job: str) -> list[dict]:
+        """Return a job's whole lines of metrics in the central store."""
         path = self.world.ugro.folder(job) / "metrics.jsonl"
         raw = path.read_bytes() if path.exists() else b""
         return [json.loads(line) for line in raw.split(b"\n")[:-1]]
@@ -150,7 +151,7 @@ class Checks:
         jobs = sorted({job for job, _, _ in nodes if complete or job not in self._seen_ended})
         central: dict[tuple[str, int, int], list[int]] = defaultdict(list)
         for job in jobs:
-            for line in self._central(job):
+            for line in self.central_lines(job):
                 central[job, line["attempt"], line["rank"]].append(line["line"])
         for (job, attempt, rank), numbers in central.items():
             if numbers != list(range(1, len(numbers) + 1)):

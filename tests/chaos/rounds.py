@@ -70,7 +70,7 @@ class Chaos:
             "jobs": len(jobs),
             "ended": dict(Counter(job.status for job in jobs.values())),
             "recoveries": len(attempts) - len({job for job, _ in attempts}),
-            "metric_lines": sum(len(self.checks._central(name)) for name in jobs),
+            "metric_lines": sum(len(self.checks.central_lines(name)) for name in jobs),
             "refused": dict(self.stream.refused),
             "events": self.world.reader.events(),
             "violations": {kind: found[kind] for kind in KINDS},
