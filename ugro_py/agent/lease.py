@@ -7,6 +7,7 @@ begun, a standby takes over after it saw no renewal for `DURATION_S`, which is l
 from __future__ import annotations
 
 import asyncio
+import threading
 import time
 from collections.abc import Callable
 
@@ -17,6 +18,8 @@ from ugro_py.state._leases import Lease
 DURATION_S = 8.0
 GIVE_UP_S = 6.0
 RENEW_S = 2.0
+HANGS_S = 30.0
+"""An agent whose loop did nothing for so long renews no more."""
 _LOOK_S = 0.5
 
 
@@ -45,6 +48,8 @@ class Held:
         self._store = store
         self._clock = clock
         self._renewed = since
+        self._alive = since
+        self._error: LeaseLostError | None = None
 
     @property
     def valid(self) -> bool:
@@ -65,19 +70,33 @@ class Held:
     async def keep(self) -> None:
         """Renew the lease until it is lost.
 
+        A thread renews it, so that a loop that is busy for some seconds loses nothing; it gives up with a loop that
+        hangs.
+
         Raises:
             LeaseLostError: another agent has it, or the database took no renewal in time.
         """
-        while True:
-            await asyncio.sleep(RENEW_S)
-            self.check()
-            renewing = asyncio.ensure_future(asyncio.to_thread(self.renew))
-            # The thread may wait long for a busy database; that this process may not act then, it must see in time.
-            renewing.add_done_callback(_told)
-            await asyncio.wait({renewing}, timeout=max(0.0, self._renewed + GIVE_UP_S - self._clock()))
-            if renewing.done():
-                renewing.result()
-            self.check()
+        ended = threading.Event()
+        self._alive = self._clock()
+        renewing = threading.Thread(target=self._renew_until, args=(ended,), name="lease", daemon=True)
+        renewing.start()
+        try:
+            while True:
+                self._alive = self._clock()
+                if self._error is not None:
+                    raise self._error
+                self.check()
+                await asyncio.sleep(_LOOK_S)
+        finally:
+            ended.set()
+
+    def _renew_until(self, ended: threading.Event) -> None:
+        while not ended.wait(RENEW_S) and self._clock() - self._alive < HANGS_S:
+            try:
+                self.renew()
+            except LeaseLostError as error:
+                self._error = error
+                return
 
     def renew(self) -> None:
         """Renew the lease once. A database that takes nothing for a moment is no loss yet.
@@ -99,12 +118,6 @@ class Held:
         """Let another agent take over at once."""
         self._renewed = float("-inf")
         self._store.give_back_lease(self.lease)
-
-
-def _told(renewing: asyncio.Future[None]) -> None:
-    """Take note of how a renewal ended that nobody waits for any more: asyncio complains of errors nobody read."""
-    if not renewing.cancelled():
-        renewing.exception()
 
 
 class Watch:
