@@ -1,8 +1,8 @@
 """Submissions: as many jobs into the queue, one after the other, as Slurm's `sbatch` takes in the same time.
 
-Both sides submit held jobs, one after the other. Ours is what the agent does for a POST, in one process: count the jobs of
-the user and group, write the job, commit; each is on disk (fsync) when it counts. Slurm's side starts a process for each
-job and answers before its controller has saved its state.
+Both sides submit held jobs, one after the other. Ours is what the agent does for a POST, in one process: count the jobs
+of the user and group, write the job, commit; each is on disk (fsync) when it counts. Slurm's side starts a process for
+each job and answers before its controller has saved its state.
 
 Slurm (Debian: slurm-wlm, munge) runs for this alone: its own folders, ports and keys, ended at the end.
 """
