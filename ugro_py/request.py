@@ -116,7 +116,7 @@ def request_of(cluster: Cluster, options: Mapping[str, Any]) -> JobRequest:
         batch_size=options["batch_size"],
         gradient_accumulation=options["gradient_accumulation"],
         nodes=options["nodes"],
-        gpus=gpus.count,
+        gpus=gpus.number,
         min_vram_gb=gpus.min_vram_gb,
         max_vram_gb=gpus.max_vram_gb,
         include=tuple(options["include"]),

@@ -20,7 +20,7 @@ _LONGEST_S = 366 * 86400.0
 class Gpus(NamedTuple):
     """What `--gpus` asks for: how many (None: not said), and the least and most memory of each, in GB."""
 
-    count: int | None = None
+    number: int | None = None
     min_vram_gb: float | None = None
     max_vram_gb: float | None = None
 
