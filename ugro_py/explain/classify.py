@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal as signals
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
@@ -99,6 +100,10 @@ def _of_torchrun(node: NodeFacts) -> Finding:
         sign, line = said
         text = f"torchrun on {node.node} failed: {plain(line.text).strip()[:200]}"
         return Finding(sign.cause, text, None, node.node, consequence=sign.consequence, evidence=(line,))
+    signal = -min(node.torchrun_codes, default=0)
+    if signal in set(signals.Signals):
+        text = f"torchrun on {node.node} was killed by {signals.Signals(signal).name}, and its ranks with it"
+        return Finding("killed", text, None, node.node, evidence=(line,) if line else ())
     codes = ", ".join(str(code) for code in node.torchrun_codes if code)
     text = f"torchrun on {node.node} ended with exit code {codes}" + (f": {raised.text[:200]}" if raised else "")
     return Finding("torchrun", text, None, node.node, evidence=(line,) if line else ())
