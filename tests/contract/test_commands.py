@@ -17,7 +17,7 @@ from ugro_py.cli import VERBS, cli
 COMMANDS = ROOT / "ugro_py" / "commands"
 HEAVY = {"ansible", "ansible_runner", "pandas", "sqlalchemy", "tensorboard", "torch", "transformers"}
 # Verbs that read: a script can have what they show.
-READERS = ("ps", "status", "logs", "results", "check", "health", "state")
+READERS = ("ps", "status", "logs", "results", "explain", "events", "alerts", "check", "health", "state")
 
 
 def command_of(verb: str) -> click.Command:
