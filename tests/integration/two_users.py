@@ -70,7 +70,8 @@ class Master:
         inventory = folder / "hosts.yml"
         inventory.write_text(
             f"ugro_nodes:\n  vars:\n    ugro_accounts:\n      {ALICE}: {ALICE}\n"
-            "  hosts:\n    here: {ansible_connection: local, ansible_host: 127.0.0.1, ugro_role: master}\n"
+            "  hosts:\n    here: {ansible_connection: local, ansible_host: 127.0.0.1, ugro_role: master, "
+            f"ugro_python: {sys.executable}}}\n"
         )
         (folder / "run").mkdir(mode=0o755)
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("UGRO_", "ANSIBLE_"))}
