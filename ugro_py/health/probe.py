@@ -82,9 +82,12 @@ class NodeProbe:
         try:
             while not stop.is_set():
                 self._kick.clear()
+                begun = time.monotonic()
                 await self.once()
+                # From beginning to beginning: a slow reading must not make the next one late.
+                pause = max(_PACE_S, self._pause() - (time.monotonic() - begun))
                 with contextlib.suppress(TimeoutError):
-                    await asyncio.wait_for(self._kick.wait(), self._pause())
+                    await asyncio.wait_for(self._kick.wait(), pause)
         finally:
             await self.close()
 
