@@ -77,7 +77,8 @@ def _token(test_bed: Bed, job: str) -> str:
 
 def _is_rank(pid: int) -> bool:
     with suppress(OSError):
-        return _GO.name.encode() in Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[-1]
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().rstrip(b"\0").split(b"\0")
+        return words[-1] == _GO.name.encode() and len(words) == 2  # torchrun has more words
     return False
 
 
