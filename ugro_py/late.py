@@ -20,7 +20,7 @@ from ugro_py.saved import load_gang, nodes_of
 from ugro_py.state import JobRow, Store
 from ugro_py.transport import Session, close_all, open_sessions
 
-_INCOMPLETE = ("collect_failed", "node_lost")
+_INCOMPLETE = ("collect_failed", "node_lost", "start_failed")
 _COLLECTED = "collected"
 _DRAIN_S = 60.0
 _POLL_S = 0.2
