@@ -175,7 +175,7 @@ class Checks:
     def _wanted(self, key: tuple[str, int, int], node: str, written: list[tuple[int, int, float]]) -> int:
         """Return how many lines of a rank must be in the central store."""
         job, attempt, _ = key
-        begin = written[0][2] if written else 0.0
+        begin = written[0][2] - 5.0 if written else 0.0  # a plug takes a moment to be pulled
         end = written[-1][2] + 60.0 if written else 0.0
         moments = [at for at in self.world.notes.powered_off.get(node, ()) if begin <= at <= end]
         moments += [at for at in (self.world.notes.headless.get((job, attempt, node)),) if at]
