@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import sys
 from collections.abc import Sequence
 
 import click
 
-from ugro_py import again, secret_env
+from ugro_py import again, secret_env, users
 from ugro_py.head_start import take_secrets
 from ugro_py.inventory import load_cluster
 from ugro_py.launch import check_new
@@ -59,7 +58,7 @@ def rerun(
         request = again.request_again(store, job, name, secrets)
         check_new(store, request)
         secret_env.keep(request.name, take_secrets(secrets))
-        user, group, me = getpass.getuser(), own_group(), Controller.me()
+        user, group, me = users.me().user, own_group(), Controller.me()
         submit.check(store, request, user, group)
         row = submit.keep(store, load_cluster(inventory), request, user, me, spool.copy(job), group)
         _wait(store, row, inventory, me, detach=detach, as_json=as_json)

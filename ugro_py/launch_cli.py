@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import getpass
 import json
 import sys
 from collections.abc import Coroutine, Mapping
@@ -12,7 +11,7 @@ from typing import Any
 import click
 from ansible_collections.ugro.cluster.plugins.module_utils.attempt import filled
 
-from ugro_py import interrupt
+from ugro_py import interrupt, users
 from ugro_py.cluster import Cluster
 from ugro_py.errors import JobFailedError, JobStoppedError
 from ugro_py.gang import Outcome
@@ -46,7 +45,7 @@ def launch_command(
         reconcile(store)
         check_new(store, request)
         progress = Progress(request.name, quiet=as_json, live=sys.stdout.isatty() and not (dry_run or detach))
-        user = getpass.getuser()
+        user = users.me().user
         launcher = Launcher(request, cluster, store, user, progress, reached=reached, may_wait=wait)
         if dry_run:
             _show(runner.run(_dry_run(launcher, wait)), as_json)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import ctypes
-import getpass
 import multiprocessing
 import os
 import signal
@@ -18,7 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ugro_py import interrupt
+from ugro_py import interrupt, users
 from ugro_py.cluster import Cluster
 from ugro_py.display import safe_line
 from ugro_py.errors import JobFailedError, JobStoppedError, StateError, UgroError
@@ -102,7 +101,7 @@ def prepare(
         reconcile(store)
         check_new(store, request)
         me = controller()
-        launcher = Launcher(request, cluster, store, getpass.getuser(), Lines(request.name, say), me, may_wait=queue)
+        launcher = Launcher(request, cluster, store, users.me().user, Lines(request.name, say), me, may_wait=queue)
         if dry_run:
             _show(asyncio.run(_ready(launcher)), say)
             return {"job": request.name, "attempt": None, "nodes": [], "code": None}

@@ -74,9 +74,7 @@ class Verdict:
 
     def is_unreachable(self, node: str) -> bool:
         """Say whether the node gave no report."""
-        return any(
-            finding.check == "ssh_reachable" and finding.severity == "critical" for finding in self.of(node)
-        )
+        return any(finding.check == "ssh_reachable" and finding.severity == "critical" for finding in self.of(node))
 
     def lines(self, everything: bool = False) -> list[str]:
         """Return a line for each node that is well, and for each finding that is not.

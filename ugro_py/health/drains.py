@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import getpass
 from typing import TYPE_CHECKING
 
+from ugro_py import users
 from ugro_py.cluster import Cluster
 from ugro_py.compare import Finding
 from ugro_py.health import catalog
@@ -41,7 +41,7 @@ def drain(cluster: Cluster, name: str, reason: str) -> bool:
     from ugro_py.state import Store
 
     with Store.open() as store:
-        return store.drain(node.name, getpass.getuser(), reason, address=node.address)
+        return store.drain(node.name, users.me().user, reason, address=node.address)
 
 
 def resume(cluster: Cluster, name: str) -> bool:
@@ -59,4 +59,4 @@ def resume(cluster: Cluster, name: str) -> bool:
     from ugro_py.state import Store
 
     with Store.open() as store:
-        return store.resume(node.name, getpass.getuser(), address=node.address)
+        return store.resume(node.name, users.me().user, address=node.address)
