@@ -5,13 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from ugro_py import metrics, results
-from ugro_py.cluster import Cluster
+from ugro_py.cluster import Cluster, Node
 from ugro_py.collect import collect
 from ugro_py.errors import NodeError, NotFoundError, StateError
+from ugro_py.launch import Launcher
 from ugro_py.mirror import Mirror
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
@@ -81,6 +82,46 @@ async def _collect_all(name: str, newest: int) -> list[str]:
     return list(found)
 
 
+async def salvage(
+    gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, Session]
+) -> tuple[list[str], list[str]]:
+    """Bring in all that an attempt left on the nodes, which it stops there if it still runs.
+
+    Returns:
+        The nodes that had something, and a line for each whose results could not be written here.
+
+    Raises:
+        NodeError: a node does not answer.
+    """
+    states = await asyncio.gather(
+        *(session.call("status", job=gang.job, attempt=gang.attempt) for session in sessions.values())
+    )
+    left = {
+        node: session
+        for (node, session), state in zip(sessions.items(), states, strict=True)
+        if state["state"] != "absent"
+    }
+    await asyncio.gather(*(_finish_copies(gang, session) for session in left.values()))
+    problems = await collect(gang, nodes, left)
+    metrics.rebuild(JobPaths(gang.job))
+    return list(left), problems
+
+
+async def end_partly_started(
+    launcher: Launcher, gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, Session]
+) -> None:
+    """Stop an attempt that did not start everywhere; what ranks wrote where it did is kept."""
+    await launcher.stop_started(gang, sessions)
+    try:
+        _left, problems = await salvage(gang, nodes, sessions)
+    except NodeError as error:
+        problems = [str(error)]
+    for problem in problems:
+        launcher.store.add_event("collect_failed", problem, job=gang.job, severity="error")
+    if not problems:
+        await launcher.stop_started(gang, sessions, forget=True)
+
+
 async def _collect(name: str, attempt: int, gang: Gang, cluster: Cluster) -> list[str]:
     nodes = nodes_of(gang, cluster)
     opened = await open_sessions(list(nodes.values()))
@@ -89,20 +130,10 @@ async def _collect(name: str, attempt: int, gang: Gang, cluster: Cluster) -> lis
             if isinstance(session, NodeError):
                 raise session
         sessions = {node: session for node, session in opened.items() if isinstance(session, Session)}
-        states = await asyncio.gather(
-            *(session.call("status", job=name, attempt=attempt) for session in sessions.values())
-        )
-        left = {
-            node: session
-            for (node, session), state in zip(sessions.items(), states, strict=True)
-            if state["state"] != "absent"
-        }
-        await asyncio.gather(*(_finish_copies(gang, session) for session in left.values()))
-        problems = await collect(gang, nodes, left)
-        metrics.rebuild(JobPaths(name))
+        left, problems = await salvage(gang, nodes, sessions)
         if problems:
             raise StateError(f"collect job {name}", problems[0], "correct it and collect again")
-        return list(left)
+        return left
     finally:
         await close_all(opened.values())
 

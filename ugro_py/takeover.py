@@ -7,6 +7,7 @@ import contextlib
 import os
 from collections.abc import Mapping
 
+from ugro_py import late
 from ugro_py.errors import NodeError
 from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher
@@ -46,7 +47,7 @@ async def adopt(
     lost = [(name, session.came_back) for name, session in opened.items() if isinstance(session, NodeError)]
     try:
         if start_error or (job.status in ("pending", "starting") and not await _all_started(gang, sessions)):
-            await launcher.stop_started(gang, sessions, forget=True)
+            await late.end_partly_started(launcher, gang, nodes, sessions)
             close_attempt(store, gang, Outcome("failed", _ROLLED_BACK, 1))
             if not start_error and not job.stop_requested and _failed(store, job.name, gang.attempt - 1):
                 # A retry was on its way: it is made once more, from where the attempt before it had come to.

@@ -14,7 +14,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from ugro_py import secret_env
+from ugro_py import late, secret_env
 from ugro_py.cluster import Node
 from ugro_py.errors import NodeError, UgroError
 from ugro_py.master_port import try_port
@@ -140,7 +140,7 @@ class Ahead:
             )
         except NodeError as error:
             if gang is not None:
-                await launcher.stop_started(gang, self._sessions, forget=True)
+                await late.end_partly_started(launcher, gang, self._nodes, self._sessions)
                 reason = f"could not be started: {error}"
                 launcher.store.set_attempt(gang.job, gang.attempt, status="failed", reason=reason)
             return None
