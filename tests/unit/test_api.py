@@ -20,11 +20,13 @@ from ugro_py.api import client, guard, unix
 from ugro_py.api.app import create_app
 from ugro_py.api.auth import read_tokens
 from ugro_py.api.beneath import files_beneath, open_beneath
+from ugro_py.api.prom import exposition
 from ugro_py.api.server import Listen, serve
 from ugro_py.api.view import Timing
 from ugro_py.cluster import Cluster, Node
 from ugro_py.errors import NotFoundError, StateError, UgroError, UsageError
-from ugro_py.state import Store
+from ugro_py.scheduler import Gpu, Request, place
+from ugro_py.state import Controller, Store
 
 TOKEN = "t" * 24
 
@@ -268,3 +270,19 @@ def test_every_answer_is_described(start: Serve) -> None:
         for method, what in methods.items():
             assert what.get("description"), f"{method} {path}"
             assert path == "/metrics" or path.startswith("/v1/")
+
+
+def test_nodes_are_counted_by_the_state_that_people_see(tmp_path: Path) -> None:
+    agent = FakeAgent(tmp_path)
+    store, node = agent.store, agent.cluster.nodes[0]
+    store.sync_node(node, [Gpu("CPU-here-0", "here", 0, "cpu", "CPU", None)], {})
+    store.create_job("job", "ob", {})
+    store.claim("job", Controller.me())
+    placements = place(Request(), ["here"], store.gpus(), {})
+    store.start_attempt("job", placements, master_addr="127.0.0.1", master_port=29500, token="t0k3n")
+    store.drain("here", "ob", "new fan")
+    assert b'ugro_nodes{state="draining"} 1.0' in exposition(agent)
+    store.release("job")
+    text = exposition(agent)
+    assert b'ugro_nodes{state="drained"} 1.0' in text and b'ugro_nodes{state="draining"} 0.0' in text
+    store.close()

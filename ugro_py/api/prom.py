@@ -13,6 +13,7 @@ from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4
 from prometheus_client.process_collector import ProcessCollector
 from prometheus_client.registry import Collector
 
+from ugro_py.health.known import shown
 from ugro_py.state.models import JOB_STATUSES
 
 if TYPE_CHECKING:
@@ -47,10 +48,11 @@ class _Cluster(Collector):
         rows = {row.name: row for row in store.nodes()}
         states = GaugeMetricFamily("ugro_nodes", "Nodes by state.", labels=["state"])
         counts: Counter[str] = Counter()
+        computing = store.busy_nodes()
         for node in self._agent.cluster.nodes:
             row = rows.get(node.name)
-            counts[_state(row.health, row.drain) if row else "unknown"] += 1
-        for state in ("healthy", "degraded", "unreachable", "drained", "unknown"):
+            counts[shown(row, node.name in computing)] += 1
+        for state in ("healthy", "degraded", "unreachable", "draining", "drained", "unknown"):
             states.add_metric([state], counts[state])
         yield states
         latency = GaugeMetricFamily(
@@ -98,7 +100,3 @@ class _Cluster(Collector):
             worst.add_metric([name], timing.worst_s)
         yield rounds
         yield worst
-
-
-def _state(health: str, drain: bool) -> str:
-    return "drained" if drain else health
