@@ -87,6 +87,8 @@ class _Stay:
                     return await self._queue_again(now, outcome, outcome.reason, preempted=True)
                 if begun and not await self._may_try_again(now.gang, outcome):
                     break
+                if other := store.preempt_for(now.gang.job):  # asked while it waited: its GPUs are idle
+                    return await self._queue_again(now, outcome, f"made room for {other}", preempted=True)
                 try:
                     following = await relaunch(launcher, now.gang, now.nodes, now.sessions, outcome, self._ahead)
                 except NotNowError as error:
@@ -174,6 +176,8 @@ class _Stay:
             await asyncio.sleep(min(left, _POLL_S))
             if store.job(gang.job).stop_requested:
                 return False
+            if store.preempt_for(gang.job):
+                break
         return True
 
     async def _queue_again(self, now: Running, outcome: Outcome, reason: str, *, preempted: bool = False) -> Outcome:

@@ -122,11 +122,11 @@ class Agent:
         while True:
             self._wake.clear()
             now = self._loop.time()
-            if now - looked > _LOOK_AT_INVENTORY_S:
-                looked = now
-                if await asyncio.to_thread(self.inventory.changed):
-                    await self._restart_parts()
             try:
+                if now - looked > _LOOK_AT_INVENTORY_S:
+                    looked = now
+                    if await asyncio.to_thread(self.inventory.changed):
+                        await self._restart_parts()
                 with self.clock.round("schedule"):
                     await self._rounds.round(self.cluster)
             except LeaseLostError:

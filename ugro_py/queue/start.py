@@ -63,6 +63,13 @@ async def run_queued(
     """
     if not store.claim(job.name, controller):
         return Outcome("pending", "another process controls it")
+    now = store.job(job.name)
+    if not now.active:  # cancelled between the decision and the claim
+        store.unclaim(job.name, controller)
+        tidy(store, job.name)
+        return Outcome(now.status, now.reason, now.exit_code or 0)
+    if now.held or now.stop_requested:
+        return Outcome("pending", "held" if now.held else "to be stopped")
     launcher = Launcher(JobRequest.from_dict(job.request), cluster, store, job.user, tell, controller, reached)
     begun = await _begin(launcher, start)
     if isinstance(begun, Outcome):
@@ -114,8 +121,9 @@ async def _begin(launcher: Launcher, start: Start) -> tuple[Ready, Gang] | Outco
             # Not only what was expected: Ctrl-C too leaves a job that waits, and nothing of it on the nodes.
             await launcher.stop_started(gang, ready.sessions, forget=True)
             close_attempt(store, gang, Outcome("failed", str(error) or "the start was interrupted", 1))
-            store.release(name)
-            store.set_waiting(name, str(error) or "its start was interrupted")
+            if store.job(name).controller == launcher.controller:  # else it is another's, and may run by now
+                store.release(name)
+                store.set_waiting(name, str(error) or "its start was interrupted")
             raise
     except AllocationError as error:
         await close_all(ready.sessions.values())

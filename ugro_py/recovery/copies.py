@@ -7,7 +7,6 @@ temporary name, compared with its manifest and renamed when whole.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import hashlib
 import json
 import shutil
@@ -89,8 +88,7 @@ class Copies:
         """Stop copying; half a copy is removed."""
         if self._task is not None:
             self._task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.gather(self._task, return_exceptions=True)  # what broke a copy must not break the job's end
 
     async def _work(self) -> None:
         while self._due:
@@ -119,9 +117,10 @@ class Copies:
         """
         target = self._paths.checkpoints if node == self._gang.nodes[0] else self._paths.checkpoints / node
         part = self._paths.copy_part(node)
-        if self._sessions[node].closed:
+        session = self._sessions.get(node)  # none: a job was taken over whose node was away by then
+        if session is None or session.closed:
             raise NodeError(f"{node}: copy {name}", "the node was lost")
-        where = await self._sessions[node].call("status", job=self._gang.job, attempt=self._gang.attempt)
+        where = await session.call("status", job=self._gang.job, attempt=self._gang.attempt)
         source = f"{where['dir']}/{CHECKPOINTS}/{name}"
         try:
             shutil.rmtree(part, ignore_errors=True)

@@ -75,6 +75,7 @@ async def relaunch(
         await ahead.discard()
     await launcher.read_code()
     ready = await _find_place(launcher, last, unfit)
+    gang = None
     try:
         wanted = _first_world_size(last)
         gang = launcher.next_attempt(ready, resume)
@@ -83,8 +84,10 @@ async def relaunch(
             save_gang(gang, launcher.cluster)
             _tell_fewer(launcher, gang)
         await launcher.start(ready, gang)
-    except AllocationError as error:
+    except (AllocationError, NodeError) as error:
         await close_all(ready.sessions.values())
+        if gang is not None:  # a node broke while it started: nothing runs, and another may do
+            launcher.store.set_attempt(last.job, gang.attempt, status="failed", reason=f"could not be started: {error}")
         raise NotNowError(error.what, error.came_back, error.next_step) from error
     except BaseException:
         await close_all(ready.sessions.values())

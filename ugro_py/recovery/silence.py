@@ -80,7 +80,11 @@ class Silence:
         while (left := self._last_heard(old) + NODE_LOST_S - time.monotonic()) > 0:
             opening = asyncio.ensure_future(Session.open(self._nodes[name], fresh=True, timeout_s=max(0.5, left)))
             while not opening.done():
-                await asyncio.wait({opening}, timeout=0.1)
+                try:
+                    await asyncio.wait({opening}, timeout=0.1)
+                except asyncio.CancelledError:
+                    opening.cancel()  # else a session that nobody closes comes of it
+                    raise
                 if not old.closed and time.monotonic() - old.last_heard < SILENCE_S:
                     await _give_up(opening)
                     self._back(name)

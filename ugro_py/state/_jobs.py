@@ -126,7 +126,7 @@ class Jobs(Part):
             job_id = self._job_id(connection, job, lock=True)
             values: dict[str, Any] = {
                 "status": "pending", "reason": reason, "exit_code": None, "ended_at": None, "stop_requested": False,
-                "stop_force": False, "held": held, "position": None, "after": [],
+                "stop_force": False, "held": held, "position": None, "after": [], "preempt_for": None,
             }  # fmt: skip
             again = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(ENDED)).values(**values)
             if connection.execute(again).rowcount != 1:

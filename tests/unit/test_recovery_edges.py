@@ -1,0 +1,93 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""Recovery where something else happens too: a node away at a take-over, a cancel, another controller."""
+
+# ruff: noqa: F811 - the fixture
+from __future__ import annotations
+
+import asyncio
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.job_store import JOB, NODES, JobStore, job_store  # noqa: F401 - a fixture
+from ugro_py.cluster import Cluster
+from ugro_py.launch import Launcher
+from ugro_py.plan import Gang
+from ugro_py.queue.model import Start
+from ugro_py.queue.start import run_queued
+from ugro_py.ready import Ready
+from ugro_py.recovery.copies import Copies
+from ugro_py.scheduler import Request, place
+from ugro_py.state import Controller
+
+CLUSTER = Cluster("c", (), Path("hosts.yml"))
+
+
+def test_a_checkpoint_of_a_node_that_was_away_at_the_take_over_breaks_nothing(job_store: JobStore) -> None:
+    number = job_store.attempt()
+    placements = tuple(place(Request(), NODES, job_store.store.gpus(), {}))
+    gang = Gang(JOB, number, placements, "10.0.0.0", 29500, "t0k3n")
+
+    async def play() -> None:
+        copies = Copies(job_store.store, gang, {}, {})
+        copies.take(NODES[0], {"kind": "checkpoint", "path": "checkpoints/step_1.pt"})
+        await copies.finish()
+        await copies.cancel()
+
+    asyncio.run(play())
+    assert [event.node for event in job_store.store.events(JOB) if event.kind == "copy_failed"] == [NODES[0]]
+
+
+def test_a_job_that_ended_before_it_made_room_makes_none_when_it_is_resumed(job_store: JobStore) -> None:
+    job_store.attempt()
+    assert job_store.store.request_preempt(JOB, "urgent")
+    job_store.end("failed", "boom", 1)
+    assert job_store.store.reopen(JOB)
+    assert job_store.store.preempt_for(JOB) is None
+
+
+@pytest.mark.parametrize("what", ["cancelled", "held", "stopped"])
+def test_a_job_is_not_started_that_was_taken_back_since_the_decision(job_store: JobStore, what: str) -> None:
+    store, me = job_store.store, Controller.me()
+    store.unclaim(JOB, me)
+    decided = store.job(JOB)
+    {"cancelled": store.cancel, "held": store.hold, "stopped": lambda job, by: store.request_stop(job)}[what](JOB, "ob")
+    outcome = asyncio.run(run_queued(store, CLUSTER, decided, Start(JOB, ()), me, lambda kind, data: None))
+    assert outcome.status == ("stopped" if what == "cancelled" else "pending")
+    assert store.attempt(JOB) is None
+    assert store.job(JOB).status == outcome.status
+
+
+def test_who_lost_a_job_while_it_started_frees_nothing_of_its_successor(
+    job_store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, me = job_store.store, Controller.me()
+    other = Controller("standby", "boot", 1, 1, replaces=me)
+    placements = place(Request(), NODES, store.gpus(), {})
+    ready = Ready(placements, {}, {}, {}, [], "10.0.0.0", 29500, [])
+
+    async def nothing(self: Launcher, *args: object, **kwargs: object) -> Any:
+        return ready
+
+    async def taken_over(self: Launcher, _ready: Ready, gang: Gang) -> None:
+        store.set_attempt(JOB, gang.attempt, status="failed")
+        assert store.claim(JOB, other)
+        store.start_attempt(JOB, placements, master_addr="10.0.0.0", master_port=29500, token="n3w")
+        store.set_job(JOB, "running")
+        raise asyncio.CancelledError
+
+    monkeypatch.setattr(Launcher, "read_code", nothing)
+    monkeypatch.setattr(Launcher, "ready", nothing)
+    monkeypatch.setattr(Launcher, "start", taken_over)
+    job_store.paths.root.joinpath("attempts").mkdir(exist_ok=True)
+    decided = store.job(JOB)
+    request = {**decided.request, "name": JOB, "script": "train.py"}
+    with pytest.raises(asyncio.CancelledError):
+        asyncio.run(
+            run_queued(store, CLUSTER, replace(decided, request=request), Start(JOB, ()), me, lambda kind, data: None)
+        )
+    assert store.job(JOB).status == "running"
+    assert [holder.gpus for holder in store.holders()] == [tuple(one.gpu.uuid for one in placements)]
