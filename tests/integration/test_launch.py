@@ -178,7 +178,12 @@ def test_detach_follow_refuse_and_stop(ugro: Ugro) -> None:
     assert "long" in ugro.run("launch", "--name", "long", "--script", PLAY, *one, "--", "say", code=2).stderr
     assert [job.name for job in ugro.jobs()] == ["long"]
 
-    assert ugro.json("stop", "long", "--json") == {"job": "long", "job_id": "long", "status": "stopped", "changed": True}
+    assert ugro.json("stop", "long", "--json") == {
+        "job": "long",
+        "job_id": "long",
+        "status": "stopped",
+        "changed": True,
+    }
     assert "saved" in finish(follower).stdout
     assert (ugro.folder("long") / "checkpoints" / "last_0.pt").read_text() == "weights"
     assert ugro.busy() == {}

@@ -269,7 +269,7 @@ MODULE_PLAY = """
 
 
 def test_the_module_torchrun_on_real_hosts(ugro: Ugro, tmp_path: Path) -> None:
-    """Started twice it starts once; stopped and absent leave nothing; a job that nobody stayed with waits for its turn again."""
+    """Started twice it starts once; stopped and absent leave nothing; a job nobody stays with waits again."""
     book = tmp_path / "module.yml"
     book.write_text(MODULE_PLAY)
     values = given({"name": "module", "script": str(PLAY), "args": ["wait"]})
