@@ -48,7 +48,9 @@ def reopen(store: Store, name: str, controller: Controller | None, secrets: Mapp
     job = store.job(name)
     request = JobRequest.from_dict(job.request)
     check_secrets(request, tuple(secrets))
-    lost_secrets = job.status == "pending" and job.held and bool(request.secret_env)
+    # What a person holds is not let go by this: an admin's word would be worth nothing.
+    by_ugro = job.held and (job.held_by or "").startswith("ugro until ")
+    lost_secrets = job.status == "pending" and by_ugro and bool(request.secret_env)
     if job.active and not lost_secrets:
         raise UsageError(f"resume job {name}", f"it is {job.status}", f"see `ugro status {name}`")
     if job.status == "completed":

@@ -8,6 +8,8 @@ from typing import Any
 
 from ugro_py.paths import JobPaths
 
+_LARGEST_MANIFEST = 1 << 20
+
 
 def newest(paths: JobPaths) -> Path | None:
     """Return the newest complete checkpoint of a job: `final.pt`, else the one of the highest step.
@@ -49,6 +51,9 @@ def _complete_at(path: Path) -> int | None:
 
 def _json(path: Path) -> dict[str, Any]:
     try:
+        # A link to a device, or a pipe, never comes to an end; what the kernel makes up has no size.
+        if not path.is_file() or not 0 < path.stat().st_size <= _LARGEST_MANIFEST:
+            return {}
         value = json.loads(path.read_bytes())
     except (OSError, ValueError):
         return {}

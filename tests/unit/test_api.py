@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from ugro_py import secret_env
 from ugro_py.api import client, guard, unix
 from ugro_py.api.app import create_app
 from ugro_py.api.auth import read_tokens
@@ -25,6 +26,9 @@ from ugro_py.api.server import Listen, serve
 from ugro_py.api.view import Timing
 from ugro_py.cluster import Cluster, Node
 from ugro_py.errors import NotFoundError, StateError, UgroError, UsageError
+from ugro_py.paths import JobPaths
+from ugro_py.queue import spool
+from ugro_py.request import JobRequest
 from ugro_py.scheduler import Gpu, Request, place
 from ugro_py.state import Controller, Store
 
@@ -188,6 +192,29 @@ def test_errors_come_back_as_they_were_raised(start: Serve) -> None:
     with pytest.raises(UsageError):
         found.post(client.job_path("x", "priority"), {"priority": 101})
     assert found.get("/v1/agent")["loops"]["schedule"]["worst_s"] == 0.4
+
+
+def test_a_rerun_under_the_name_of_another_job_leaves_its_secrets_alone(start: Serve) -> None:
+    served = start()
+    values = {"secret_env": ["KEY"], "exclude": []}
+    for name in ("mine", "theirs"):
+        served.agent.store.create_job(name, "ob", JobRequest(name, secret_env=("KEY",)).as_dict() | values)
+        code = spool.new_folder()
+        (code / spool.CODE).mkdir()
+        spool.describe(code, {spool.CODE: []})
+        spool.commit(code, name)
+    secret_env.keep("theirs", {"KEY": "right"})
+    agent = client.Client(served.path)
+    with pytest.raises(UsageError, match="taken"):
+        agent.post("/v1/jobs/mine/rerun", {"name": "theirs", "secrets": {"KEY": "wrong"}})
+    assert secret_env.of("theirs", ["KEY"]) == {"KEY": "right"}
+    secret_env.forget("theirs")
+    agent.post("/v1/jobs/mine/rerun", {"name": "again", "secrets": {"KEY": "new"}})
+    assert JobPaths("again").cluster.exists() and spool.exists("again")
+    served.agent.store.hold("again", "root")
+    with pytest.raises(UsageError, match="it is pending"):  # a hold is let go by `release`, which asks who holds it
+        agent.post("/v1/jobs/again/resume", {"secrets": {"KEY": "new"}})
+    secret_env.forget("again")
 
 
 def test_without_an_agent_there_is_no_client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

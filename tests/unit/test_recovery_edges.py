@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,13 +14,16 @@ from typing import Any
 import pytest
 
 from tests.unit.job_store import JOB, NODES, JobStore, job_store  # noqa: F401 - a fixture
+from ugro_py.checkpoints import newest
 from ugro_py.cluster import Cluster
+from ugro_py.errors import NodeError
 from ugro_py.launch import Launcher
+from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
 from ugro_py.queue.model import Start
 from ugro_py.queue.start import run_queued
 from ugro_py.ready import Ready
-from ugro_py.recovery.copies import Copies
+from ugro_py.recovery.copies import Copies, verify
 from ugro_py.scheduler import Request, place
 from ugro_py.state import Controller
 
@@ -91,3 +95,29 @@ def test_who_lost_a_job_while_it_started_frees_nothing_of_its_successor(
         )
     assert store.job(JOB).status == "running"
     assert [holder.gpus for holder in store.holders()] == [tuple(one.gpu.uuid for one in placements)]
+
+
+def test_what_a_job_left_in_place_of_a_checkpoint_is_not_read_for_ever(tmp_path: Path) -> None:
+    step, manifest = tmp_path / "step_1.pt", tmp_path / "step_1.pt.json"
+    step.symlink_to("/dev/zero")
+    manifest.write_text('{"complete": true, "step": 1, "sha256": ""}')
+    with pytest.raises(NodeError, match="no plain file"):
+        verify(step)
+    step.unlink()
+    step.write_bytes(b"x")
+    manifest.unlink()
+    os.mkfifo(manifest)
+    with pytest.raises(NodeError, match="no plain file"):
+        verify(step)
+
+
+@pytest.mark.parametrize("target", ["/dev/zero", None])
+def test_a_manifest_that_never_ends_vouches_for_nothing(job_store: JobStore, target: str | None) -> None:
+    folder = JobPaths(JOB).checkpoints
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "step_1.pt").write_bytes(b"x")
+    if target:
+        (folder / "step_1.pt.json").symlink_to(target)
+    else:
+        os.mkfifo(folder / "step_1.pt.json")
+    assert newest(JobPaths(JOB)) == folder / "step_1.pt"

@@ -94,6 +94,16 @@ class Submissions:
         check(self._agent.store, checked, person.user, person.group)  # before any file is copied; again below
         # For a job without an upload the files are the agent's own: UGRO's training.
         folder = files.folder if files is not None else spool.write(spool.read(checked))
+        return self.enter(who, checked, folder, given)
+
+    def enter(self, who: Caller, checked: JobRequest, folder: Path, given: Mapping[str, str]) -> JobRow:
+        """Make a new job of `who` of a checked request whose files lie in a folder of the inbox; that is gone then.
+
+        Raises:
+            UsageError: the name is taken.
+            RightsError: a quota is used up.
+        """
+        person = who.person
         try:
             with self._lock:  # counting the queue and joining it are one step
                 _check_free(self._agent, checked.name)

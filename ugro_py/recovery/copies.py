@@ -161,6 +161,10 @@ def verify(path: Path) -> None:
     Raises:
         NodeError: it is not what the manifest says.
     """
+    # A job may leave anything under these names; the agent must not read a device, or wait at a pipe, for ever.
+    for file in (path, path.with_name(path.name + ".json")):
+        if file.is_symlink() or (file.exists() and not file.is_file()):
+            raise NodeError(f"checkpoint {path.name}", f"{file.name} is no plain file", "the next one is tried")
     try:
         manifest = json.loads(path.with_name(path.name + ".json").read_bytes())
     except (OSError, ValueError) as error:

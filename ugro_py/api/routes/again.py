@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shutil
 from typing import Any
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Request
 
-from ugro_py import again, secret_env, users
+from ugro_py import again, users
 from ugro_py.api.auth import Agent, Who, audited, check_owner
 from ugro_py.api.models import Again, Done
 from ugro_py.queue import actions, spool
@@ -27,7 +26,7 @@ def resume(job: str, agent: Agent, who: Who, body: Again | None = None) -> dict[
 
 
 @router.post("/rerun", response_model=None)
-def rerun(job: str, agent: Agent, who: Who, body: Again | None = None) -> dict[str, Any]:
+def rerun(job: str, request: Request, agent: Agent, who: Who, body: Again | None = None) -> dict[str, Any]:
     """Put a new job with the request and the code of an earlier one into the queue, for whoever asks.
 
     Only the owner of a job, and admins, may run it again: its code and its arguments are theirs.
@@ -35,18 +34,9 @@ def rerun(job: str, agent: Agent, who: Who, body: Again | None = None) -> dict[s
     secrets, name = (body.secrets, body.name) if body else ({}, None)
     with audited(agent, who, "rerun", job):
         check_owner(agent, who, job, "rerun")
-        request = again.request_again(agent.store, job, name, tuple(secrets))
-        person = who.person
-        users.check_isolation(agent.cluster, person, who.admin, dict.fromkeys(request.exclude, True))
-        actions.check_submission(agent.store, person.user, person.group)
-        folder = spool.copy(job)
-        try:
-            secret_env.keep(request.name, secrets)
-            row = agent.store.create_job(request.name, person.user, request.as_dict(), group=person.group)
-            spool.commit(folder, row.name)
-        except BaseException:
-            if folder.exists():
-                shutil.rmtree(folder)
-            raise
+        wanted = again.request_again(agent.store, job, name, tuple(secrets))
+        users.check_isolation(agent.cluster, who.person, who.admin, dict.fromkeys(wanted.exclude, True))
+        actions.check_submission(agent.store, who.person.user, who.person.group)  # before any file is copied
+        row = request.app.state.submissions.enter(who, wanted, spool.copy(job), secrets)
     agent.wake()
     return {"job": row.name, "job_id": row.name, "status": row.status, "changed": True}
