@@ -96,7 +96,7 @@ class _Stay:
                 if following.ready is not None:
                     self._opened.append(following.sessions)
                 # While the next attempt imports torch, what the last one left is brought in.
-                self._collecting.append(asyncio.create_task(finish_attempt(store, *_of(now), outcome)))
+                self._collecting.append(asyncio.create_task(self._bring_in(now, outcome, self._collecting[-1:])))
                 now = following
             await self._discard_ahead()
             await asyncio.gather(*self._collecting)
@@ -188,6 +188,11 @@ class _Stay:
         self._store.requeue(now.gang.job, reason, preempted=preempted)
         self._launcher.tell("step", {"text": f"back in the queue: {reason}"})
         return Outcome("pending", reason)
+
+    async def _bring_in(self, now: Running, outcome: Outcome, before: Sequence[asyncio.Task[None]]) -> None:
+        """Collect one attempt after the ones before it: all use the same folders on the way, and the newest stays."""
+        await asyncio.gather(*before, return_exceptions=True)
+        await finish_attempt(self._store, *_of(now), outcome)
 
     async def _discard_ahead(self) -> None:
         if self._ahead is not None:
