@@ -27,7 +27,7 @@ def resume(job: str, agent: Agent, who: Who, body: Again | None = None) -> dict[
 
 @router.post("/rerun", response_model=None)
 def rerun(job: str, request: Request, agent: Agent, who: Who, body: Again | None = None) -> dict[str, Any]:
-    """Put a new job with the request and the code of an earlier one into the queue, for whoever asks.
+    """Put a new job with the request and the code of an earlier one into the queue.
 
     Only the owner of a job, and admins, may run it again: its code and its arguments are theirs.
     """
