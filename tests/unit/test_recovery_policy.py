@@ -40,6 +40,11 @@ def test_the_same_failure_at_the_same_step_is_not_tried_a_third_time() -> None:
     assert decide([rank(1, seconds=4000), rank(2, seconds=4000)], 5, 0).again
 
 
+def test_a_job_that_stands_still_twice_at_the_same_step_is_not_tried_a_third_time() -> None:
+    stalled = [Failed(number, "stalled", "None: ", 41, 300.0) for number in (1, 2)]
+    assert not decide(stalled, 5, 0).again
+
+
 def test_lost_nodes_are_no_failure_of_the_job() -> None:
     lost = [Failed(number, "node", "None: ", 41, 9.0) for number in (1, 2)]
     assert decide(lost, 2, 0).again

@@ -83,7 +83,7 @@ def decide(failures: Sequence[Failed], retry: int, backoff_s: float) -> Verdict:
     counted = len(failures) - bool(ports)
     if counted > retry:
         return Verdict(False, why=f"it was tried again {retry} {'time' if retry == 1 else 'times'}" if retry else "")
-    if last.kind == "rank" and len(failures) > 1 and _same(failures[-2], last):
+    if last.kind in ("rank", "stalled") and len(failures) > 1 and _same(failures[-2], last):
         where = "before its first step" if last.step is None else f"after step {last.step}"
         return Verdict(False, why=f"it failed twice in the same way {where}")
     wait_s = 0.0 if counted < 2 else min(LONGEST_WAIT_S, backoff_s * 2 ** min(counted - 2, 30))

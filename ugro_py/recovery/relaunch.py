@@ -136,7 +136,9 @@ def _requests(request: JobRequest, last: Gang, unfit: tuple[str, ...]) -> Iterat
     left_out = {word.partition(":")[0] for word in unfit}
     include = tuple(word for word in request.include if word.partition(":")[0] not in left_out)
     exclude = (*request.exclude, *sorted(left_out))
-    base = replace(request, include=include if len(include) == len(request.include) else (), exclude=exclude)
+    if request.include and not include:
+        return  # only these nodes were wanted, and none of them is left
+    base = replace(request, include=include, exclude=exclude)
     per_node = size // first if size % first == 0 else None
     fewest = min(first, request.min_nodes or first)
     for count in range(first, fewest - 1, -1):
