@@ -15,11 +15,13 @@ import pytest
 
 from tests.unit.job_store import JOB, NODES, JobStore, job_store  # noqa: F401 - a fixture
 from ugro_py.checkpoints import newest
-from ugro_py.cluster import Cluster
+from ugro_py.cluster import Cluster, Node
 from ugro_py.errors import NodeError
+from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
+from ugro_py.queue import wait
 from ugro_py.queue.model import Start
 from ugro_py.queue.start import run_queued
 from ugro_py.ready import Ready
@@ -121,3 +123,21 @@ def test_a_manifest_that_never_ends_vouches_for_nothing(job_store: JobStore, tar
     else:
         os.mkfifo(folder / "step_1.pt.json")
     assert newest(JobPaths(JOB)) == folder / "step_1.pt"
+
+
+def test_a_job_of_another_user_that_an_agent_left_runs_as_their_account(
+    job_store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    row = replace(job_store.store.job(JOB), user="guest")
+    cluster = Cluster("c", (Node("a", "10.0.0.1", connection="local"),), Path("hosts.yml"))
+    cluster = replace(cluster, settings=replace(cluster.settings, accounts={"guest": "training-guest"}))
+    seen: list[Cluster] = []
+
+    async def turn(store: object, theirs: Cluster, *_: object, **__: object) -> Outcome:
+        seen.append(theirs)
+        return Outcome("pending", "")
+
+    monkeypatch.setattr(wait, "wait_for_turn", turn)
+    monkeypatch.setattr(wait.spool, "exists", lambda job: True)
+    asyncio.run(wait.wait_and_run(job_store.store, cluster, row, Controller.me(), lambda kind, data: None))
+    assert [(node.user, node.connection) for node in seen[0].nodes] == [("training-guest", "ssh")]

@@ -7,6 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
+from ugro_py import users
 from ugro_py.cluster import Cluster
 from ugro_py.errors import StateError
 from ugro_py.gang import Outcome
@@ -48,6 +49,8 @@ async def wait_and_run(
     Raises:
         UgroError: something broke while it ran; that it has failed is recorded.
     """
+    if job.user != users.me().user:  # left by an agent that is gone: it still runs as its owner's account
+        cluster = users.cluster_for(cluster, job.user)
     if not spool.exists(job.name):
         return _end(store, job.name, controller, "failed", "its controller ended before its files were kept", 1)
     while True:
