@@ -14,6 +14,7 @@ from ugro_py.names import check_name
 from ugro_py.paths import JobPaths
 
 Progress = Callable[[int, int], None]
+Copied = tuple[int, int, tuple[Path, ...]]
 
 _CHUNK = 1 << 20
 # A folder with two of these is a pull of a job: what --force may replace.
@@ -23,7 +24,7 @@ _SIGNS = {_JOB.config.name, _JOB.metrics.name, _JOB.attempts.name, _JOB.logs.nam
 
 @dataclass(frozen=True)
 class Pulled:
-    """What was copied: `skipped` are the links that lead out of the job's folder, and what is no file."""
+    """What was copied: `skipped` are links that lead out of the job's folder, what is no file, and what is gone."""
 
     target: Path
     files: int
@@ -49,12 +50,35 @@ def pull(job: str, target: Path, *, force: bool = False, progress: Progress | No
     source = JobPaths(check_name(job)).root
     if not source.is_dir():
         raise NotFoundError(f"files of job {job}", f"there is no {source}", f"see `ugro status {job}`")
+
+    def copy(part: Path) -> Copied:
+        return _copy(source, part, progress or (lambda done, total: None))
+
+    return pull_into(job, target, copy, source=source.resolve(), force=force)
+
+
+def pull_into(
+    job: str, target: Path, copy: Callable[[Path], Copied], *, source: Path | None = None, force: bool = False
+) -> Pulled:
+    """Have `copy` fill a folder beside `target`, and rename it when it is whole.
+
+    Args:
+        job: its name, for errors.
+        target: see `pull`.
+        copy: makes the folder it is given, and returns how many files and bytes it put there, and what it left out.
+        source: the job's own folder where it is on this machine, which the target must not be in.
+        force: see `pull`.
+
+    Raises:
+        UsageError: the target is in the way.
+        StateError: the copy could not be made; the target is as it was.
+    """
     target = Path(os.path.abspath(target.expanduser()))  # noqa: PTH100 - `resolve` would follow a link
-    _check_target(target, source.resolve(), force)
+    _check_target(target, source, force)
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        copied = _copy(source, part, progress or (lambda done, total: None))
+        copied = copy(part)
         _put_in_place(part, target)
     except OSError as error:
         what = f"{job}: copy to {target}"
@@ -66,8 +90,8 @@ def pull(job: str, target: Path, *, force: bool = False, progress: Progress | No
     return Pulled(target, *copied)
 
 
-def _check_target(target: Path, source: Path, force: bool) -> None:
-    if source == target.resolve() or source in target.resolve().parents:
+def _check_target(target: Path, source: Path | None, force: bool) -> None:
+    if source is not None and (source == target.resolve() or source in target.resolve().parents):
         raise UsageError(f"pull to {target}", "it is inside the job's own folder", "choose another folder")
     if not target.exists() and not target.is_symlink():
         return
@@ -97,7 +121,7 @@ def _walk(folder: Path, top: bool = True) -> Iterator[os.DirEntry[str]]:
                 yield from _walk(Path(entry.path), top=False)
 
 
-def _copy(source: Path, part: Path, progress: Progress) -> tuple[int, int, tuple[Path, ...]]:
+def _copy(source: Path, part: Path, progress: Progress) -> Copied:
     """Copy the tree; return the number of files, their bytes and what was left out."""
     part.mkdir(mode=0o700)
     inside = source.resolve()

@@ -164,6 +164,22 @@ def test_a_session_that_ends_is_opened_again_and_nobody_is_told(folder: Path, st
     assert [event.text for event in store.events() if event.kind == "node_health"] == ["unknown -> healthy"]
 
 
+def test_a_sweep_is_over_when_every_node_was_probed_and_takes_as_long_as_the_slowest(folder: Path) -> None:
+    slow = program(folder, "slow", f'sleep 1\nexec {sys.executable} "$@"')
+    took: list[float] = []
+
+    async def body(sweeper: Sweeper) -> None:
+        sweeper.on_sweep = took.append
+        await until(lambda: "well" in sweeper.health, "one was probed")
+        await until(lambda: took, "a sweep is over")
+        assert all(probe.probes for probe in sweeper._probes.values())
+        await until(lambda: len(took) > 2, "and another")
+
+    watched(cluster(node("well", sys.executable), node("slow", slow)), None, body)
+    assert took[0] > 1.0, "the first starts the slow one's program"
+    assert took[-1] > 0.0
+
+
 def test_nodes_come_and_go_while_the_sweep_runs(folder: Path) -> None:
     first, second = node("first", sys.executable), node("second", sys.executable)
 

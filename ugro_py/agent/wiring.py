@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 from collections.abc import Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -27,6 +28,7 @@ def part_makers(agent: Agent) -> Mapping[str, tuple[Maker, bool]]:
         async def run(stop: asyncio.Event) -> None:
             sweeper = Sweeper(agent.cluster, agent.store)
             agent.on_inventory = sweeper.use
+            sweeper.on_sweep = functools.partial(agent.clock.add, "sweep")
             await sweeper.run(stop)
 
         return run

@@ -112,7 +112,8 @@ class Client:
             try:
                 while block := response.read1(_BLOCK):
                     yield block
-                if response.length or not response.isclosed():
+                # One of a known length counts down to 0 and isn't closed by that; others are closed by their end.
+                if response.length or (response.length is None and not response.isclosed()):
                     raise _gone(self.socket, "the answer was cut off")
             except (OSError, _http_errors()) as error:
                 raise _gone(self.socket, str(error)) from error
@@ -179,7 +180,10 @@ def _connection(socket: Path, timeout_s: float | None) -> HTTPConnection:
     from ugro_py.api import unix
 
     connection = HTTPConnection("localhost")
-    connection.sock = unix.connect(socket, TIMEOUT_S)
+    try:
+        connection.sock = unix.connect(socket, TIMEOUT_S)
+    except OSError as error:
+        raise _gone(socket, error.strerror or str(error)) from error
     connection.sock.settimeout(timeout_s)
     return connection
 

@@ -12,12 +12,30 @@ import click
 def command(inventory: str | None, watch: bool, as_json: bool) -> None:
     """Show the health of every node: one line for each, and one for each thing that is wrong.
 
+    Who has no store of their own is shown what the agent knows; with `-i` the nodes of that inventory are asked.
+
     Exits with 4 if a node cannot be reached, with 5 if one is not fit for training.
     """
     import json
     import sys
 
+    from ugro_py.api.client import connect
     from ugro_py.inventory import load_cluster
+
+    client = connect(reading=True) if inventory is None else None
+    if client is not None:
+        from ugro_py.health import told
+        from ugro_py.verify import raise_for
+
+        if watch:
+            from ugro_py.health.live import watch_told
+
+            watch_told(client, click.echo, as_json=as_json, terminal=sys.stdout.isatty())
+            return
+        found = told.told(client)
+        click.echo(json.dumps(told.as_json(found), indent=2) if as_json else "\n".join(told.lines(found)))
+        raise_for(told.verdict_of(found), "health")
+        return
 
     cluster = load_cluster(inventory)
     if watch:

@@ -11,7 +11,7 @@ import click
 from ugro_py.complete import node_names
 
 if TYPE_CHECKING:
-    from ugro_py.cluster import Cluster, Node
+    from ugro_py.cluster import Node
     from ugro_py.hostkeys import HostKey
 
 
@@ -27,42 +27,56 @@ def command(ctx: click.Context) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_obj
 def ls(inventory: str | None, as_json: bool = False) -> None:
-    """List the nodes, as the inventory describes them, and the state that the last health sweep left them in."""
+    """List the nodes, as the inventory describes them, and the state that the last health sweep left them in.
+
+    Who has no store of their own is shown the nodes of the agent's inventory, unless `-i` names another.
+    """
+    from ugro_py.api.client import connect
     from ugro_py.health.known import known_nodes, shown, why
     from ugro_py.inventory import load_cluster
 
+    client = connect(reading=True) if inventory is None else None
+    if client is not None:
+        from ugro_py.health.told import listing
+
+        _show(listing(client), as_json)
+        return
     cluster = load_cluster(inventory)
     rows, busy = known_nodes(cluster)
     states = {node.name: shown(rows.get(node.name), node.name in busy) for node in cluster.nodes}
+    from dataclasses import asdict
+
+    nodes = [{**asdict(node), "state": states[node.name], "drain": why(rows.get(node.name))} for node in cluster.nodes]
+    _show({"cluster": cluster.name, "source": str(cluster.source), "nodes": nodes}, as_json)
+
+
+def _show(listing: dict[str, Any], as_json: bool) -> None:
     if as_json:
         import json
-        from dataclasses import asdict
 
-        nodes = [
-            {**asdict(node), "state": states[node.name], "drain": why(rows.get(node.name))} for node in cluster.nodes
-        ]
-        click.echo(json.dumps({"cluster": cluster.name, "source": str(cluster.source), "nodes": nodes}, indent=2))
+        click.echo(json.dumps(listing, indent=2))
         return
-    _print(cluster, states)
-    for node in cluster.nodes:
-        if reason := why(rows.get(node.name)):
-            click.echo(f"{node.name}: {reason}")
+    _print(listing)
+    for node in listing["nodes"]:
+        if node["drain"]:
+            click.echo(f"{node['name']}: {node['drain']}")
 
 
-def _print(cluster: Cluster, states: dict[str, str]) -> None:
+def _print(listing: dict[str, Any]) -> None:
     rows = [("NODE", "STATE", "ROLE", "ADDRESS", "GPU", "GPUS", "VRAM", "CPU SLOTS")]
-    for node in cluster.nodes:
-        user = f"{node.user}@" if node.user else ""
-        port = f":{node.port}" if node.port != 22 else ""
-        where = f"{node.address} (local)" if node.connection == "local" else f"{user}{node.address}{port}"
-        vram = f"{node.vram_gb:g} GB" if node.vram_gb else "-"
-        count = "-" if node.gpu_count is None else str(node.gpu_count)
-        rows.append((node.name, states[node.name], node.role, where, node.gpu or "-", count, vram, str(node.slots)))
+    for node in listing["nodes"]:
+        user = f"{node['user']}@" if node["user"] else ""
+        port = f":{node['port']}" if node["port"] != 22 else ""
+        where = f"{node['address']} (local)" if node["connection"] == "local" else f"{user}{node['address']}{port}"
+        vram = f"{node['vram_gb']:g} GB" if node["vram_gb"] else "-"
+        count = "-" if node["gpu_count"] is None else str(node["gpu_count"])
+        known = (node["name"], node["state"], node["role"], where, node["gpu"] or "-", count, vram, str(node["slots"]))
+        rows.append(known)
     widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
     for number, row in enumerate(rows):
         line = "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip()
         click.secho(line, bold=number == 0)
-    click.secho(f"\n{cluster.name}: {cluster.source}", dim=True)
+    click.secho(f"\n{listing['cluster']}: {listing['source']}", dim=True)
 
 
 @command.command()

@@ -31,7 +31,7 @@ def known_nodes(cluster: Cluster) -> tuple[dict[str, NodeRow], set[str]]:
     if client is not None:
         told = client.get("/v1/nodes")
         holding = {entry["node"] for entry in told if any(gpu["job"] for gpu in entry["gpus"])}
-        return {entry["node"]: _row(entry) for entry in told}, holding
+        return {entry["node"]: row_of(entry) for entry in told}, holding
     if not database_exists():
         return {}, set()
     from ugro_py.state import Store
@@ -67,7 +67,8 @@ def why(row: NodeRow | None) -> str:
     return f"drained by {row.drained_by or 'somebody'}" + (f": {row.drain_reason}" if row.drain_reason else "")
 
 
-def _row(entry: Mapping[str, Any]) -> NodeRow:
+def row_of(entry: Mapping[str, Any]) -> NodeRow:
+    """Return a node as the agent's API lists it."""
     from ugro_py.state.rows import NodeRow
 
     drain = {key: entry[key] for key in ("drain", "drain_reason", "drained_by")}

@@ -17,8 +17,12 @@ from ugro_py.interrupt import run
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from ugro_py.api.client import Client
+
+Read = Callable[[], dict[str, Any]]
 _COLOURS = {"healthy": "green", "degraded": "yellow", "unreachable": "red", "draining": "cyan", "drained": "cyan"}
 _DRAWN_EVERY_S = 1.0
+_TOLD_EVERY_S = 10.0
 
 
 def watch(cluster: Cluster, write: Callable[[str], None], *, as_json: bool, terminal: bool) -> None:
@@ -34,20 +38,57 @@ def watch(cluster: Cluster, write: Callable[[str], None], *, as_json: bool, term
         run(_watch(cluster, write, as_json=as_json, terminal=terminal))
 
 
+def watch_told(client: Client, write: Callable[[str], None], *, as_json: bool, terminal: bool) -> None:
+    """Show the health of all nodes as the agent knows it until the user interrupts; see `watch`.
+
+    Raises:
+        StateError: the agent is gone.
+    """
+    from ugro_py.health import told
+
+    def read() -> dict[str, Any]:
+        return told.as_data(told.told(client))
+
+    async def show() -> None:
+        for_ever = asyncio.create_task(asyncio.Event().wait())
+        try:
+            await _show(read, for_ever, write, as_json=as_json, terminal=terminal, pause_s=_TOLD_EVERY_S)
+        finally:
+            for_ever.cancel()
+
+    with contextlib.suppress(asyncio.CancelledError):
+        run(show())
+
+
 async def _watch(cluster: Cluster, write: Callable[[str], None], *, as_json: bool, terminal: bool) -> None:
     sweeper = Sweeper(cluster)
     stop = asyncio.Event()
     running = asyncio.create_task(sweeper.run(stop))
+    pause_s = cluster.settings.health_interval_s
     try:
-        if as_json:
-            await _objects(sweeper, write, running)
-        elif terminal:
-            await _table(sweeper, running)
-        else:
-            await _lines(sweeper, write, running)
+        if as_json or not terminal:
+            await _first(sweeper, running)
+        await _show(lambda: as_data(sweeper), running, write, as_json=as_json, terminal=terminal, pause_s=pause_s)
     finally:
         stop.set()
         await running
+
+
+async def _show(
+    read: Read,
+    running: asyncio.Task[Any],
+    write: Callable[[str], None],
+    *,
+    as_json: bool,
+    terminal: bool,
+    pause_s: float,
+) -> None:
+    if as_json:
+        await _objects(read, running, write, pause_s)
+    elif terminal:
+        await _table(read, running)
+    else:
+        await _lines(read, running, write)
 
 
 async def _first(sweeper: Sweeper, running: asyncio.Task[None]) -> None:
@@ -56,18 +97,16 @@ async def _first(sweeper: Sweeper, running: asyncio.Task[None]) -> None:
         await asyncio.sleep(0.05)
 
 
-async def _objects(sweeper: Sweeper, write: Callable[[str], None], running: asyncio.Task[None]) -> None:
-    await _first(sweeper, running)
+async def _objects(read: Read, running: asyncio.Task[Any], write: Callable[[str], None], pause_s: float) -> None:
     while not running.done():
-        write(json.dumps(await asyncio.to_thread(as_data, sweeper)))
-        await asyncio.wait([running], timeout=sweeper.cluster.settings.health_interval_s)
+        write(json.dumps(await asyncio.to_thread(read)))
+        await asyncio.wait([running], timeout=pause_s)
 
 
-async def _lines(sweeper: Sweeper, write: Callable[[str], None], running: asyncio.Task[None]) -> None:
-    await _first(sweeper, running)
+async def _lines(read: Read, running: asyncio.Task[Any], write: Callable[[str], None]) -> None:
     last: dict[str, Any] = {}
     while not running.done():
-        for name, entry in (await asyncio.to_thread(as_data, sweeper))["nodes"].items():
+        for name, entry in (await asyncio.to_thread(read))["nodes"].items():
             # Figures change all the time; what is told of is another state, or another problem.
             new = (entry["state"], entry["drain"], sorted(item["check"] for item in entry["problems"]))
             if new != last.get(name):
@@ -77,13 +116,13 @@ async def _lines(sweeper: Sweeper, write: Callable[[str], None], running: asynci
         await asyncio.wait([running], timeout=_DRAWN_EVERY_S)
 
 
-async def _table(sweeper: Sweeper, running: asyncio.Task[None]) -> None:
+async def _table(read: Read, running: asyncio.Task[Any]) -> None:
     from rich.console import Console
     from rich.live import Live
 
     with Live(console=Console(highlight=False), auto_refresh=False) as live:
         while not running.done():
-            live.update(draw(await asyncio.to_thread(as_data, sweeper)), refresh=True)
+            live.update(draw(await asyncio.to_thread(read)), refresh=True)
             await asyncio.wait([running], timeout=_DRAWN_EVERY_S)
 
 

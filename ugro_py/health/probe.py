@@ -44,6 +44,8 @@ class NodeProbe:
         report_at: when they came, by `time.monotonic()`.
         error: why the last attempt failed; None after one that did not.
         interval_s: how often it is probed while nothing is the matter.
+        probes: how many probes have ended, whatever came of them.
+        slowest_s: how long the longest took since somebody last set this to 0.
     """
 
     def __init__(
@@ -61,6 +63,8 @@ class NodeProbe:
         self._judge = judge
         self._changed = changed
         self.interval_s = interval_s
+        self.probes = 0
+        self.slowest_s = 0.0
         self._session: Session | None = None
         self._has_door: bool | None = None
         self._knocking: asyncio.Task[None] | None = None
@@ -103,6 +107,14 @@ class NodeProbe:
 
     async def once(self) -> None:
         """Probe the node; what comes of it is in the attributes. One probe at a time is under way."""
+        begun = time.monotonic()
+        try:
+            await self._once()
+        finally:
+            self.slowest_s = max(self.slowest_s, time.monotonic() - begun)
+            self.probes += 1
+
+    async def _once(self) -> None:
         async with self._lock:
             try:
                 session = await self._open()

@@ -61,7 +61,8 @@ class Sweeper:
 
     Attributes:
         health: the newest of every node, by name; empty before the first probes.
-        took_s: how long the last `sweep` took.
+        took_s: how long the last sweep took: all nodes are probed at the same time, so as long as its slowest probe.
+        on_sweep: called by `run` with that whenever every node has been probed once more.
     """
 
     def __init__(self, cluster: Cluster, store: Store | None = None, *, interval_s: float | None = None) -> None:
@@ -69,6 +70,8 @@ class Sweeper:
         self.health: dict[str, NodeHealth] = {}
         self.took_s = 0.0
         self.on_change: Callable[[NodeHealth], None] | None = None
+        self.on_sweep: Callable[[float], None] | None = None
+        self._swept: dict[str, int] = {}
         self._interval_s = interval_s
         self._ledger: Ledger | None = None
         if store is not None:
@@ -99,7 +102,7 @@ class Sweeper:
             self._forget(name)
 
     def _forget(self, name: str) -> None:
-        for kept in (self._probes, self.health, self._found, self._counted, self._memory):
+        for kept in (self._probes, self._swept, self.health, self._found, self._counted, self._memory):
             kept.pop(name, None)
         task = self._tasks.pop(name, None)
         if task is not None:
@@ -119,6 +122,7 @@ class Sweeper:
                     await asyncio.wait_for(stop.wait(), PULSE_S)
                 except TimeoutError:
                     ahead = await self._pulse(ahead)
+                    self._note_sweep()
         finally:
             for probe in self._probes.values():
                 probe.kick()
@@ -138,6 +142,17 @@ class Sweeper:
                 del self._tasks[name]
                 task.result()  # an error in UGRO itself: the sweep must not go on as if all were well
         return now + PULSE_S
+
+    def _note_sweep(self) -> None:
+        """Note a sweep if every node has been probed since the last one."""
+        if any(probe.probes <= self._swept.get(name, 0) for name, probe in self._probes.items()):
+            return
+        self._swept = {name: probe.probes for name, probe in self._probes.items()}
+        self.took_s = max((probe.slowest_s for probe in self._probes.values()), default=0.0)
+        for probe in self._probes.values():
+            probe.slowest_s = 0.0
+        if self.on_sweep is not None and self._probes:
+            self.on_sweep(self.took_s)
 
     async def sweep(self) -> dict[str, NodeHealth]:
         """Probe every node once, all at the same time, and return the health of each."""

@@ -20,7 +20,12 @@ _BLOCK = 1 << 18
 
 
 def _shown(paths: JobPaths, name: str) -> bool:
-    """Say whether the file may be read by all: what a job made, not what a user submitted."""
+    """Say whether the file may be read by all: what a job made, not what a user submitted.
+
+    A name that is no text (some other encoding) can be in no answer, and in no request either.
+    """
+    if any("\ud800" <= letter <= "\udfff" for letter in name):
+        return False
     folders = (paths.checkpoints, paths.tensorboard, paths.logs)
     return name.split("/")[0] in {folder.name for folder in folders} or name == paths.metrics.name
 

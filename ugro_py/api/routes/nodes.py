@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
+from ansible_collections.ugro.cluster.plugins.module_utils import health
 from fastapi import APIRouter, Query
 
 from ugro_py import events
 from ugro_py.api.auth import Agent, Who, audited, check_admin
 from ugro_py.api.models import Drain
-from ugro_py.state.rows import HealthRow
+from ugro_py.scheduler import Gpu
+from ugro_py.state.rows import HealthRow, NodeRow
 from ugro_py.state.views import cluster_state
 
 router = APIRouter(prefix="/v1", tags=["nodes"])
@@ -33,7 +35,9 @@ def list_nodes(agent: Agent, who: Who) -> list[dict[str, Any]]:
         row = rows.get(node.name)
         found.append(
             {
-                "node": node.name, "address": node.address, "role": node.role,
+                "node": node.name, "address": node.address, "role": node.role, "connection": node.connection,
+                "user": node.user, "port": node.port, "gpu": node.gpu, "gpu_count": node.gpu_count,
+                "vram_gb": node.vram_gb, "slots": node.slots, "summary": _summary(row, gpus),
                 "health": row.health if row else "unknown", "reason": row.health_reason if row else "",
                 "since": row.health_since.isoformat() if row and row.health_since else None,
                 "drain": row.drain if row else False, "drain_reason": row.drain_reason if row else "",
@@ -82,6 +86,16 @@ def resume(node: str, agent: Agent, who: Who) -> dict[str, Any]:
         changed = agent.store.resume(node, who.person.user, address=agent.cluster.node(node).address)
     agent.wake()
     return {"node": node, "drain": False, "changed": changed}
+
+
+def _summary(row: NodeRow | None, gpus: list[Gpu]) -> str:
+    """Return what the node trains with, as `ugro health` says it; "" as long as it never answered."""
+    if row is None or "node" not in row.facts:
+        return ""
+    own = [gpu for gpu in gpus if gpu.node == row.name and gpu.kind == "cuda"]
+    cards = [{"lost": False, "name": gpu.name, "vram_total_gb": gpu.vram_gb} for gpu in own]
+    summary: str = health.summary({"gpus": cards}, row.facts["node"])
+    return summary
 
 
 def _check(row: HealthRow) -> dict[str, Any]:
