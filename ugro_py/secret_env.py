@@ -51,10 +51,10 @@ def of(job: str, names: Sequence[str]) -> dict[str, str]:
     have = _kept.get(job, {})
     missing = [name for name in names if name not in have]
     if missing:
-        options = " ".join(f"--secret-env {name}" for name in names)
+        words = " --secret-env ".join(names)
         raise SecretsLostError(
             f"secrets of job {job}", f"{', '.join(missing)} ended with the process that held them",
-            f"give them again: `ugro resume {job} {options}`",
+            f"give them again: `ugro resume {job} --secret-env {words}`",
         )  # fmt: skip
     return {name: have[name] for name in names}
 

@@ -96,10 +96,9 @@ async def _begin(launcher: Launcher, start: Start) -> tuple[Ready, Gang] | Outco
     try:
         secret_env.of(name, launcher.request.secret_env)
     except secret_env.SecretsLostError as error:
-        options = " ".join(f"--secret-env {word}" for word in launcher.request.secret_env)
-        store.set_waiting(
-            name, str(error), held_by=f"ugro until `ugro resume {name} {options}` gives its secrets again"
-        )
+        words = " --secret-env ".join(launcher.request.secret_env)
+        held_by = f"ugro until `ugro resume {name} --secret-env {words}` gives its secrets again"
+        store.set_waiting(name, str(error), held_by=held_by)
         launcher.tell("warning", {"text": str(error)})
         return Outcome("pending", str(error))
     try:
