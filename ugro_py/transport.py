@@ -114,24 +114,31 @@ class Session:
 
     async def _read(self) -> None:
         assert self._process.stdout
-        # The last line of a connection that was cut can be half a line.
-        while (line := await self._process.stdout.readline()).endswith(b"\n"):
-            self.last_heard = time.monotonic()
-            message = session_lines.message(line)
-            if message is None:
-                continue
-            if "push" in message:
-                if self.on_push:
-                    self.on_push(message)
-                continue
-            waiting = self._waiting.pop(message["id"], None)
-            if waiting and not waiting.done():
-                waiting.set_result(message)
-        self._fail_waiting()
+        try:
+            # The last line of a connection that was cut can be half a line.
+            while (line := await self._process.stdout.readline()).endswith(b"\n"):
+                self.last_heard = time.monotonic()
+                self._take(session_lines.message(line))
+        except ValueError:
+            pass  # a line without end: nothing of ours talks there any more
+        finally:
+            self._fail_waiting()
         if not self._closing and self.on_lost:
             result = self.on_lost(self)
             if result is not None:
                 await result
+
+    def _take(self, message: dict[str, Any] | None) -> None:
+        if message is None:
+            return
+        if "push" in message:
+            if self.on_push:
+                self.on_push(message)
+            return
+        number = message.get("id")
+        waiting = self._waiting.pop(number, None) if isinstance(number, int) else None
+        if waiting and not waiting.done():
+            waiting.set_result(message)
 
     def _fail_waiting(self) -> None:
         self.closed = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 import grp
 import os
 import pwd
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -112,18 +113,31 @@ def _under(node: Node, account: str) -> Node:
 def check_isolation(cluster: Cluster, person: Person, admin: bool, excluded: Mapping[str, object]) -> None:
     """Refuse a job that could run as the agent's own account, which may read and change the state of all.
 
-    That is so on nodes that are this machine (a local connection) for who has no account of their own in
-    `ugro_accounts`. Admins may do everything anyway.
+    That is so on nodes that are this machine, over a local connection or by one of its addresses, for who has no
+    account of their own in `ugro_accounts`. Admins may do everything anyway.
 
     Raises:
         RightsError: such a node is not in `excluded`.
     """
     if admin or person.user in cluster.settings.accounts:
         return
-    open_nodes = [node.name for node in cluster.nodes if node.connection == "local" and node.name not in excluded]
+    open_nodes = [node.name for node in cluster.nodes if node.name not in excluded and _is_here(node)]
     if open_nodes:
         raise RightsError(
             f"submit a job as {person.user}",
             f"on {', '.join(open_nodes)} it would run as the agent's own account",
             f"give --exclude {','.join(open_nodes)}, or have {person.user} added to ugro_accounts in the inventory",
         )
+
+
+def _is_here(node: Node) -> bool:
+    """Say whether a node is this machine: only an address of its own can be bound."""
+    if node.connection == "local":
+        return True
+    try:
+        family, kind, _, _, address = socket.getaddrinfo(node.address, 0, type=socket.SOCK_DGRAM)[0]
+        with socket.socket(family, kind) as probe:
+            probe.bind(address)
+    except OSError:
+        return False
+    return True

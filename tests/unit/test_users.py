@@ -60,6 +60,9 @@ def test_a_mapped_user_has_their_own_account_on_every_node() -> None:
     users.check_isolation(cluster, BOB, False, {"m": True})
     with pytest.raises(RightsError, match="agent's own account"):
         users.check_isolation(cluster, BOB, False, {})
+    by_address = Cluster("c", (Node("m", "127.0.0.1", "master", user="agent"),), Path("x"))
+    with pytest.raises(RightsError, match="agent's own account"):
+        users.check_isolation(by_address, BOB, False, {})
 
 
 def test_quotas_are_checked_and_keep_what_is_not_given(store: Store) -> None:
