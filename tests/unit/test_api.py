@@ -2,111 +2,35 @@
 # SPDX-License-Identifier: Apache-2.0
 """The API's doors: tokens on TCP, hosts, limits; and the client, on a real server in this process."""
 
+# ruff: noqa: F811 - the fixture
 from __future__ import annotations
 
-import asyncio
 import http.client
 import json
 import os
 import socket
 import threading
-from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.unit.api_server import FakeAgent, Serve, Served, start  # noqa: F401 - a fixture
 from ugro_py import secret_env
 from ugro_py.api import client, guard, unix
 from ugro_py.api.app import create_app
 from ugro_py.api.auth import read_tokens
 from ugro_py.api.beneath import files_beneath, open_beneath
 from ugro_py.api.prom import exposition
-from ugro_py.api.server import Listen, serve
-from ugro_py.api.view import Timing
-from ugro_py.cluster import Cluster, Node
+from ugro_py.api.server import Listen
 from ugro_py.errors import NotFoundError, StateError, UgroError, UsageError
 from ugro_py.paths import JobPaths
 from ugro_py.queue import spool
 from ugro_py.request import JobRequest
 from ugro_py.scheduler import Gpu, Request, place
-from ugro_py.state import Controller, Store
+from ugro_py.state import Controller
 
 TOKEN = "t" * 24
-
-
-class FakeAgent:
-    """What the API needs of an agent, with a real store."""
-
-    def __init__(self, folder: Path) -> None:
-        self.store = Store.open(f"sqlite:///{folder}/ugro.db")
-        self.cluster = Cluster("test", (Node("here", "127.0.0.1", "master", "local"),), folder / "hosts.yml")
-        self.woken = 0
-
-    def timings(self) -> dict[str, Timing]:
-        return {"schedule": Timing(2, 0.5, 0.25, 0.4)}
-
-    def wake(self) -> None:
-        self.woken += 1
-
-
-class Served:
-    """A server in a thread of its own."""
-
-    def __init__(self, folder: Path, listen: Listen | None = None) -> None:
-        self.agent = FakeAgent(folder)
-        self.path = folder / "agent.sock"
-        self._loop = asyncio.new_event_loop()
-        self._stop: asyncio.Event
-        self.error: BaseException | None = None
-        up = threading.Event()
-
-        async def run() -> None:
-            self._stop = asyncio.Event()
-            ready = asyncio.Event()
-            app = create_app(self.agent)
-            task = asyncio.create_task(serve(app, self.path, stop=self._stop, listen=listen, ready=ready))
-            waiting = asyncio.create_task(ready.wait())
-            await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
-            up.set()
-            await task
-
-        def work() -> None:
-            try:
-                self._loop.run_until_complete(run())
-            except BaseException as error:
-                self.error = error
-                up.set()
-
-        self._thread = threading.Thread(target=work)
-        self._thread.start()
-        assert up.wait(20)
-
-    def close(self) -> None:
-        if self.error is None:
-            self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(20)
-        assert not self._thread.is_alive()
-        self.agent.store.close()
-        self._loop.close()
-
-
-Serve = Callable[..., Served]
-
-
-@pytest.fixture
-def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
-    monkeypatch.setenv("UGRO_DATA", str(tmp_path))
-    monkeypatch.delenv("UGRO_AGENT", raising=False)
-    made: list[Served] = []
-
-    def make(listen: Listen | None = None) -> Served:
-        made.append(Served(tmp_path, listen))
-        return made[-1]
-
-    yield make
-    for served in made:
-        served.close()
 
 
 def free_port() -> int:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.unit.test_api import Served
+from tests.unit.api_server import Served
 from ugro_py.agent.timings import Timings
 from ugro_py.api import fetch
 from ugro_py.api.client import Client
