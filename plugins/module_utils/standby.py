@@ -86,10 +86,10 @@ class Standby:
         run, launch = self._runs[number], spec["launches"][number]
         arguments = launch["command"][3:]  # behind `python -m torch.distributed.run`
         line = json.dumps({"env": environment(spec, launch), "arguments": arguments}) + "\n"
-        assert run.stdin is not None
         try:
-            run.stdin.write(line.encode())
-            run.stdin.close()
+            if run.stdin is not None:  # it always is a pipe
+                run.stdin.write(line.encode())
+                run.stdin.close()
         except OSError:
             run.poll()
             return None
