@@ -28,9 +28,13 @@ def by_place(request: Request, nodes: tuple[str, ...], gpus: tuple[Gpu, ...], bu
         node: None if dropped is None else tuple(index for index in dropped if index in indexes[node])
         for node, dropped in request.exclude.items()
     }
-    wanted = Request(
-        request.nodes, request.gpus, request.include, exclude, request.min_vram_gb, request.max_vram_gb
-    )  # fmt: skip
+    # A CPU slot that is named while there are GPUs is none to be had; `place` would call it unknown.
+    hidden = {(gpu.node, gpu.index) for gpu in gpus} - {(gpu.node, gpu.index) for gpu in flat}
+    include = {
+        node: None if named is None else tuple(index for index in named if (node, index) not in hidden)
+        for node, named in request.include.items()
+    }
+    wanted = Request(request.nodes, request.gpus, include, exclude, request.min_vram_gb, request.max_vram_gb)
     try:
         return place(wanted, nodes, flat, busy)
     except UgroError:
