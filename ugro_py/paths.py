@@ -25,11 +25,6 @@ _PACKAGE = Path(__file__).resolve().parent
 _IN_CHECKOUT = (_PACKAGE.parent / "galaxy.yml").is_file()
 
 
-def project_root() -> Path | None:
-    """Return the root of the checkout, or None when UGRO runs from an installed wheel."""
-    return _PACKAGE.parent if _IN_CHECKOUT else None
-
-
 def collection_dir() -> Path:
     """Return the folder of the collection `ugro.cluster` (plugins/, roles/, playbooks/)."""
     if _IN_CHECKOUT:

@@ -14,7 +14,7 @@ from ugro_py.cluster import Node
 from ugro_py.collect import collect
 from ugro_py.errors import StateError, UgroError
 from ugro_py.gang import Outcome
-from ugro_py.launch import Launcher, start_job
+from ugro_py.launch import Launcher
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
 from ugro_py.recovery import policy
@@ -28,15 +28,6 @@ from ugro_py.watch import OUT_OF_TIME, Listener, Rules, Watcher
 
 Lost = Sequence[tuple[str, str]]
 _POLL_S = 0.5
-
-
-async def run_job(launcher: Launcher) -> Outcome:
-    """Launch a job and stay with it to the end, retries included."""
-    ready, gang = await start_job(launcher)
-    try:
-        return await stay(launcher, gang, ready.nodes, ready.sessions)
-    finally:
-        await close_all(ready.sessions.values())
 
 
 async def stay(

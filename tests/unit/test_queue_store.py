@@ -1,55 +1,21 @@
 """The queue in the store, and what a decision is told of it."""
 
+# ruff: noqa: F811 - the fixture
 from __future__ import annotations
 
 import time
 from datetime import UTC, datetime, timedelta
-from pathlib import Path
-from typing import Any
 
 import pytest
 from sqlalchemy import insert, select, update
 
-from ugro_py.cluster import Cluster, Node, Settings
+from tests.unit.queue_store import CLUSTER, NODES, known, now_decided, order, start, submit  # noqa: F401 - a fixture
 from ugro_py.queue import actions
-from ugro_py.queue.decide import decide
-from ugro_py.queue.model import Decision, Snapshot
+from ugro_py.queue.model import Snapshot
 from ugro_py.queue.snapshot import decayed_usage, snapshot_of
 from ugro_py.scheduler import Gpu, Placement, Request
 from ugro_py.state import Controller, Store
 from ugro_py.state.models import allocations, attempts, jobs
-
-NODES = (Node("master", "10.0.0.1", role="master"), Node("gpu1", "10.0.0.2"))
-CLUSTER = Cluster("test", NODES, Path("hosts.yml"), settings=Settings(grace_s=10, preemption=True))
-
-
-@pytest.fixture
-def known(store: Store) -> Store:
-    """A store that knows two nodes with two GPUs each, and that this process is the agent."""
-    for node in NODES:
-        store.sync_node(node, [Gpu(f"{node.name}-{i}", node.name, i, "cuda", "RTX", 8.0) for i in range(2)], {})
-    assert store.acquire_lease(Controller.me(), 60.0)
-    return store
-
-
-def submit(store: Store, name: str, gpus: int = 1, user: str = "ob", group: str | None = None, **asked: Any) -> None:
-    store.create_job(name, user, {"name": name, "gpus": gpus, **asked}, group=group)
-
-
-def start(store: Store, decision: Decision) -> list[str]:
-    """Do what a decision says, as the agent does."""
-    for begun in decision.start:
-        store.start_attempt(begun.job, begun.placements, master_addr="10.0.0.1", master_port=29500, token=begun.job)
-        store.set_job(begun.job, "running")
-    return [begun.job for begun in decision.start]
-
-
-def now_decided(store: Store) -> Decision:
-    return decide(snapshot_of(store, CLUSTER, time.time()))
-
-
-def order(store: Store) -> list[str]:
-    return list(now_decided(store).order)
 
 
 def test_an_empty_queue_asks_for_nothing_else(known: Store) -> None:
