@@ -31,7 +31,8 @@ def by_place(request: Request, nodes: tuple[str, ...], gpus: tuple[Gpu, ...], bu
     # A CPU slot that is named while there are GPUs is none to be had; `place` would call it unknown.
     hidden = {(gpu.node, gpu.index) for gpu in gpus} - {(gpu.node, gpu.index) for gpu in flat}
     include = {
-        node: None if named is None else tuple(index for index in named if (node, index) not in hidden)
+        # () would mean a node that is not named at all; this one is named, and has nothing.
+        node: None if named is None else tuple(index for index in named if (node, index) not in hidden) or None
         for node, named in request.include.items()
     }
     wanted = Request(request.nodes, request.gpus, include, exclude, request.min_vram_gb, request.max_vram_gb)
