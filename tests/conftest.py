@@ -1,18 +1,44 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""Fixtures every test may use: the lab of real hosts."""
+"""Fixtures every test may use: the lab of real hosts. And how tests are dealt over workers (`pytest -n N`)."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from tests.lab import Lab, skip_reason
 
+if TYPE_CHECKING:
+    from tests.spread import ByFile
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip the tests marked `lab`, with the reason, where the lab cannot run."""
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_configure(config: pytest.Config) -> None:
+    """Give a worker a short temporary folder: the sockets in it have paths of at most 107 bytes."""
+    if hasattr(config, "workerinput"):
+        folder = Path(config.option.basetemp)  # …/popen-gw0
+        config.option.basetemp = str(folder.with_name(folder.name.removeprefix("popen-")))
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> ByFile:
+    """Deal whole files, in the order of collection."""
+    from tests.spread import ByFile
+
+    config.option.loadscopereorder = False
+    return ByFile(config, log)
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Skip the tests marked `lab`, with the reason, where the lab cannot run; put long files first for workers."""
+    if hasattr(config, "workerinput"):
+        from tests.spread import rank
+
+        items.sort(key=rank)
     lab_items = [item for item in items if item.get_closest_marker("lab")]
     reason = skip_reason() if lab_items else None
     for item in lab_items if reason else ():

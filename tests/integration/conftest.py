@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ import pytest
 
 from tests.integration.support import Ugro
 from tests.lab import Lab
+from ugro_py import paths
+from ugro_py.master_port import PORT_RANGE
 
 
 @pytest.fixture(scope="session")
@@ -55,7 +58,21 @@ def ugro(make_ugro: Callable[..., Ugro], lab3: Lab) -> Ugro:
     return make_ugro(lab3.inventory_file(), lab3)
 
 
+@pytest.fixture(scope="session")
+def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The embedded inventory with rendezvous ports of this process alone.
+
+    All runs of tests on this machine would else try the same port at the same moment, and one of them lose it.
+    """
+    inventory = paths.embedded_inventory().read_text()
+    port = 16_000 + os.getpid() % 160 * PORT_RANGE  # below the ports that the kernel gives to connections
+    assert inventory.count("  vars:\n") == 1
+    path = tmp_path_factory.mktemp("here") / "hosts.yml"
+    path.write_text(inventory.replace("  vars:\n", f"  vars:\n    ugro_master_port: {port}\n"))
+    return path
+
+
 @pytest.fixture
-def ugro_here(make_ugro: Callable[..., Ugro]) -> Ugro:
+def ugro_here(make_ugro: Callable[..., Ugro], here: Path) -> Ugro:
     """`ugro` with this machine alone."""
-    return make_ugro()
+    return make_ugro(here)

@@ -1,0 +1,30 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""How the tests are dealt over the workers of `pytest -n N`: file by file, those that take long first.
+
+A file stays on one worker: its tests share hosts, an agent, a wheel. Most tests wait rather than compute, so that
+there may be more workers than cores. Plain `pytest` is not touched.
+"""
+
+from __future__ import annotations
+
+import pytest
+from xdist.scheduler import LoadScopeScheduling
+
+# What takes longest, in this order; files that are not named follow in the order of collection, the short ones last.
+LONG: tuple[str, ...] = ()
+
+
+class ByFile(LoadScopeScheduling):
+    """A worker that has nearly done its files gets the next one, which is the longest that is left."""
+
+    def _split_scope(self, nodeid: str) -> str:
+        return nodeid.split("::", 1)[0]
+
+
+def rank(item: pytest.Item) -> int:
+    """Return the place of a test's file in the order of the whole run."""
+    file = item.nodeid.split("::", 1)[0].removeprefix("tests/")
+    if file in LONG:
+        return LONG.index(file)
+    return len(LONG) + (not file.startswith(("integration/", "chaos/")))
