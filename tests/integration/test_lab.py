@@ -159,10 +159,11 @@ def test_the_lab_of_a_killed_process_is_swept() -> None:
     process = subprocess.Popen([sys.executable, "-c", program], cwd=CHECKOUT, stdout=subprocess.PIPE, text=True)
     assert process.stdout is not None
     number = int(process.stdout.readline())
-    assert number not in sweep()
+    sweep()
+    assert number in [lab.number for lab in labs()]
     process.kill()
     process.wait()
     process.stdout.close()
-    assert number in sweep()
+    sweep()  # or whoever boots a lab at this moment
     assert number not in [lab.number for lab in labs()]
     assert f"ugrolab{number}:" not in _links()

@@ -10,22 +10,20 @@ from __future__ import annotations
 
 import contextlib
 import json
-import os
 import subprocess
 import sys
-import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 
-from tests.lab import cgroup, sharing
+from tests.lab import cgroup, numbers, sharing
 from tests.lab.able import raise_inotify, skip_reason
 from tests.lab.host import Host
 from tests.lab.image import USERS, Identity, write_upper
+from tests.lab.numbers import BASE
 
-BASE = Path("/run/ugro-lab")
 MIXED = ("root", "ob", "ollie")
 
 
@@ -62,13 +60,14 @@ class Lab:
         reason = skip_reason()
         if reason:
             raise RuntimeError(reason)
-        sweep()
         names = ["root"] if users == "root" else list(MIXED) if users == "mixed" else list(users)
         port_of = dict(ports) if isinstance(ports, Mapping) else dict(enumerate(ports))
-        lab = cls(_claim_number())
+        with numbers.turn():
+            _sweep()
+            lab = cls(numbers.claim(lambda number: cls(number).down()))
         try:
             if not persistent:
-                lab.owner = (os.getpid(), _started(os.getpid()))
+                lab.owner = numbers.me()
             lab._create(n, names, port_of)
             for host in lab.hosts:
                 host.boot(wait=False)
@@ -252,40 +251,14 @@ def labs() -> list[Lab]:
 
 def sweep() -> list[int]:
     """Remove the labs whose owner has ended without doing so; return their numbers."""
+    with numbers.turn():
+        return _sweep()
+
+
+def _sweep() -> list[int]:
     removed = []
     for lab in labs():
-        if lab.owner is not None and _started(lab.owner[0]) != lab.owner[1]:
+        if lab.owner is not None and not numbers.lives(lab.owner):
             lab.down()
             removed.append(lab.number)
     return removed
-
-
-def _claim_number() -> int:
-    """Take a free number; creating its folder is what makes it ours.
-
-    The search starts at another number every second: a multiplexed connection to a host of the last lab
-    may live on for a while, and must not be mistaken for one to a new host with that address.
-    """
-    BASE.mkdir(exist_ok=True)
-    start = int(time.time())
-    for offset in range(240):
-        number = (start + offset) % 240 + 1
-        folder = BASE / str(number)
-        try:
-            folder.mkdir()
-        except FileExistsError:
-            # A folder without a lab is one whose process was killed right here.
-            if (folder / "state.json").exists() or time.time() - folder.stat().st_mtime < 60:
-                continue
-            Lab(number).down()
-            folder.mkdir(parents=True)
-        return number
-    raise RuntimeError(f"no free lab number; see {BASE}")
-
-
-def _started(pid: int) -> str:
-    """Return when a process started (kernel ticks), which tells it from a later one with its pid."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
-    except OSError:
-        return ""
