@@ -24,13 +24,22 @@ _FILES_TIMEOUT_S = 600.0  # a walk through or removal of very many files
 
 
 async def collect(gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, Session]) -> list[str]:
+    """Copy the results of every node that answers, then remove the attempt's folder there; see `collect_from`.
+
+    Returns:
+        A line for each node whose results could not be had; their folders stay on the node.
+    """
+    return list((await collect_from(gang, nodes, sessions)).values())
+
+
+async def collect_from(gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, Session]) -> dict[str, str]:
     """Copy the results of every node that answers, then remove the attempt's folder there.
 
     The files of rank 0's node go into `checkpoints/` and `tensorboard/`; other nodes' go into a folder of the node's
     name inside, since several ranks may have written files of one name.
 
     Returns:
-        A line for each node whose results could not be had; their folders stay on the node.
+        The nodes whose results could not be had, and why; their folders stay there.
     """
     paths = JobPaths(gang.job)
     for folder in COLLECTED:
@@ -40,10 +49,10 @@ async def collect(gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, 
         *(_from_node(gang, nodes[name], session, paths, name == first) for name, session in sessions.items()),
         return_exceptions=True,
     )
-    problems = []
-    for result in results:
+    problems = {}
+    for name, result in zip(sessions, results, strict=True):
         if isinstance(result, NodeError | StateError):
-            problems.append(str(result))
+            problems[name] = str(result)
         elif isinstance(result, BaseException):
             raise result
     return problems
@@ -106,10 +115,21 @@ def _link_or_copy(source: str, target: str) -> str:
 def move_into(part: Path, target: Path) -> None:
     """Rename every file of `part` into `target`; a file that exists is replaced in one step.
 
-    Manifests (`*.json`) come last: a checkpoint counts as complete when its manifest is there.
+    Manifests (`*.json`) come last: a checkpoint counts as complete when its manifest is there. A job leaves what it
+    likes, and this process may do more than the job may: links out of `part` are dropped, and none is gone through.
     """
-    files = sorted((path for path in part.rglob("*") if path.is_file()), key=lambda path: path.suffix == ".json")
-    for path in files:
+    part = part.resolve()
+    found = (path for path in part.rglob("*") if path.is_file() and _stays(path, part))
+    for path in sorted(found, key=lambda path: path.suffix == ".json"):
         final = target / path.relative_to(part)
-        final.parent.mkdir(parents=True, exist_ok=True)
+        for folder in reversed(final.relative_to(target).parents):
+            here = target / folder
+            if here.is_symlink():
+                here.unlink()
+            here.mkdir(parents=True, exist_ok=True)
         path.replace(final)
+
+
+def _stays(path: Path, part: Path) -> bool:
+    """Say whether a path is no link, or a relative one to a place inside `part`."""
+    return not path.is_symlink() or (not path.readlink().is_absolute() and path.resolve().is_relative_to(part))

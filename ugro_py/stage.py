@@ -157,12 +157,13 @@ async def rsync(node: Node, arguments: Sequence[str], what: str) -> None:
     Raises:
         NodeError: rsync is missing here, or it failed; the text is its own.
     """
-    # No devices and pipes: a job could leave them for the agent to wait at.
+    # No devices and pipes: a job could leave them for the agent to wait at. What arrives is the receiver's own: numbers
+    # and names of accounts mean somebody else on another machine.
     # rsync appends the host itself, so the destination and the `--` before it are left out.
     shell = shlex.join(ssh_argv(node)[:-2])
     try:
         process = await asyncio.create_subprocess_exec(
-            *("rsync", "--archive", "--no-D", "--protect-args", "--rsh", shell, *arguments),
+            *("rsync", "--archive", "--no-D", "--no-owner", "--no-group", "--protect-args", "--rsh", shell, *arguments),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,

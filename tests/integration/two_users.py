@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tarfile
 import tempfile
 from collections.abc import Iterator
 from contextlib import suppress
@@ -35,7 +36,8 @@ path, method, url, body, headers, times = json.loads(sys.argv[1])
 def ask():
     connection = http.client.HTTPConnection("localhost", timeout=30)
     connection.sock = socket.socket(socket.AF_UNIX); connection.sock.settimeout(30); connection.sock.connect(path)
-    connection.request(method, url, body, headers)
+    content = open(body[1:], "rb").read() if body and body.startswith("@") else body
+    connection.request(method, url, content, headers)
     answer = connection.getresponse()
     return answer.status, answer.read().decode(errors="replace")
 if times > 1:
@@ -63,16 +65,17 @@ main(arguments)
 
 
 class Master:
-    """A master with its agent, and what two accounts can do to it."""
+    """A master with its agent, and what two accounts can do to it; its one node is itself, or as `inventory` says."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, inventory: Path | None = None) -> None:
         self.folder, self.data, self.socket = folder, folder / "data", folder / "run" / "agent.sock"
-        inventory = folder / "hosts.yml"
-        inventory.write_text(
-            f"ugro_nodes:\n  vars:\n    ugro_accounts:\n      {ALICE}: {ALICE}\n"
-            "  hosts:\n    here: {ansible_connection: local, ansible_host: 127.0.0.1, ugro_role: master, "
-            f"ugro_python: {sys.executable}}}\n"
-        )
+        if inventory is None:
+            inventory = folder / "hosts.yml"
+            inventory.write_text(
+                f"ugro_nodes:\n  vars:\n    ugro_accounts:\n      {ALICE}: {ALICE}\n"
+                "  hosts:\n    here: {ansible_connection: local, ansible_host: 127.0.0.1, ugro_role: master, "
+                f"ugro_python: {sys.executable}}}\n"
+            )
         (folder / "run").mkdir(mode=0o755)
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("UGRO_", "ANSIBLE_"))}
         self.env = kept | {"HOME": str(folder / "home"), "UGRO_DATA": str(self.data), "UGRO_AGENT": str(self.socket)}
@@ -107,6 +110,21 @@ class Master:
                 answer = json.loads(answer)
             found.append((status, answer))
         return found if times > 1 else found[0]
+
+    def upload(self, user: str, folder: Path, name: str = "script") -> str:
+        """Send a folder as the code of a job of `user`; returns what its submission names."""
+        archive = self.folder / f"{name}.tar"
+        with tarfile.open(archive, "w") as tar:
+            tar.add(folder, "code", recursive=False)
+            for path in sorted(folder.iterdir()):
+                tar.add(path, f"code/{path.name}")
+            end = tarfile.TarInfo("end")
+            end.type = tarfile.DIRTYPE
+            tar.addfile(end)
+        archive.chmod(0o644)
+        status, answer = self.ask(user, "POST", "/v1/uploads", f"@{archive}", {"Content-Type": "application/x-tar"})
+        assert status == 200, answer
+        return str(answer["upload"])
 
     def store(self) -> Store:
         return Store.open(f"sqlite:///{self.data}/ugro.db")
