@@ -10,14 +10,14 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 
-from benchmarks import agent_idle, check, launch, recovery, scheduler, startup, submit, sweep, throughput
+from benchmarks import agent_idle, check, detection, launch, recovery, scheduler, startup, submit, sweep, throughput
 from benchmarks.bed import bed
 from benchmarks.measure import Figure, Result
 from tests.lab import skip_reason
 
 BENCHMARKS: Mapping[str, ModuleType] = {
     module.NAME: module
-    for module in (launch, check, throughput, startup, sweep, agent_idle, scheduler, submit, recovery)
+    for module in (launch, check, throughput, startup, sweep, agent_idle, scheduler, submit, recovery, detection)
 }
 OUT = Path(__file__).resolve().parent / "out" / "results.json"
 

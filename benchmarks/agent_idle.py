@@ -28,7 +28,7 @@ def measure(bed: Bed, n: int = 1) -> list[Figure]:
     """Watch the agent `n` times."""
     seconds = float(os.environ.get("UGRO_IDLE_S", "60"))
     percents, megabytes = [], []
-    with _agent(bed) as agent:
+    with running_agent(bed) as agent:
         time.sleep(_SETTLE_S)
         for _ in range(n):
             before, begun = _ticks(agent), time.monotonic()
@@ -43,8 +43,8 @@ def measure(bed: Bed, n: int = 1) -> list[Figure]:
 
 
 @contextmanager
-def _agent(bed: Bed) -> Iterator[int]:
-    """Run the agent; gives its pid once it acts."""
+def running_agent(bed: Bed) -> Iterator[int]:
+    """Run the agent until the end of the block; gives its pid once it acts."""
     log = bed.home / "agent.log"
     with (
         log.open("wb") as told,

@@ -88,7 +88,8 @@ def run(argv: Sequence[str]) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def bed(hosts: int = 3) -> Iterator[Bed]:
-    """Boot a lab and make a home for UGRO, and remove both at the end."""
+    """Boot a lab and make a home for UGRO; remove both at the end, when the environment is again what it was."""
+    kept = {name: os.environ.get(name) for name in ("HOME", "UGRO_DATA")}
     with tempfile.TemporaryDirectory(prefix="ugro-bench-") as folder, Lab.up(hosts, users="mixed") as lab:
         home = Path(folder)
         # UGRO keeps its SSH control sockets below HOME; the work by hand goes through the same ones.
@@ -104,3 +105,8 @@ def bed(hosts: int = 3) -> Iterator[Bed]:
             for node in test_bed.nodes:
                 argv = ssh_argv(node)
                 subprocess.run([*argv[:-2], "-O", "exit", *argv[-2:]], capture_output=True, check=False)
+            for name, value in kept.items():
+                if value is None:
+                    os.environ.pop(name, None)
+                else:
+                    os.environ[name] = value

@@ -1,78 +1,183 @@
-"""How soon a job's controller notices what happens to its ranks and nodes: `python -m benchmarks.detection`.
+"""From the moment something breaks on a host to the running agent's event of it. The median and the worst of 20.
 
-From the moment it happens on the host to the event in the store, on three hosts with one running job: a rank killed, a
-rank frozen (SIGSTOP), a host's plug and its cable pulled. Hosts of the lab share the machine's clock. Each is repeated
-`UGRO_DETECT_N` times (20); the median and the worst are printed as JSON.
+Six hosts with two GPUs each (a stand-in for NVML) and one `ugro agent`. Jobs of two nodes, given to the agent with
+`ugro launch -d`, three at a time; the second node of each is hit at another moment each time: its rank is killed or
+frozen (SIGSTOP), its cable or its plug is pulled, its GPU falls off the bus. The same to hosts on which no job runs is
+the health sweep's to notice. Hosts of the lab share the machine's clock, and the event's time is when it was stored.
+
+UGRO_DETECT_N is how often each is done, 20 if not set. It takes about ten minutes on two idle cores.
 """
 
 from __future__ import annotations
 
 import json
 import os
-import statistics
-import subprocess
+import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
 
+from benchmarks.agent_idle import running_agent
 from benchmarks.bed import SCRIPTS, Bed, bed
+from benchmarks.measure import Figure
 from tests.lab import Host
 from tests.lab.lab import labs
+from tests.nvml import hosts as gpus
+from ugro_py.inventory import load_cluster
 from ugro_py.state import Store
 
-LIMITS = {"rank_killed": 0.5, "plug_pulled": 5.0, "cable_pulled": 5.0, "rank_frozen": 15.0}
-_PATIENCE_S = 180.0
+NAME = "detection"
 _GO = SCRIPTS / "waits.py"
+_HOSTS = 6
+_PATIENCE_S = 120.0
+_POLL_S = 0.05
 
 
-def main() -> int:
-    """Measure every kind; 0 if no median or worst was above its limit."""
-    count = int(os.environ.get("UGRO_DETECT_N", "20"))
-    with bed() as test_bed:
-        lab = next(one for one in labs() if test_bed.inventory.is_relative_to(one.folder))
-        found = {kind: [_one(test_bed, lab.hosts[1], kind, number) for number in range(count)] for kind in LIMITS}
-    rows = {
-        kind: {"median": round(statistics.median(times), 3), "worst": round(max(times), 3), "limit": LIMITS[kind]}
-        for kind, times in found.items()
-    }
-    sys.stdout.write(json.dumps(rows, indent=1) + "\n")
-    return 0 if all(row["worst"] <= row["limit"] for row in rows.values()) else 1
+@dataclass(frozen=True)
+class Kind:
+    """What is done to a host, which event is to tell of it (its text holds `text`), and within how many seconds."""
+
+    name: str
+    event: str
+    limit_s: float
+    text: str = ""
 
 
-def _one(test_bed: Bed, host: Host, kind: str, number: int) -> float:
-    """Run a job, let it happen on the host of rank 1, and return the seconds until the store has the event."""
-    job = f"{kind.replace('_', '-')}-{number}"
-    argv = test_bed.ugro_argv("launch", "--script", str(_GO), "--nodes", "3", "--name", job)
-    process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
-    try:
-        _wait(lambda: _logs(test_bed, job) == 3, f"the ranks of {job}")
-        time.sleep(1.0 + number % 5 / 5)  # at another moment between two heartbeats each time
-        pid = next(pid for pid in host.processes(_token(test_bed, job)) if _is_rank(pid))
-        happen: dict[str, tuple[str, Callable[[], object]]] = {
-            "rank_killed": ("rank_failed", lambda: os.kill(pid, 9)),
-            "rank_frozen": ("rank_frozen", lambda: os.kill(pid, 19)),
-            "plug_pulled": ("node_lost", host.power_off),
-            "cable_pulled": ("node_lost", host.unplug),
+ON_A_JOB = (
+    Kind("rank_killed", "rank_failed", 0.5),
+    Kind("rank_frozen", "rank_frozen", 15.0),
+    Kind("plug_pulled", "node_lost", 5.0),
+    Kind("cable_pulled", "node_lost", 5.0),
+    Kind("gpu_lost", "gpu_lost", 12.0),
+)
+WITHOUT_A_JOB = (
+    Kind("plug_pulled", "node_health", 5.0, "unreachable"),
+    Kind("cable_pulled", "node_health", 5.0, "unreachable"),
+    Kind("gpu_lost", "node_drain", 12.0, "is lost"),
+)
+
+
+def measure(_bed: Bed, n: int | None = None) -> list[Figure]:
+    """Do everything `n` times on a lab of its own."""
+    count = n or int(os.environ.get("UGRO_DETECT_N", "20"))
+    with bed(_HOSTS) as many:
+        lab = next(one for one in labs() if many.inventory.is_relative_to(one.folder))
+        for host in lab.hosts:
+            gpus.give(host, many.home / "nvml")
+        inventory = lab.inventory_file("gpus.yml", ugro_python=gpus.PYTHON)
+        many = replace(many, inventory=inventory, cluster=load_cluster(inventory))
+        with running_agent(many), Store.open() as store, ThreadPoolExecutor(_HOSTS) as pool:
+            place = _Place(many, store, pool)
+            figures = []
+            for kind in ON_A_JOB:
+                pairs = list(zip(lab.hosts[::2], lab.hosts[1::2], strict=True))
+                figures.append(place.all_of(f"detect_{kind.name}", kind, count, place.on_a_job, pairs))
+            for kind in WITHOUT_A_JOB:
+                figures.append(place.all_of(f"detect_idle_{kind.name}", kind, count, place.without_a_job, lab.hosts))
+            return figures
+
+
+class _Place:
+    """The lab with an agent that runs."""
+
+    def __init__(self, bed: Bed, store: Store, pool: ThreadPoolExecutor) -> None:
+        self._bed, self._store, self._pool = bed, store, pool
+
+    def all_of(
+        self, name: str, kind: Kind, count: int, one: Callable[..., float], places: Iterable[Host | tuple[Host, Host]]
+    ) -> Figure:
+        """Do one thing `count` times, at several places at once."""
+        places = list(places)
+        values: list[float] = []
+        while len(values) < count:
+            numbers = range(len(values), min(count, len(values) + len(places)))
+            values += self._pool.map(one, numbers, [kind] * len(numbers), places)
+        print(f"{name}: {sorted(round(value, 2) for value in values)}", file=sys.stderr, flush=True)
+        return Figure(name, "s", values, kind.limit_s)
+
+    def on_a_job(self, number: int, kind: Kind, pair: tuple[Host, Host]) -> float:
+        """Run a job on two hosts and break it on the second."""
+        host, job = pair[1], f"{kind.name.replace('_', '-')}-{number}"
+        for one in pair:
+            self._wait_well(one)
+        chosen = [word for one in pair for word in ("--include", f"{one.name}:1")]
+        self._bed.ugro("launch", "-d", "--name", job, "--script", str(_GO), *chosen)
+        try:
+            _wait(lambda: self._ready(job) == 2, f"the ranks of {job}")
+            _wait(lambda: self._store.job(job).status == "running", f"{job} runs")
+            time.sleep(1.0 + number % 7 / 7)  # at another moment between two heartbeats each time
+            pid = next(pid for pid in host.processes(self._token(job)) if _is_rank(pid))
+            return self._noticed(kind, host, pid, job)
+        finally:
+            self._bed.ugro("stop", job, "--force")
+            self._repair(kind, host)
+            if kind.name == "cable_pulled":
+                _wait(lambda: not any(map(_is_rank, host.processes(self._token(job)))), f"the ranks of {job} are gone")
+
+    def without_a_job(self, number: int, kind: Kind, host: Host) -> float:
+        """Break a host on which nothing runs."""
+        self._wait_well(host)
+        # At another moment between two heartbeats, or two sweeps, each time.
+        time.sleep((2.3 * number % 10.0) if kind.name == "gpu_lost" else 1.0 + number % 7 / 2)
+        try:
+            return self._noticed(kind, host, 0, None)
+        finally:
+            self._repair(kind, host)
+
+    def _noticed(self, kind: Kind, host: Host, pid: int, job: str | None) -> float:
+        """Let it happen, and return the seconds until the store had the event."""
+        happen: dict[str, Callable[[], object]] = {
+            "rank_killed": lambda: os.kill(pid, signal.SIGKILL),
+            "rank_frozen": lambda: os.kill(pid, signal.SIGSTOP),
+            "plug_pulled": host.power_off,
+            "cable_pulled": host.unplug,
+            "gpu_lost": lambda: gpus.lose(host, 1),
         }
-        event, do = happen[kind]
-        begun = time.time()
-        do()
-        return _wait(lambda: _told(test_bed, job, event), f"{event} of {job}") - begun
-    finally:
-        subprocess.run(test_bed.ugro_argv("stop", job, "--force"), capture_output=True, check=False)
-        process.wait()
-        if kind == "plug_pulled":
+        before, begun = self._store.newest_event(), time.time()
+        happen[kind.name]()
+
+        def told() -> float:
+            for event in self._store.events_after(before, job=job, kinds=(kind.event,)):
+                if event.node == host.name and kind.text in event.text:
+                    return event.at.timestamp()
+            return 0.0
+
+        return _wait(told, f"{kind.event} of {host.name}, {job or 'no job'}") - begun
+
+    def _repair(self, kind: Kind, host: Host) -> None:
+        if kind.name == "plug_pulled":
             host.boot()
-        elif kind == "cable_pulled":
+            gpus.quiet_kernel(host)
+        elif kind.name == "cable_pulled":
             host.plug()
-            _wait(lambda: not [pid for pid in host.processes(_token(test_bed, job)) if _is_rank(pid)], "its end")
+        elif kind.name == "gpu_lost":
+            gpus.mend(host)
 
+    def _wait_well(self, host: Host) -> None:
+        """Wait until jobs may run on the host, and its GPUs are there."""
 
-def _token(test_bed: Bed, job: str) -> str:
-    gang = json.loads((test_bed.jobs / job / "attempts" / "1" / "gang.json").read_text(encoding="utf-8"))
-    return str(gang["gang"]["token"])
+        def well() -> bool:
+            row = next((row for row in self._store.nodes() if row.name == host.name), None)
+            if row is None or row.health not in ("healthy", "degraded") or "GPU" in row.health_reason:
+                return False  # a busy machine may well be degraded
+            if self._store.unusable_gpus().keys() & {gpus.uuid(host, 0), gpus.uuid(host, 1)}:
+                return False
+            if host.name in self._store.unschedulable():
+                self._store.resume(host.name, "bench")
+            return True
+
+        _wait(well, f"{host.name} is well")
+
+    def _token(self, job: str) -> str:
+        gang = json.loads((self._bed.jobs / job / "attempts" / "1" / "gang.json").read_text(encoding="utf-8"))
+        return str(gang["gang"]["token"])
+
+    def _ready(self, job: str) -> int:
+        return sum("ready" in log.read_text() for log in (self._bed.jobs / job / "logs").glob("rank_*.log"))
 
 
 def _is_rank(pid: int) -> bool:
@@ -82,24 +187,10 @@ def _is_rank(pid: int) -> bool:
     return False
 
 
-def _logs(test_bed: Bed, job: str) -> int:
-    return sum("ready" in log.read_text() for log in (test_bed.jobs / job / "logs").glob("rank_*.log"))
-
-
-def _told(test_bed: Bed, job: str, kind: str) -> float:
-    with Store.open(f"sqlite:///{test_bed.home}/data/ugro.db") as store:
-        events = [event for event in store.events(job, limit=200) if event.kind == kind]
-    return events[0].at.timestamp() if events else 0.0
-
-
 def _wait(found: Callable[[], float], what: str) -> float:
     deadline = time.monotonic() + _PATIENCE_S
     while not (value := found()):
         if time.monotonic() > deadline:
             raise RuntimeError(f"waited {_PATIENCE_S:g} s in vain: {what}")
-        time.sleep(0.05)
+        time.sleep(_POLL_S)
     return value
-
-
-if __name__ == "__main__":
-    sys.exit(main())

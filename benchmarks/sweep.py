@@ -7,10 +7,7 @@ by hand finds its connections open too; it reads nothing and compares nothing.
 from __future__ import annotations
 
 import asyncio
-import os
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 
 from benchmarks.bed import Bed, bed
 from benchmarks.measure import Result, paired
@@ -24,7 +21,7 @@ HOSTS = 30
 
 def measure(_bed: Bed, n: int = 9) -> Result:
     """Measure `n` pairs on a lab of its own."""
-    with _place(), bed(HOSTS) as many:
+    with bed(HOSTS) as many:
         program = {node.name: [node.python, "-c", "print('ok')"] for node in many.nodes}
         with asyncio.Runner() as runner, Store.open() as store:
             sweeper = Sweeper(many.cluster, store)
@@ -47,17 +44,3 @@ def measure(_bed: Bed, n: int = 9) -> Result:
                 return Result(NAME, "s", *paired(n, ours, hand), limit=LIMIT)
             finally:
                 runner.run(sweeper.close())
-
-
-@contextmanager
-def _place() -> Iterator[None]:
-    """Put back what `bed` changes in the environment: another one goes on after this."""
-    kept = {name: os.environ.get(name) for name in ("HOME", "UGRO_DATA")}
-    try:
-        yield
-    finally:
-        for name, value in kept.items():
-            if value is None:
-                os.environ.pop(name, None)
-            else:
-                os.environ[name] = value

@@ -34,9 +34,10 @@ def _memory_used_gb() -> float:
 class SystemSampler:
     """Reads the machine once every `INTERVAL_S` and remembers the newest reading of each GPU."""
 
-    def __init__(self, uuids: Sequence[str]) -> None:
+    def __init__(self, uuids: Sequence[str], train_python: Optional[str] = None) -> None:
         self._uuids = {uuid for uuid in uuids if not uuid.startswith("CPU-")}
-        self._reader = gpu_module.Sampler() if self._uuids else None
+        # The system's Python, which runs this, seldom has nvidia-ml-py; the one that trains does.
+        self._reader = gpu_module.Sampler(train_python=train_python) if self._uuids else None
         self._newest: Dict[str, Dict[str, Any]] = {}
         self._missed: Dict[str, int] = {}
         self._read_at = 0.0

@@ -41,7 +41,8 @@ class Supervisor:
         with open(os.path.join(attempt_dir, "spec.json"), encoding="utf-8") as file:
             self.spec: Dict[str, Any] = json.load(file)
         self.events = EventLog(os.path.join(attempt_dir, "events.jsonl"))
-        self.sampler = SystemSampler([gpu for launch in self.spec["launches"] for gpu in launch["gpus"]])
+        gpus = [gpu for launch in self.spec["launches"] for gpu in launch["gpus"]]
+        self.sampler = SystemSampler(gpus, self.spec.get("python"))
         self.ranks = [
             RankWatch(attempt_dir, rank, gpu, self.sampler)
             for launch in self.spec["launches"]

@@ -3,7 +3,8 @@
  * UGRO_TEST_NVML names the state: healthy (default), hot, ecc, lost, lost_late, not_supported, mismatch, no_driver,
  * processes, hang. Where that is not set, the file /run/ugro-test-nvml does, read anew at every call, so that the state
  * can change while a program runs. PIDs of `processes` come from UGRO_TEST_PIDS ("compute,graphics"), or are the second
- * word of that file.
+ * word of that file. `lost_late` is about GPU 1, or the one that the second word of that file names. Where hosts of
+ * one cluster have a stand-in each, /etc/ugro-test-nvml holds the eight digits with which the host's UUIDs begin.
  * Return codes and structures are those of nvml.h.
  */
 #include <stdio.h>
@@ -49,7 +50,8 @@ static int state(const char *name) {
 
 /* What every reading of a device answers first. */
 static int answer(device *gpu) {
-    if (state("lost_late") && gpu->index == 1) return GPU_IS_LOST;
+    pids_word[0] = 0;
+    if (state("lost_late") && gpu->index == (pids_word[0] ? atoi(pids_word) : 1)) return GPU_IS_LOST;
     return SUCCESS;
 }
 
@@ -103,7 +105,13 @@ int nvmlDeviceGetHandleByIndex_v2(unsigned int index, device **gpu) {
 }
 
 int nvmlDeviceGetUUID(device *gpu, char *uuid, unsigned int length) {
-    snprintf(uuid, length, "GPU-00000000-0000-0000-0000-00000000000%d", gpu->index);
+    char host[9] = "00000000";
+    FILE *file = fopen("/etc/ugro-test-nvml", "r");
+    if (file) {
+        if (fscanf(file, "%8s", host) < 1) strcpy(host, "00000000");
+        fclose(file);
+    }
+    snprintf(uuid, length, "GPU-%s-0000-0000-0000-00000000000%d", host, gpu->index);
     return SUCCESS;
 }
 
