@@ -136,16 +136,6 @@ def cluster_from_hostvars(
     return _cluster(entries, str(source), Path(source))
 
 
-def node_from_hostvars(name: str, hostvars: Mapping[str, Any], *, known: Collection[str] = ()) -> Node:
-    """Build one `Node` from Ansible's (templated) variables of the host `name`.
-
-    Raises:
-        InventoryError: a variable is unknown or has a wrong value.
-    """
-    place = f"host {name}"
-    return _entry(str(name), _wrap(hostvars, place, known), place).node
-
-
 def _wrap(hostvars: Mapping[str, Any], place: str, known: Collection[str]) -> Vars:
     values: Vars = {}
     for key in map(str, hostvars):

@@ -13,7 +13,7 @@ from tests.unit.inventories import nodes_with, write
 from ugro_py import paths
 from ugro_py.cluster import Cluster, Node, TrainingDefaults
 from ugro_py.errors import InventoryError
-from ugro_py.inventory import cluster_from_hostvars, inventory_file, load_cluster, node_from_hostvars
+from ugro_py.inventory import cluster_from_hostvars, inventory_file, load_cluster
 
 ROOT = Path(__file__).resolve().parents[2]
 ANSIBLE_INVENTORY = Path(sys.executable).with_name("ansible-inventory")
@@ -230,14 +230,17 @@ def test_shipped_inventories_are_the_same_for_ansible(name: str) -> None:
 
 def test_hostvars_may_hold_facts_and_variables_of_the_playbook() -> None:
     hostvars = {"ansible_host": "10.0.0.1", "model": "{{ x }}", "groups": {}, "ugro_wait": False, "ugro_mine": 1}
-    assert node_from_hostvars("gpu1", hostvars, known=["ugro_mine"]) == Node("gpu1", "10.0.0.1")
+    hostvars["ugro_role"] = "master"
+    assert cluster_from_hostvars({"gpu1": hostvars}, "/inv", known=["ugro_mine"]).nodes == (
+        Node("gpu1", "10.0.0.1", role="master"),
+    )
 
 
 def test_hostvars_get_the_same_checks() -> None:
-    with pytest.raises(InventoryError, match=r"^host gpu1: unknown variable 'ugro_slot'; did you mean 'ugro_slots'"):
-        node_from_hostvars("gpu1", {"ugro_slot": 1})
-    with pytest.raises(InventoryError, match=r"^host gpu1: ugro_slots: ugro_slots must be a whole number"):
-        node_from_hostvars("gpu1", {"ugro_slots": "x"})
+    with pytest.raises(InventoryError, match=r"^/inv: host gpu1: unknown variable 'ugro_slot'; did you mean 'ugro_sl"):
+        cluster_from_hostvars({"gpu1": {"ugro_slot": 1}}, "/inv")
+    with pytest.raises(InventoryError, match=r"^/inv: host gpu1: ugro_slots: ugro_slots must be a whole number"):
+        cluster_from_hostvars({"gpu1": {"ugro_slots": "x"}}, "/inv")
     with pytest.raises(InventoryError, match=r"^/inv: host b: ansible_host: b has the address 10.0.0.1 port 22 of a"):
         hosts = {"a": {"ansible_host": "10.0.0.1", "ugro_role": "master"}, "b": {"ansible_host": "10.0.0.1"}}
         cluster_from_hostvars(hosts, "/inv")
