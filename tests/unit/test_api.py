@@ -5,6 +5,7 @@
 # ruff: noqa: F811 - the fixture
 from __future__ import annotations
 
+import asyncio
 import http.client
 import json
 import os
@@ -185,6 +186,8 @@ def test_a_server_that_stops_ends_its_streams(start: Serve) -> None:
     threading.Thread(target=read, daemon=True).start()
     served._loop.call_soon_threadsafe(served._stop.set)
     assert ended.wait(10)
+    served._thread.join(20)
+    assert not asyncio.all_tasks(served._loop)  # else Python complains of tasks that were destroyed
 
 
 def test_no_link_is_followed(tmp_path: Path) -> None:

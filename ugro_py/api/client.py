@@ -5,6 +5,7 @@ Nothing is imported before it is needed: a verb without an agent pays for one lo
 
 from __future__ import annotations
 
+import contextlib
 import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -157,7 +158,9 @@ class Client:
         sent = {"Content-Type": "application/json", "Connection": "close", **(headers or {})}
         connection = _connection(self.socket, timeout_s)
         try:
-            connection.request(method, url, content, sent)
+            # Who refuses an upload does not wait for its end: the answer is there although sending broke off.
+            with contextlib.suppress(BrokenPipeError, ConnectionResetError):
+                connection.request(method, url, content, sent)
             response = connection.getresponse()
         except (OSError, _http_errors()) as error:
             connection.close()

@@ -47,6 +47,12 @@ class Feed:
         self._closed = True
         self._changed.set()
 
+    async def ended(self) -> None:
+        """Wait until nothing of it runs any more; after `close`."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
     async def _look(self) -> None:
         while time.monotonic() - self._asked_at < _LINGER_S and not self._closed:
             newest = await run_in_threadpool(self._store.newest_event)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import time
 from collections.abc import Awaitable, Callable, MutableMapping, Set
 from typing import Any
 from urllib.parse import urlsplit
@@ -23,7 +24,9 @@ UPLOADS = "application/x-tar"
 READER_TIMEOUT_S = 30.0
 """A reader that takes nothing for so long is hung up on; the agent waits for nobody."""
 SENDER_TIMEOUT_S = 30.0
-"""A sender that gives nothing for so long is hung up on."""
+"""A sender that gives nothing for so long is hung up on; so is one who after that time has not sent, on the whole,"""
+SENDER_BYTES_PER_S = 16 << 10
+"""so many bytes a second: who sends one now and then would hold a place for days."""
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "ugro")
 
 
@@ -85,13 +88,15 @@ def _limited(receive: Receive, limit: int, hang_up: Callable[[], None] | None) -
     """Count what comes, whatever the headers promised, and wait for the next part only so long."""
     seen = 0
     whole = False
+    begun = time.monotonic()
 
     async def limited() -> Message:
         nonlocal seen, whole
         if whole:
             return await receive()  # what follows is only the end of the connection
+        left = begun + SENDER_TIMEOUT_S + seen / SENDER_BYTES_PER_S - time.monotonic()
         try:
-            message = await asyncio.wait_for(receive(), SENDER_TIMEOUT_S)
+            message = await asyncio.wait_for(receive(), min(max(left, 0.0), SENDER_TIMEOUT_S))
         except TimeoutError:
             if hang_up:
                 hang_up()

@@ -123,6 +123,7 @@ async def serve(
             for server, _ in servers:
                 server.should_exit = True
             await asyncio.gather(*tasks)
+            await app.state.feed.ended()
             for server, _ in servers:  # readers that took nothing till the end
                 for connection in list(server.server_state.connections):
                     connection.transport.abort()

@@ -10,64 +10,35 @@ import re
 import secrets
 import shutil
 import threading
-import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 from ugro_py import checkpoints, request, secret_env, users
 from ugro_py.api.auth import Caller
+from ugro_py.api.uploads import Uploaded, Uploads
 from ugro_py.api.view import AgentView
-from ugro_py.errors import NotFoundError, RightsError, UsageError
+from ugro_py.errors import NotFoundError, UsageError
 from ugro_py.names import check_name, new_job_name
 from ugro_py.paths import JobPaths
 from ugro_py.plan import is_path
-from ugro_py.queue import spool, spool_tar
+from ugro_py.queue import spool
 from ugro_py.queue.submit import check
 from ugro_py.request import JobRequest
 from ugro_py.saved import save_cluster
 from ugro_py.state import JobRow
 
-KEPT_S = 3600.0
-"""How long an upload waits for its job."""
-MOST_UPLOADS = 4
-"""Uploads of one user that wait for their job."""
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
 
-@dataclass(frozen=True)
-class Uploaded:
-    """Files that were taken in and wait for their job."""
-
-    user: str
-    folder: Path
-    parts: frozenset[str]
-    at: float
-
-
 class Submissions:
-    """The uploads that wait, and the one place where jobs are made of requests."""
+    """The one place where jobs are made of requests, and of the `uploads` that wait for them."""
 
     def __init__(self, agent: AgentView) -> None:
         self._agent = agent
         self._lock = threading.Lock()
-        self._uploads: dict[str, Uploaded] = {}
-
-    def take(self, who: Caller, stream: IO[bytes]) -> tuple[str, frozenset[str]]:
-        """Take in the files of a job; returns the name that its submission gives, and the parts there are."""
-        user = who.person.user
-        with self._lock:
-            self._drop_old()
-            if sum(upload.user == user for upload in self._uploads.values()) >= MOST_UPLOADS:
-                raise RightsError(
-                    "upload the files of a job", f"{MOST_UPLOADS} uploads wait already", "submit their jobs"
-                )
-        folder, parts = spool_tar.unpack(stream)
-        name = secrets.token_urlsafe(18)
-        with self._lock:
-            self._uploads[name] = Uploaded(user, folder, frozenset(parts), time.monotonic())
-        return name, frozenset(parts)
+        self.uploads = Uploads()
 
     def submit(self, who: Caller, values: Mapping[str, Any], upload: str | None, given: Mapping[str, str]) -> JobRow:
         """Record a job of `who` in the queue.
@@ -77,7 +48,7 @@ class Submissions:
             RightsError: a quota is used up, or the job would run as the agent itself.
         """
         asked = _parsed(values)
-        files = self._taken(who, upload)
+        files = None if upload is None else self.uploads.take(who.person.user, upload)
         try:
             return self._submit(who, asked, files, given)
         finally:
@@ -121,23 +92,6 @@ class Submissions:
         finally:
             if folder.exists():
                 shutil.rmtree(folder)
-
-    def _taken(self, who: Caller, upload: str | None) -> Uploaded | None:
-        if upload is None:
-            return None
-        with self._lock:
-            self._drop_old()
-            found = self._uploads.get(upload)
-            if found is None or found.user != who.person.user:
-                raise NotFoundError("upload", "there is none of that name, or it waited too long", "upload again")
-            return self._uploads.pop(upload)
-
-    def _drop_old(self) -> None:
-        for name, upload in list(self._uploads.items()):
-            if time.monotonic() - upload.at > KEPT_S:
-                del self._uploads[name]
-                if upload.folder.exists():
-                    shutil.rmtree(upload.folder)
 
 
 def _parsed(values: Mapping[str, Any]) -> JobRequest:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import tarfile
+from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 from typing import IO
 
@@ -19,6 +20,11 @@ from ugro_py.stage import Bundle
 MAX_BYTES = 64 << 30
 MAX_FILES = 500_000
 
+_LOOK_EVERY = 1000
+_LARGEST_HEADER = 1 << 18
+_EXTENDED = frozenset(
+    (tarfile.XHDTYPE, tarfile.XGLTYPE, tarfile.SOLARIS_XHDTYPE, tarfile.GNUTYPE_LONGNAME, tarfile.GNUTYPE_LONGLINK)
+)
 _END = "end"
 _FILE = ".file"
 _PARTS = {spool.CODE: (spool.CODE, False)} | {
@@ -61,13 +67,20 @@ def _add(tar: tarfile.TarFile, content: Bundle, name: str, arcname: str) -> None
         raise UsageError(f"read {path}", error.strerror or str(error), "correct it, then try again") from error
 
 
-def unpack(stream: IO[bytes], *, max_bytes: int = MAX_BYTES, max_files: int = MAX_FILES) -> tuple[Path, set[str]]:
+def unpack(
+    stream: IO[bytes],
+    *,
+    max_bytes: int = MAX_BYTES,
+    max_files: int = MAX_FILES,
+    check: Callable[[], None] = lambda: None,
+) -> tuple[Path, set[str]]:
     """Take in what `pack` wrote: returns a folder in the inbox for `spool.commit`, and the parts it has.
 
     Args:
         stream: read once, from its beginning to its end.
         max_bytes: how much the files may take together.
         max_files: how many entries there may be.
+        check: called now and then on the way; what it raises ends it.
 
     Raises:
         UsageError: it is no such archive, is cut off or too large, or an entry is not a plain file, folder or link
@@ -76,11 +89,11 @@ def unpack(stream: IO[bytes], *, max_bytes: int = MAX_BYTES, max_files: int = MA
     """
     folder = spool.new_folder()
     try:
-        taken = _Unpacking(folder, max_bytes, max_files)
+        taken = _Unpacking(folder, max_bytes, max_files, check)
         taken.run(stream)
         spool.describe(folder, taken.files(), taken.singles())
         return folder, set(taken.files())
-    except tarfile.TarError as error:
+    except (tarfile.TarError, ValueError, OverflowError, RecursionError) as error:  # what tarfile makes of rubbish
         shutil.rmtree(folder)
         raise _refused("it", f"is no tar archive ({error})") from error
     except OSError as error:
@@ -91,9 +104,26 @@ def unpack(stream: IO[bytes], *, max_bytes: int = MAX_BYTES, max_files: int = MA
         raise
 
 
+class _Header(tarfile.TarInfo):
+    """A header of an archive: tarfile reads the extended ones (long names, say) into memory, so none may be large."""
+
+    @classmethod
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+        """Return the header that these bytes are.
+
+        Raises:
+            UsageError: it announces an extended header that is too large.
+        """
+        header = super().frombuf(buf, encoding, errors)
+        if header.type in _EXTENDED and header.size > _LARGEST_HEADER:
+            raise _refused("it", "has a header that is too large")
+        return header
+
+
 class _Unpacking:
-    def __init__(self, folder: Path, max_bytes: int, max_files: int) -> None:
+    def __init__(self, folder: Path, max_bytes: int, max_files: int, check: Callable[[], None]) -> None:
         self._folder = folder
+        self._check_now = check
         self._room, self._max_files = max_bytes, max_files
         self._seen: dict[PurePosixPath, None] = {}  # in order
         self._links: set[PurePosixPath] = set()
@@ -113,8 +143,14 @@ class _Unpacking:
     def run(self, stream: IO[bytes]) -> None:
         """Unpack everything."""
         ended = False
-        with tarfile.open(fileobj=stream, mode="r|") as tar:
-            for member in tar:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as tar:
+            count = 0
+            while (member := tar.next()) is not None:
+                tar.members.clear()  # type: ignore[attr-defined]  # else each stays in memory, with all its headers
+                tar.pax_headers = {}
+                if count % _LOOK_EVERY == 0:
+                    self._check_now()
+                count += 1
                 if ended:
                     raise _refused(member.name, "comes after the end")
                 if member.name == _END and member.isdir():
@@ -158,7 +194,7 @@ class _Unpacking:
             raise _refused(member.name, "is no name of a file inside")
         if words[0] not in _PARTS or (len(words) < 2 and not member.isdir()):
             raise _refused(member.name, f"is not in {', '.join(sorted(_PARTS))}")
-        if not (member.isreg() or member.isdir() or member.issym()) or member.issparse():
+        if not (member.isreg() or member.isdir() or member.issym()) or member.issparse() or member.size < 0:
             raise _refused(member.name, "is neither a file, a folder nor a link")
         part, single = _PARTS[words[0]]
         if self._forms.setdefault(part, single) != single:

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import tempfile
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.concurrency import run_in_threadpool
+from starlette.requests import ClientDisconnect
+from starlette.responses import Response
 
-from ugro_py import paths
 from ugro_py.api.auth import Agent, Who, audited
 from ugro_py.api.guard import UPLOADS
 from ugro_py.api.models import Done, Submission, Upload
@@ -18,16 +17,18 @@ router = APIRouter(prefix="/v1", tags=["submit"])
 
 
 @router.post("/uploads", responses={200: {"model": Upload}}, response_model=None)
-async def upload(request: Request, agent: Agent, who: Who) -> dict[str, Any]:
+async def upload(request: Request, agent: Agent, who: Who) -> Any:
     """Take in the files of a job as one tar stream (`Content-Type: application/x-tar`; docs/api.md has its form)."""
     if request.headers.get("content-type", "").split(";")[0].strip() != UPLOADS:
         raise UsageError("POST /v1/uploads", f"is not {UPLOADS}", "send a tar stream")
-    # A file without a name: whatever happens, nothing is left.
-    with tempfile.TemporaryFile(dir=paths.data_dir()) as file:
-        async for block in request.stream():
-            await run_in_threadpool(file.write, block)
-        file.seek(0)
-        name, parts = await run_in_threadpool(request.app.state.submissions.take, who, file)
+    announced = int(request.headers.get("content-length", "0"))
+    with request.app.state.submissions.uploads.receive(who.person.user, announced) as incoming:
+        try:
+            async for block in request.stream():
+                await incoming.add(block)
+        except ClientDisconnect:
+            return Response(status_code=400)  # nobody reads it
+        name, parts = await incoming.unpacked()
     return {"upload": name, "parts": sorted(parts)}
 
 
