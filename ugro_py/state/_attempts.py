@@ -36,11 +36,12 @@ class Attempts(Part):
         Raises:
             AllocationError: a GPU is held by another job or by an attempt that has not ended, or is
                 not known.
+            LostControlError: see `Store.acting_as`.
             NotFoundError: there is no such job.
         """
         try:
             with self.database.write() as connection:
-                job_id = self._job_id(connection, job, lock=True)
+                job_id = self._controlled(connection, job)
                 self._release_ended(connection, job_id)
                 self._check_free(connection, placements)
                 newest = select(func.max(attempts.c.number)).where(attempts.c.job_id == job_id)
@@ -144,10 +145,11 @@ class Attempts(Part):
         """Free every GPU the job holds; return how many were freed (0 when there were none).
 
         Raises:
+            LostControlError: see `Store.acting_as`.
             NotFoundError: there is no such job.
         """
         with self.database.write() as connection:
-            job_id = self._job_id(connection, job)
+            job_id = self._controlled(connection, job)
             of_job = select(attempts.c.id).where(attempts.c.job_id == job_id)
             result = connection.execute(
                 update(allocations)
@@ -163,11 +165,13 @@ class Attempts(Part):
         first_failed_rank, ended_at. A status that ends it sets `ended_at` unless given.
 
         Raises:
+            LostControlError: see `Store.acting_as`.
             NotFoundError: there is no such attempt.
             ValueError: a name is none of these.
         """
         check_values(values, _ATTEMPT_VALUES)
         with self.database.write() as connection:
+            self._controlled(connection, job)
             attempt_id = self._attempt_id(connection, job, attempt)
             set_end(values, connection.scalar(select(attempts.c.ended_at).where(attempts.c.id == attempt_id)))
             connection.execute(update(attempts).where(attempts.c.id == attempt_id).values(**values))

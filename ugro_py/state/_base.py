@@ -11,6 +11,7 @@ from sqlalchemy import Connection, insert, select
 
 from ugro_py.errors import NotFoundError
 from ugro_py.state.database import Database
+from ugro_py.state.fence import Fence
 from ugro_py.state.models import ENDED, attempts, events, jobs
 
 
@@ -32,10 +33,16 @@ def set_end(values: dict[str, Any], ended_at: object) -> None:
         values.setdefault("ended_at", now())
 
 
+_CONTROLLED = (
+    jobs.c.id, jobs.c.controller_host, jobs.c.controller_boot_id, jobs.c.controller_pid, jobs.c.controller_start_ticks,
+)  # fmt: skip
+
+
 class Part:
     """A part of `Store`; all parts work on the same database."""
 
     database: Database
+    fence: Fence | None = None
 
     @staticmethod
     def _job_id(connection: Connection, name: str, *, lock: bool = False) -> int:
@@ -44,6 +51,23 @@ class Part:
         found: int | None = connection.scalar(query.with_for_update() if lock else query)
         if found is None:
             raise _no_such_job(connection, name)
+        return found
+
+    def _controlled(self, connection: Connection, name: str) -> int:
+        """Return the id of a job that its controller is about to write to; nobody else changes it meanwhile.
+
+        SQLite's write lock keeps others away, PostgreSQL's lock of the row: who claims the job waits, or came before.
+
+        Raises:
+            LostControlError: this store acts for a controller that the job does not have (any more).
+            NotFoundError: there is no such job.
+        """
+        row = connection.execute(select(*_CONTROLLED).where(jobs.c.name == name).with_for_update()).one_or_none()
+        if row is None:
+            raise _no_such_job(connection, name)
+        if self.fence is not None:
+            self.fence.check(name, row)
+        found: int = row.id
         return found
 
     @staticmethod

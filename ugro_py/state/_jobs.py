@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from sqlalchemy import Row, false, insert, null, select, update
+from sqlalchemy import Row, false, insert, null, select, true, update
 from sqlalchemy.exc import IntegrityError
 
 from ugro_py.errors import UsageError
 from ugro_py.names import check_name
 from ugro_py.state._base import Part, now
-from ugro_py.state.models import ENDED, JOB_STATUSES, attempts, jobs
+from ugro_py.state.models import ENDED, JOB_STATUSES, attempts, jobs, leases
 from ugro_py.state.rows import Controller, JobRow
 
 
@@ -73,13 +73,14 @@ class Jobs(Part):
         failed or stopped (and cleared when it is started again).
 
         Raises:
+            LostControlError: see `Store.acting_as`.
             NotFoundError: there is no such job.
             ValueError: the status is none of `JOB_STATUSES`.
         """
         if status not in JOB_STATUSES:
             raise ValueError(f"{status!r} is not a job status")
         with self.database.write() as connection:
-            job_id = self._job_id(connection, job, lock=True)
+            job_id = self._controlled(connection, job)
             old = connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
             if (old.status, old.reason, old.exit_code) == (status, reason, exit_code):
                 return
@@ -101,10 +102,11 @@ class Jobs(Part):
         An event is added where that is news: not for a reason alone, which changes with every other job.
 
         Raises:
+            LostControlError: see `Store.acting_as`.
             NotFoundError: there is no such job.
         """
         with self.database.write() as connection:
-            job_id = self._job_id(connection, job, lock=True)
+            job_id = self._controlled(connection, job)
             old = connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
             if old.status in ENDED:
                 return  # stopped or cancelled meanwhile
@@ -156,18 +158,20 @@ class Jobs(Part):
         """Become the controller of a job; return whether that worked.
 
         It works if the job has no controller, if `controller` is it already, or if its present one is
-        `controller.replaces` (which the caller found dead). Of several that try, one wins.
+        `controller.replaces` (which the caller found dead). Of several that try, one wins. A store that acts under a
+        lease claims nothing once that lease is another's.
 
         Raises:
             NotFoundError: there is no such job.
         """
         free = jobs.c.controller_pid.is_(None)
         replaces = _held_by(controller.replaces) if controller.replaces else false()
+        mine = self._lease_is_mine()
         with self.database.write() as connection:
             job_id = self._job_id(connection, job)
             result = connection.execute(
                 update(jobs)
-                .where(jobs.c.id == job_id, free | _held_by(controller) | replaces)
+                .where(jobs.c.id == job_id, free | _held_by(controller) | replaces, mine)
                 .values(
                     controller_host=controller.host,
                     controller_boot_id=controller.boot_id,
@@ -176,6 +180,28 @@ class Jobs(Part):
                 )
             )
             return result.rowcount == 1
+
+    def check_control(self, job: str) -> None:
+        """Raise if this store acts for a controller that the job does not have any more: ask before touching nodes.
+
+        Raises:
+            LostControlError: it does not have it.
+            NotFoundError: there is no such job.
+        """
+        if self.fence is None:
+            return
+        self.fence.check_valid(job)
+        with self.database.read() as connection:
+            job_id = self._job_id(connection, job)
+            self.fence.check(job, connection.execute(select(jobs).where(jobs.c.id == job_id)).one())
+
+    def _lease_is_mine(self) -> Any:
+        """Return the condition that the lease under which this store acts has not been taken or given back."""
+        lease = self.fence.lease if self.fence else None
+        if lease is None:
+            return true()
+        mine = (leases.c.name == lease.name) & (leases.c.term == lease.term) & (leases.c.duration_s > 0)
+        return select(leases.c.name).where(mine).exists()
 
     def unclaim(self, job: str, controller: Controller) -> None:
         """Give a job up; nothing happens if `controller` does not control it."""

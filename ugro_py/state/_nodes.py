@@ -70,6 +70,11 @@ class Nodes(Part):
                     text = f"GPU {row['index']} {row['uuid']} ({row['name']}) is gone"
                     self._event(connection, "gpu_missing", text, node=node.name, severity="warning")
 
+    def gpu_is_gone(self, uuid: str) -> None:
+        """Mark a GPU missing that answers no more; what its node answers next says whether it has come back."""
+        with self.database.write() as connection:
+            connection.execute(update(tables.gpus).where(tables.gpus.c.uuid == uuid).values(missing=True))
+
     def gpus(self, nodes: Sequence[str] | None = None) -> list[Gpu]:
         """Return the GPUs that were there when their node last answered, by node name and index."""
         query = (
@@ -139,10 +144,12 @@ class Nodes(Part):
         """Record that something happened. `severity` is info, warning or error.
 
         Raises:
+            LostControlError: it happened to a job; see `Store.acting_as`.
             NotFoundError: there is no such job.
         """
         with self.database.write() as connection:
-            job_id = None if job is None else self._job_id(connection, job)
+            find = self._job_id if self.fence is None else self._controlled
+            job_id = None if job is None else find(connection, job)
             self._event(connection, kind, text, job_id=job_id, node=node, rank=rank, severity=severity, data=data)
 
     def events(self, job: str | None = None, limit: int = 100) -> list[EventRow]:

@@ -24,11 +24,13 @@ class Ranks(Part):
         The statuses running and completed/failed/stopped set `started_at` and `ended_at` unless given.
 
         Raises:
+            LostControlError: see `Store.acting_as`.
             NotFoundError: there is no such rank.
             ValueError: a name is none of these.
         """
         check_values(values, _RANK_VALUES)
         with self.database.write() as connection:
+            self._controlled(connection, job)
             attempt_id = self._attempt_id(connection, job, attempt)
             this = (ranks.c.attempt_id == attempt_id) & (ranks.c.rank == rank)
             old = connection.execute(select(ranks.c.started_at, ranks.c.ended_at).where(this)).one_or_none()

@@ -52,10 +52,11 @@ class Recovery(Part):
         Nothing happens to a job that has ended. `preempted` counts it as such.
 
         Raises:
+            LostControlError: see `Store.acting_as`.
             NotFoundError: there is no such job.
         """
         with self.database.write() as connection:
-            job_id = self._job_id(connection, job, lock=True)
+            job_id = self._controlled(connection, job)
             of_job = select(attempts.c.id).where(attempts.c.job_id == job_id)
             held = allocations.c.released_at.is_(None) & allocations.c.attempt_id.in_(of_job)
             connection.execute(update(allocations).where(held).values(released_at=now()))
@@ -71,12 +72,13 @@ class Recovery(Part):
         """Keep how an attempt failed, once: who takes the job over may find it anew.
 
         Raises:
+            LostControlError: see `Store.acting_as`.
             NotFoundError: there is no such job.
         """
         if any(known.get("attempt") == attempt for known in self.failures(job)):
             return
         with self.database.write() as connection:
-            job_id = self._job_id(connection, job, lock=True)
+            job_id = self._controlled(connection, job)
             values = {**data, "attempt": attempt}
             self._event(connection, _FAILED, text, job_id=job_id, severity="error", data=values)
 

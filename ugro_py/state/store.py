@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import copy
+from collections.abc import Callable
 from types import TracebackType
 
 from ugro_py import paths
@@ -10,15 +12,18 @@ from ugro_py.state._alerts import Alerts
 from ugro_py.state._attempts import Attempts
 from ugro_py.state._health import Health
 from ugro_py.state._jobs import Jobs
-from ugro_py.state._leases import Leases
+from ugro_py.state._leases import Lease, Leases
 from ugro_py.state._nodes import Nodes
+from ugro_py.state._patience import Patience
 from ugro_py.state._queue import Queue
 from ugro_py.state._ranks import Ranks
 from ugro_py.state._recovery import Recovery
 from ugro_py.state.database import Database
+from ugro_py.state.fence import Fence
+from ugro_py.state.rows import Controller
 
 
-class Store(Nodes, Jobs, Attempts, Ranks, Queue, Recovery, Health, Leases, Accounts, Alerts):
+class Store(Nodes, Jobs, Attempts, Ranks, Queue, Recovery, Health, Leases, Accounts, Alerts, Patience):
     """The one truth about the cluster, in a database that many processes share.
 
     Every method is one short transaction. A store may be used by several threads, but not across a
@@ -39,6 +44,26 @@ class Store(Nodes, Jobs, Attempts, Ranks, Queue, Recovery, Health, Leases, Accou
             StateError: the database cannot be used, or SQLite would lie on a network file system.
         """
         return cls(Database(url or paths.database_url()))
+
+    def acting_as(
+        self, controller: Controller, valid: Callable[[], bool] | None = None, lease: Lease | None = None
+    ) -> Store:
+        """Return this store for the controller of a job: it writes nothing of a job that is not the controller's.
+
+        Every write of a job, its attempts, ranks, allocations and events is refused then (`LostControlError`). What
+        anybody may ask for (stops, changes of the queue) is not. One that acts for this controller already is returned
+        as it is.
+
+        Args:
+            controller: who acts.
+            valid: says, without the database, whether it may still act at all; see `Fence`.
+            lease: under which it claims jobs.
+        """
+        if self.fence is not None and self.fence.controller == controller:
+            return self
+        theirs = copy.copy(self)
+        theirs.fence = Fence(controller, valid, lease) if valid else Fence(controller, lease=lease)
+        return theirs
 
     def close(self) -> None:
         """Close the connections to the database."""
