@@ -36,7 +36,7 @@ def main(argv: list[str] | None = None) -> int:
     print(HEADER, flush=True)
     with bed() as test_bed:
         for name in options.only or BENCHMARKS:
-            measure: Callable[..., Result | list[Figure]] = BENCHMARKS[name].measure
+            measure: Callable[..., Result | list[Figure] | list[Result | Figure]] = BENCHMARKS[name].measure
             found = measure(test_bed, options.n) if options.n else measure(test_bed)
             for result in found if isinstance(found, list) else [found]:
                 results.append(result)
