@@ -6,24 +6,28 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable, Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ugro_py import metrics, results
 from ugro_py.cluster import Cluster, Node
-from ugro_py.collect import collect
+from ugro_py.collect import collect_from
 from ugro_py.errors import NodeError, NotFoundError, StateError
-from ugro_py.launch import Launcher
 from ugro_py.mirror import Mirror
 from ugro_py.paths import JobPaths
-from ugro_py.plan import Gang
+from ugro_py.plan import Gang, node_token
 from ugro_py.reconcile import reconcile
 from ugro_py.saved import load_gang, nodes_of
 from ugro_py.state import JobRow, Store
 from ugro_py.transport import Session, close_all, open_sessions
 
+if TYPE_CHECKING:
+    from ugro_py.launch import Launcher
+
 _INCOMPLETE = ("collect_failed", "node_lost", "start_failed")
 _COLLECTED = "collected"
+_COLLECTING, _ATTEMPT_COLLECTED = "collecting", "attempt_collected"
 _DRAIN_S = 60.0
+_REMOVE_S = 600.0  # a folder of very many files
 _POLL_S = 0.2
 
 
@@ -53,7 +57,8 @@ def collect_job(store: Store, name: str, say: Callable[[str], None], *, wait: bo
     job = wait_for_end(store, name)
     attempt = store.attempt(name)
     marks = [event.kind for event in store.events(name, limit=1000) if event.kind in (*_INCOMPLETE, _COLLECTED)]
-    if attempt is None or not marks or marks[-1] == _COLLECTED:
+    incomplete = (marks and marks[-1] != _COLLECTED) or uncollected(store, name)
+    if attempt is None or not incomplete:
         return job, []
     nodes = asyncio.run(_collect_all(name, attempt.number))
     store.add_event(_COLLECTED, f"collected what was left on {', '.join(nodes) or 'no node'}", job=name)
@@ -82,44 +87,106 @@ async def _collect_all(name: str, newest: int) -> list[str]:
     return list(found)
 
 
+def note_collecting(store: Store, gang: Gang) -> None:
+    """Record that an attempt is being collected while the job goes on: whoever takes the job over sees to the rest."""
+    text = f"collecting what attempt {gang.attempt} left on its nodes"
+    store.add_event(_COLLECTING, text, job=gang.job, data={"attempt": gang.attempt})
+
+
+def note_collected(store: Store, gang: Gang) -> None:
+    """Record that what could be had of an attempt is here; what could not is an event of its own."""
+    text = f"attempt {gang.attempt} is collected"
+    store.add_event(_ATTEMPT_COLLECTED, text, job=gang.job, data={"attempt": gang.attempt})
+
+
+def uncollected(store: Store, job: str) -> list[int]:
+    """Return the attempts of a job that somebody began to collect while it went on, and never ended to, in order."""
+    begun: set[int] = set()
+    for event in store.find_events(10_000, job=job, kinds=(_COLLECTING, _ATTEMPT_COLLECTED, _COLLECTED)):
+        if event.kind == _COLLECTED:
+            begun.clear()
+        else:
+            (begun.add if event.kind == _COLLECTING else begun.discard)((event.data or {})["attempt"])
+    return sorted(begun)
+
+
+def bring_in_earlier(store: Store, gang: Gang) -> list[asyncio.Task[None]]:
+    """Begin to bring in what a controller that is gone has not collected of the attempts before this one."""
+    numbers = [number for number in uncollected(store, gang.job) if number < gang.attempt]
+    return [asyncio.create_task(_bring_in(store, gang.job, numbers))] if numbers else []
+
+
+async def _bring_in(store: Store, job: str, numbers: list[int]) -> None:
+    for number in numbers:
+        loaded = load_gang(job, number)
+        if loaded is None:
+            continue
+        gang, cluster = loaded
+        nodes = nodes_of(gang, cluster)
+        opened = await open_sessions(list(nodes.values()))
+        try:
+            sessions = {name: session for name, session in opened.items() if isinstance(session, Session)}
+            problems = {name: str(error) for name, error in opened.items() if isinstance(error, NodeError)}
+            problems |= (await salvage(gang, nodes, sessions))[1]
+        finally:
+            await close_all(opened.values())
+        for name, problem in problems.items():
+            store.add_event("collect_failed", problem, job=job, node=name, severity="error")
+        note_collected(store, gang)
+
+
 async def salvage(
     gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, Session]
-) -> tuple[list[str], list[str]]:
+) -> tuple[list[str], dict[str, str]]:
     """Bring in all that an attempt left on the nodes, which it stops there if it still runs.
 
     Returns:
-        The nodes that had something, and a line for each whose results could not be written here.
-
-    Raises:
-        NodeError: a node does not answer.
+        The nodes that had something, and a line for each whose results could not be had: they stay there.
     """
-    states = await asyncio.gather(
-        *(session.call("status", job=gang.job, attempt=gang.attempt) for session in sessions.values())
-    )
-    left = {
-        node: session
-        for (node, session), state in zip(sessions.items(), states, strict=True)
-        if state["state"] != "absent"
-    }
-    await asyncio.gather(*(_finish_copies(gang, session) for session in left.values()))
-    problems = await collect(gang, nodes, left)
+
+    async def one(name: str, session: Session) -> bool:
+        state = await session.call("status", job=gang.job, attempt=gang.attempt)
+        if state["state"] != "absent":
+            await _finish_copies(gang, session)
+        return bool(state["state"] != "absent")
+
+    results = await asyncio.gather(*(one(*pair) for pair in sessions.items()), return_exceptions=True)
+    left, problems = [], {}
+    for name, result in zip(sessions, results, strict=True):
+        if isinstance(result, NodeError | StateError):
+            problems[name] = str(result)
+        elif isinstance(result, BaseException):
+            raise result
+        elif result:
+            left.append(name)
+    problems |= await collect_from(gang, nodes, {name: sessions[name] for name in left})
     metrics.rebuild(JobPaths(gang.job))
-    return list(left), problems
+    return left, problems
 
 
 async def end_partly_started(
     launcher: Launcher, gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, Session]
 ) -> None:
-    """Stop an attempt that did not start everywhere; what ranks wrote where it did is kept."""
-    await launcher.stop_started(gang, sessions)
+    """Stop an attempt that did not start everywhere; what ranks wrote where it did is kept, then its folders go.
+
+    What cannot be had is an event, and stays on its node for `ugro collect`.
+    """
+    silent = await launcher.stop_started(gang, sessions)
+    answering = {name: session for name, session in sessions.items() if name not in silent}
     try:
-        _left, problems = await salvage(gang, nodes, sessions)
-    except NodeError as error:
-        problems = [str(error)]
-    for problem in problems:
-        launcher.store.add_event("collect_failed", problem, job=gang.job, severity="error")
-    if not problems:
-        await launcher.stop_started(gang, sessions, forget=True)
+        _left, problems = await salvage(gang, nodes, answering)
+    except OSError as error:  # the central store, full or gone
+        problems = dict.fromkeys(answering, f"collect job {gang.job}: {error.strerror or error}")
+    problems |= {name: str(error) for name, error in silent.items()}
+    for name, problem in problems.items():
+        launcher.store.add_event("collect_failed", problem, job=gang.job, node=name, severity="error")
+    whole = [(name, session) for name, session in answering.items() if name not in problems]
+    key: dict[str, Any] = {"job": gang.job, "attempt": gang.attempt, "timeout_s": _REMOVE_S}
+    # A node that goes away just now keeps the folder of an attempt that is fenced off: nothing is lost by that.
+    await asyncio.gather(
+        *(session.call("remove", **key, token=node_token(gang.token, name)) for name, session in whole),
+        return_exceptions=True,
+    )
 
 
 async def _collect(name: str, attempt: int, gang: Gang, cluster: Cluster) -> list[str]:
@@ -132,7 +199,8 @@ async def _collect(name: str, attempt: int, gang: Gang, cluster: Cluster) -> lis
         sessions = {node: session for node, session in opened.items() if isinstance(session, Session)}
         left, problems = await salvage(gang, nodes, sessions)
         if problems:
-            raise StateError(f"collect job {name}", problems[0], "correct it and collect again")
+            said = next(iter(problems.values()))
+            raise StateError(f"collect job {name}", said, "correct it and collect again")
         return left
     finally:
         await close_all(opened.values())

@@ -7,6 +7,7 @@ in the store and the central store before the next begins, so that a killed cont
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -14,9 +15,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ugro_py import capsule, secret_env
+from ugro_py import capsule, late, secret_env
+from ugro_py.call_off import CalledOffError, unless_called_off
 from ugro_py.cluster import Cluster, Node
-from ugro_py.errors import AllocationError, UgroError, UsageError
+from ugro_py.errors import AllocationError, JobStoppedError, NodeError, StateError, UgroError, UsageError
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, new_token, node_spec, node_token
 from ugro_py.queue import spool
@@ -74,14 +76,14 @@ class Launcher:
     ) -> None:
         self.request = request
         self.cluster = cluster
-        self.store = store
         self.user = user
         self.tell: Listener = listener or (lambda kind, data: None)
         self.controller = controller or Controller.me()
+        self.store = store.acting_as(self.controller)
         self.begun = reached.asked_at if reached else time.time()
         self._reached = reached
         self.sources: spool.Sources
-        self._may_wait = may_wait
+        self.may_wait = may_wait
         self._kept = False
 
     def _step(self, text: str) -> None:
@@ -110,7 +112,7 @@ class Launcher:
         try:
             return self.next_attempt(ready, self.request.resume or "")
         except UgroError as error:
-            if self._may_wait and isinstance(error, AllocationError):
+            if self.may_wait and isinstance(error, AllocationError):
                 raise NotFreeError(error.what, error.came_back, error.next_step) from error
             self.end("failed", str(error), error.exit_code)
             raise
@@ -132,9 +134,20 @@ class Launcher:
     async def start(self, ready: Ready, gang: Gang) -> None:
         """Stage what the ranks need, then start them on every node at once.
 
+        Where that does not come to its end (an error, a cancel), nothing of the attempt is left on any node that
+        answers, and what its ranks wrote is in the central store.
+
         Raises:
-            NodeError: a node could not; the attempt was stopped on every other.
+            NodeError: a node could not start.
+            UgroError: the files, or the central store, cannot be used.
         """
+        try:
+            await self._start(ready, gang)
+        except BaseException:
+            await late.end_partly_started(self, gang, ready.nodes, ready.sessions)
+            raise
+
+    async def _start(self, ready: Ready, gang: Gang) -> None:
         secrets = secret_env.of(gang.job, self.request.secret_env)
         hidden = {"secrets": secrets} if secrets else {}
         specs = await self.specs(ready, gang)
@@ -151,7 +164,6 @@ class Launcher:
         )
         errors = [result for result in results if isinstance(result, BaseException)]
         if errors:
-            await self.stop_started(gang, ready.sessions, forget=True)
             raise errors[0]
         self._step(f"started {_count(gang.world_size, 'rank')} on {', '.join(gang.nodes)}")
 
@@ -207,20 +219,25 @@ class Launcher:
 
         return dict(zip(gang.nodes, await asyncio.gather(*map(one, gang.nodes)), strict=True))
 
-    async def stop_started(self, gang: Gang, sessions: Mapping[str, Session], *, forget: bool = False) -> None:
-        """Stop whatever of the gang has started; a node that does not answer is fenced off by the attempt's number.
+    async def stop_started(self, gang: Gang, sessions: Mapping[str, Session]) -> dict[str, NodeError]:
+        """Stop whatever of the gang has started; returns the nodes that could not be asked, and why.
 
-        With `forget` its folders on the nodes go too: it never ran as a whole, so there is nothing to collect.
+        A node that does not answer is fenced off by the attempt's number.
+
+        Raises:
+            LostControlError: the job is another controller's, which may follow what runs there.
         """
+        with contextlib.suppress(StateError):  # without a database nobody else can have taken it
+            self.store.check_control(gang.job)
 
         async def one(name: str, session: Session) -> None:
-            key: dict[str, Any] = {"job": gang.job, "attempt": gang.attempt}
-            token = node_token(gang.token, name)
-            await session.call("stop", **key, reason="start failed", grace_s=0.0, token=token)
-            if forget:
-                await session.call("remove", **key, token=token, timeout_s=_COPY_TIMEOUT_S)
+            if session.closed:
+                raise NodeError(f"{name}: stop", "the connection was lost", "see `ugro check`")
+            key: dict[str, Any] = {"job": gang.job, "attempt": gang.attempt, "token": node_token(gang.token, name)}
+            await session.call("stop", **key, reason="start failed", grace_s=0.0)
 
-        await asyncio.gather(*(one(name, session) for name, session in sessions.items()), return_exceptions=True)
+        results = await asyncio.gather(*(one(*pair) for pair in sessions.items()), return_exceptions=True)
+        return {name: said for name, said in zip(sessions, results, strict=True) if isinstance(said, NodeError)}
 
     def end(self, status: str, reason: str = "", exit_code: int = 0) -> None:
         """Release the GPUs and record how the job ended."""
@@ -244,20 +261,41 @@ def _count(number: int, word: str) -> str:
 
 
 async def start_job(launcher: Launcher) -> tuple[Ready, Gang]:
-    """Take a checked request to running supervisors, all or nothing."""
+    """Take a checked request to running supervisors, all or nothing.
+
+    Raises:
+        NotFreeError: the job waits: somebody took its GPUs, or held it.
+        JobStoppedError: it was stopped meanwhile.
+        UgroError: it could not be started.
+    """
     ready = await launcher.ready()
     try:
         await launcher.read_code()
         gang = launcher.allocate(ready)
         try:
-            await launcher.start(ready, gang)
+            await unless_called_off(launcher.store, gang.job, launcher.start(ready, gang))
         except BaseException as error:
-            reason = str(error) if isinstance(error, UgroError | OSError) else "the launch was interrupted"
-            if not isinstance(error, UgroError):
-                await launcher.stop_started(gang, ready.sessions, forget=True)
-            launcher.end("failed", reason, getattr(error, "exit_code", 1))
+            _not_started(launcher, gang, error)
             raise
     except BaseException:
         await close_all(ready.sessions.values())
         raise
     return ready, gang
+
+
+def _not_started(launcher: Launcher, gang: Gang, error: BaseException) -> None:
+    """Record that an attempt came to nothing: the job has ended then, or waits because it is held."""
+    store, reason = launcher.store, "the launch was interrupted"
+    if isinstance(error, UgroError | OSError):
+        reason = str(error)
+    if not isinstance(error, CalledOffError):
+        store.set_attempt(gang.job, gang.attempt, status="failed", reason=reason)
+        launcher.end("failed", reason, getattr(error, "exit_code", 1))
+        return
+    store.set_attempt(gang.job, gang.attempt, status="stopped", reason=error.reason)
+    if error.held and launcher.may_wait:
+        store.release(gang.job)
+        store.set_waiting(gang.job, error.reason)
+        raise NotFreeError(error.what, error.reason) from error
+    launcher.end("stopped", error.reason)
+    raise JobStoppedError(f"job {gang.job}", error.reason) from error

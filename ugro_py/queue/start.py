@@ -6,10 +6,10 @@ node that fails its verification or its start, at most `TRIES` times.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 
 from ugro_py import checkpoints, secret_env
+from ugro_py.call_off import CalledOffError, pause, unless_called_off
 from ugro_py.cluster import Cluster
 from ugro_py.errors import AllocationError, NodeError, StateError, UgroError, VerificationError
 from ugro_py.gang import Outcome
@@ -32,6 +32,14 @@ TRIES = 3
 BACK_OFF_S = (2.0, 5.0, 10.0)
 NOT_STARTED = "start_failed"
 """The kind of the event for each time."""
+
+
+class _NotStartedError(Exception):
+    """Something broke while the job started on its nodes: `error`."""
+
+    def __init__(self, error: UgroError) -> None:
+        self.error = error
+        super().__init__(str(error))
 
 
 async def run_queued(
@@ -61,6 +69,7 @@ async def run_queued(
     Raises:
         UgroError: something broke while it ran; that it has failed is recorded.
     """
+    store = store.acting_as(controller)
     if not store.claim(job.name, controller):
         return Outcome("pending", "another process controls it")
     now = store.job(job.name)
@@ -102,38 +111,60 @@ async def _begin(launcher: Launcher, start: Start) -> tuple[Ready, Gang] | Outco
         launcher.tell("warning", {"text": str(error)})
         return Outcome("pending", str(error))
     try:
-        await launcher.read_code()
-        ready = await launcher.ready(decided=start.placements)
+        return await unless_called_off(store, name, _started(launcher, start))
+    except CalledOffError as error:
+        return _called_off(launcher, error)
     except AllocationError as error:
         return await _back(launcher, str(error), BACK_OFF_S[0])
     except (NodeError, VerificationError) as error:
         return await _not_started(launcher, error)
+    except _NotStartedError as failed:
+        return await _not_started(launcher, failed.error)
     except UgroError as error:
         launcher.end("failed", str(error), error.exit_code)
         tidy(store, name)
         raise
+
+
+async def _started(launcher: Launcher, start: Start) -> tuple[Ready, Gang]:
+    """Take the job to running supervisors.
+
+    Raises:
+        AllocationError, NodeError, VerificationError, _NotStartedError: it could not be started now.
+        UgroError: it cannot be started at all.
+    """
+    await launcher.read_code()
+    ready = await launcher.ready(decided=start.placements)
     try:
         gang = _next_attempt(launcher, ready)
         try:
             await launcher.start(ready, gang)
         except BaseException as error:
             # Not only what was expected: Ctrl-C too leaves a job that waits, and nothing of it on the nodes.
-            await launcher.stop_started(gang, ready.sessions, forget=True)
-            close_attempt(store, gang, Outcome("failed", str(error) or "the start was interrupted", 1))
-            if store.job(name).controller == launcher.controller:  # else it is another's, and may run by now
-                store.release(name)
-                store.set_waiting(name, str(error) or "its start was interrupted")
+            reason = str(error) or "the start was interrupted"
+            close_attempt(launcher.store, gang, Outcome("failed", reason, 1))
+            if launcher.store.job(gang.job).controller == launcher.controller:  # else another's, and may run by now
+                launcher.store.release(gang.job)
+                launcher.store.set_waiting(gang.job, reason)
             raise
-    except AllocationError as error:
+    except BaseException as error:
         await close_all(ready.sessions.values())
-        return await _back(launcher, str(error), BACK_OFF_S[0])
-    except UgroError as error:
-        await close_all(ready.sessions.values())
-        return await _not_started(launcher, error)
-    except BaseException:
-        await close_all(ready.sessions.values())
+        if isinstance(error, UgroError) and not isinstance(error, AllocationError):
+            raise _NotStartedError(error) from error
         raise
     return ready, gang
+
+
+def _called_off(launcher: Launcher, error: CalledOffError) -> Outcome:
+    """End a job that was stopped while it started, or let it wait until it is released."""
+    name, store = launcher.request.name, launcher.store
+    if error.held:
+        store.set_waiting(name, error.reason)
+        launcher.tell("waiting", {"reason": error.reason})
+        return Outcome("pending", error.reason)
+    launcher.end("stopped", error.reason)
+    tidy(store, name)
+    return Outcome("stopped", error.reason)
 
 
 def _next_attempt(launcher: Launcher, ready: Ready) -> Gang:
@@ -167,5 +198,5 @@ async def _back(launcher: Launcher, reason: str, pause_s: float) -> Outcome:
     """Let the job wait again; not at once, since the same decision would come to the same end."""
     launcher.store.set_waiting(launcher.request.name, reason)
     launcher.tell("waiting", {"reason": reason})
-    await asyncio.sleep(pause_s)
+    await pause(launcher.store, launcher.request.name, pause_s)
     return Outcome("pending", reason)

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ugro_py import late, secret_env
 from ugro_py.cluster import Node
-from ugro_py.errors import NodeError, UgroError
+from ugro_py.errors import AllocationError, NodeError, UgroError, UsageError
 from ugro_py.master_port import try_port
 from ugro_py.plan import Gang, new_token, node_spec, node_token
 from ugro_py.ready import Ready, read_all
@@ -54,6 +54,11 @@ class Ahead:
         self._ready: Ready | None = None
         # The port and the checkpoint follow; the number is the next one, unless somebody else takes it.
         self._next = replace(gang, attempt=gang.attempt + 1, token=new_token(), resume_from="")
+
+    @property
+    def job(self) -> str:
+        """The job it is of."""
+        return self._gang.job
 
     def take(self, node: str, event: Mapping[str, Any]) -> None:
         """Begin when the ranks have done a step."""
@@ -109,51 +114,59 @@ class Ahead:
         """Start the attempt, from a checkpoint of the central store ("": from scratch).
 
         Returns:
-            The attempt, recorded and started; None where it is not ready, or could not start.
+            The attempt, recorded and started; None where it is not ready, or could not start: a node does not answer,
+            or its GPUs are somebody else's now. Nothing of it runs then.
 
         Raises:
-            AllocationError: its GPUs are somebody else's now.
+            StateError: the store cannot be used; nothing of it runs then either.
         """
         ready, launcher = self._ready, self._launcher
         if ready is None or not all(name in self._sessions for name in self._next.nodes):
             return None
         if self._staging is not None:
             await asyncio.gather(self._staging, return_exceptions=True)
-        gang = None
         try:
             port = await try_port(launcher.cluster, launcher.store, self._next.nodes, self._sessions)
             gang = replace(self._next, master_port=port, resume_from=resume_from)
             number = launcher.store.start_attempt(
                 gang.job, gang.placements, master_addr=gang.master_addr, master_port=port, token=gang.token
             )
-            if number != gang.attempt:
-                launcher.store.set_attempt(gang.job, number, status="failed", reason="another attempt came before")
-                return None
-            save_gang(gang, launcher.cluster)
-            launcher.store.set_job(gang.job, "starting")
-            specs = await launcher.specs(ready, gang)
-            secrets = secret_env.of(gang.job, launcher.request.secret_env)
-            hidden: dict[str, Any] = {"secrets": secrets} if secrets else {}
-            await asyncio.gather(
-                *(self._sessions[name].call("go", spec=specs[name], **hidden) for name in gang.nodes),
-                asyncio.to_thread(launcher.write_capsule, ready, gang),
-            )
-        except NodeError as error:
-            if gang is not None:
-                await late.end_partly_started(launcher, gang, self._nodes, self._sessions)
-                reason = f"could not be started: {error}"
-                launcher.store.set_attempt(gang.job, gang.attempt, status="failed", reason=reason)
+        except (AllocationError, NodeError):
+            return None  # whoever asks looks for other GPUs, and says what is in the way if there are none
+        if number != gang.attempt:
+            launcher.store.set_attempt(gang.job, number, status="failed", reason="another attempt came before")
             return None
+        try:
+            await self._go(gang, ready)
+        except BaseException as error:
+            await late.end_partly_started(launcher, gang, self._nodes, self._sessions)
+            reason = f"could not be started: {error}" if str(error) else "its start was interrupted"
+            launcher.store.set_attempt(gang.job, gang.attempt, status="failed", reason=reason)
+            if isinstance(error, NodeError | UsageError):  # a checkpoint, say, that went meanwhile
+                return None
+            raise
         self._ready = self._task = None  # it is no longer in advance of anything
         return gang
 
-    async def discard(self) -> None:
-        """Remove it from the nodes: it is not needed."""
+    async def _go(self, gang: Gang, ready: Ready) -> None:
+        launcher = self._launcher
+        save_gang(gang, launcher.cluster)
+        launcher.store.set_job(gang.job, "starting")
+        specs = await launcher.specs(ready, gang)
+        secrets = secret_env.of(gang.job, launcher.request.secret_env)
+        hidden: dict[str, Any] = {"secrets": secrets} if secrets else {}
+        await asyncio.gather(
+            *(self._sessions[name].call("go", spec=specs[name], **hidden) for name in gang.nodes),
+            asyncio.to_thread(launcher.write_capsule, ready, gang),
+        )
+
+    async def discard(self, *, leave: bool = False) -> None:
+        """Remove it from the nodes: it is not needed. With `leave` it stays: another controller sees to the nodes."""
         for task in (self._task, self._staging):
             if task is not None and not task.done():
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
-        if self._task is not None:
+        if self._task is not None and not leave:
             await self._remove()
             self._ready = self._task = None
 

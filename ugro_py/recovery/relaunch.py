@@ -84,13 +84,13 @@ async def relaunch(
             save_gang(gang, launcher.cluster)
             _tell_fewer(launcher, gang)
         await launcher.start(ready, gang)
-    except (AllocationError, NodeError) as error:
+    except BaseException as error:
         await close_all(ready.sessions.values())
-        if gang is not None:  # a node broke while it started: nothing runs, and another may do
-            launcher.store.set_attempt(last.job, gang.attempt, status="failed", reason=f"could not be started: {error}")
-        raise NotNowError(error.what, error.came_back, error.next_step) from error
-    except BaseException:
-        await close_all(ready.sessions.values())
+        if gang is not None:  # a node broke while it started, say: nothing runs, and another may do
+            reason = f"could not be started: {error}" if str(error) else "its start was interrupted"
+            launcher.store.set_attempt(last.job, gang.attempt, status="failed", reason=reason)
+        if isinstance(error, AllocationError | NodeError):
+            raise NotNowError(error.what, error.came_back, error.next_step) from error
         raise
     _tell(launcher, gang, resume)
     return Running(gang, ready.nodes, ready.sessions, ready)
@@ -127,7 +127,7 @@ async def _find_place(launcher: Launcher, last: Gang, unfit: Mapping[str, str]) 
             return await prepare(attempt, launcher.cluster, launcher.store)
         except _NOT_NOW as error:
             first = first or str(error)
-    raise NotNowError("wait to be tried again", f"{gone + ': ' if gone else ''}{first}")
+    raise NotNowError("wait to be tried again", ": ".join(filter(None, (gone, first))))
 
 
 def _requests(request: JobRequest, last: Gang, unfit: tuple[str, ...]) -> Iterator[JobRequest]:

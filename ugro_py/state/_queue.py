@@ -163,14 +163,14 @@ class Queue(Part):
                     connection.execute(update(jobs).where(here, jobs.c.status == "pending").values(reason=reason))
 
     def hold(self, job: str, by: str) -> bool:
-        """Keep a job that waits from starting; return whether that is new.
+        """Keep a job that waits from starting; return whether that is new. One that is just starting goes back.
 
         Raises:
             NotFoundError: there is no such job.
             UsageError: it does not wait.
         """
         with self.database.write() as connection:
-            row = self._waiting(connection, job, "hold")
+            row = self._waiting(connection, job, "hold", or_starting=True)
             return not row.held and self._change(connection, row, "held", f"held by {by}", held=True, held_by=by)
 
     def let_go(self, job: str, by: str) -> bool:
@@ -232,13 +232,13 @@ class Queue(Part):
             values = {"status": "stopped", "reason": reason, "ended_at": now(), "stop_requested": True}
             return self._change(connection, row, "job_status", f"pending -> stopped: {reason}", **values)
 
-    def _waiting(self, connection: Connection, job: str, verb: str) -> Row[Any]:
+    def _waiting(self, connection: Connection, job: str, verb: str, *, or_starting: bool = False) -> Row[Any]:
         """Return a job that waits; on PostgreSQL nobody changes it until the transaction ends."""
         job_id = self._job_id(connection, job, lock=True)
         row = connection.execute(select(jobs).where(jobs.c.id == job_id)).one_or_none()
         if row is None:
             raise NotFoundError(f"job {job}", "it was removed", "see `ugro queue`")
-        if row.status != "pending":
+        if row.status != "pending" and not (or_starting and row.status == "starting"):
             advice = f"stop it with `ugro stop {job}`" if row.status not in ENDED else "see `ugro ps --all`"
             raise UsageError(f"{verb} job {job}", f"it does not wait, it is {row.status}", advice)
         return row
