@@ -7,7 +7,6 @@ in the store and the central store before the next begins, so that a killed cont
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 import time
 from collections.abc import Mapping, Sequence
@@ -18,7 +17,7 @@ from typing import Any
 from ugro_py import capsule, late, secret_env
 from ugro_py.call_off import CalledOffError, unless_called_off
 from ugro_py.cluster import Cluster, Node
-from ugro_py.errors import AllocationError, JobStoppedError, NodeError, StateError, UgroError, UsageError
+from ugro_py.errors import AllocationError, JobStoppedError, NodeError, UgroError, UsageError
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, new_token, node_spec, node_token
 from ugro_py.queue import spool
@@ -227,8 +226,7 @@ class Launcher:
         Raises:
             LostControlError: the job is another controller's, which may follow what runs there.
         """
-        with contextlib.suppress(StateError):  # without a database nobody else can have taken it
-            self.store.check_control(gang.job)
+        self.store.check_control(gang.job)
 
         async def one(name: str, session: Session) -> None:
             if session.closed:

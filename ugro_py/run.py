@@ -9,7 +9,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ugro_py import metrics, results
+from ugro_py import late, metrics, results
+from ugro_py.call_off import CalledOffError, unless_called_off
 from ugro_py.cluster import Node
 from ugro_py.collect import collect
 from ugro_py.errors import StateError, UgroError
@@ -22,12 +23,14 @@ from ugro_py.recovery.ahead import Ahead
 from ugro_py.recovery.copies import Copies
 from ugro_py.recovery.relaunch import NotNowError, Running, relaunch
 from ugro_py.state import Controller, Store
+from ugro_py.state.fence import LostControlError
 from ugro_py.state.models import ENDED
 from ugro_py.transport import Session, close_all
 from ugro_py.watch import OUT_OF_TIME, Listener, Rules, Watcher
 
 Lost = Sequence[tuple[str, str]]
 _POLL_S = 0.5
+_STOPPED = "stopped on request"
 
 
 async def stay(
@@ -65,40 +68,60 @@ class _Stay:
         self._opened: list[Mapping[str, Session]] = []
         self._collecting: list[asyncio.Task[None]] = []
         self._ahead: Ahead | None = None
+        self._leaves = False
 
     async def run(self, now: Running, lost: Lost, ended: Outcome | None) -> Outcome:
         store, launcher = self._store, self._launcher
         try:
+            self._collecting += late.bring_in_earlier(store, now.gang)
             while True:
                 begun = ended is None
                 outcome = ended or await self._follow(now, lost)
                 ended, lost = None, ()
                 close_attempt(store, now.gang, outcome)
                 if outcome.status == "preempted":
-                    return await self._queue_again(now, outcome, outcome.reason, preempted=True)
+                    made_room = store.preempt_for(now.gang.job) is not None  # else it was held
+                    return await self._queue_again(now, outcome, outcome.reason, preempted=made_room)
                 if begun and not await self._may_try_again(now.gang, outcome):
+                    break
+                if store.job(now.gang.job).stop_requested:
+                    outcome = Outcome("stopped", _STOPPED, lost_nodes=outcome.lost_nodes)
                     break
                 if other := store.preempt_for(now.gang.job):  # asked while it waited: its GPUs are idle
                     return await self._queue_again(now, outcome, f"made room for {other}", preempted=True)
+                work = relaunch(launcher, now.gang, now.nodes, now.sessions, outcome, self._ahead)
                 try:
-                    following = await relaunch(launcher, now.gang, now.nodes, now.sessions, outcome, self._ahead)
+                    following = await unless_called_off(store, now.gang.job, work)
                 except NotNowError as error:
                     return await self._queue_again(now, outcome, str(error))
+                except CalledOffError as error:
+                    if error.held:
+                        return await self._queue_again(now, outcome, error.reason)
+                    outcome = Outcome("stopped", _STOPPED, lost_nodes=outcome.lost_nodes)
+                    break
                 if following.ready is not None:
                     self._opened.append(following.sessions)
                 # While the next attempt imports torch, what the last one left is brought in.
+                late.note_collecting(store, now.gang)
                 self._collecting.append(asyncio.create_task(self._bring_in(now, outcome, self._collecting[-1:])))
                 now = following
             await self._discard_ahead()
             await asyncio.gather(*self._collecting)
             await finish(store, *_of(now), outcome, launcher.controller, launcher.tell)
+        except (asyncio.CancelledError, LostControlError):
+            self._leaves = True
+            raise
         except UgroError as error:
+            self._leaves = True  # unless the job is this controller's still
             await launcher.stop_started(now.gang, now.sessions)  # whatever went wrong, no rank trains on unwatched
+            self._leaves = False
             with contextlib.suppress(StateError):  # a full disk takes no record either: the next verb makes it up
                 launcher.end("failed", str(error), error.exit_code)
             raise
         finally:
             await self._discard_ahead()
+            for task in self._collecting if self._leaves else ():
+                task.cancel()  # whoever goes on with the job collects anew what was not collected
             await asyncio.gather(*self._collecting, return_exceptions=True)
             for sessions in self._opened:
                 await close_all(sessions.values())
@@ -146,7 +169,7 @@ class _Stay:
     async def _may_try_again(self, gang: Gang, outcome: Outcome) -> bool:
         """Say whether another attempt is due, after the wait that it needs."""
         store, tell = self._store, self._launcher.tell
-        if outcome.status != "failed" or store.job(gang.job).stop_requested:
+        if outcome.status != "failed":
             return False
         if outcome.exit_code == OUT_OF_TIME and outcome.failure is None:
             return False
@@ -163,12 +186,10 @@ class _Stay:
         wait = f" in {verdict.wait_s:g} s" if verdict.wait_s else ""
         tell("step", {"text": f"attempt {gang.attempt} failed: {outcome.reason}; trying again{wait}"})
         deadline = time.monotonic() + verdict.wait_s
-        while (left := deadline - time.monotonic()) > 0:
-            await asyncio.sleep(min(left, _POLL_S))
-            if store.job(gang.job).stop_requested:
-                return False
+        while (left := deadline - time.monotonic()) > 0 and not store.job(gang.job).stop_requested:
             if store.preempt_for(gang.job):
                 break
+            await asyncio.sleep(min(left, _POLL_S))
         return True
 
     async def _queue_again(self, now: Running, outcome: Outcome, reason: str, *, preempted: bool = False) -> Outcome:
@@ -184,10 +205,18 @@ class _Stay:
         """Collect one attempt after the ones before it: all use the same folders on the way, and the newest stays."""
         await asyncio.gather(*before, return_exceptions=True)
         await finish_attempt(self._store, *_of(now), outcome)
+        late.note_collected(self._store, now.gang)
+
+    def _controls(self, job: str) -> bool:
+        try:
+            self._store.check_control(job)
+        except LostControlError:
+            return False
+        return True
 
     async def _discard_ahead(self) -> None:
         if self._ahead is not None:
-            await self._ahead.discard()
+            await self._ahead.discard(leave=self._leaves and not self._controls(self._ahead.job))
             self._ahead = None
 
 

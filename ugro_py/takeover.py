@@ -34,7 +34,12 @@ async def adopt(
     A launch that was not complete is rolled back: everything that had started is stopped, and the job waits for its
     turn again (the outcome is `pending` then) or, where its files were not kept, has failed. `start_error` says that it
     was not, and why.
+
+    Raises:
+        LostControlError: yet another controller has it.
+        UgroError: something broke; that the job has failed is recorded.
     """
+    store = store.acting_as(controller)
     attempt = store.attempt(job.name)
     loaded = load_gang(job.name, attempt.number) if attempt else None
     if loaded is None:
@@ -69,6 +74,7 @@ def _failed(store: Store, job: str, number: int) -> bool:
 
 def give_up(store: Store, job: str, controller: Controller, reason: str, status: str = "failed") -> Outcome:
     """End a job of which nothing runs: release what it holds, record why, let go of it."""
+    store = store.acting_as(controller)
     code = 1 if status == "failed" else 0
     store.release(job)
     store.set_job(job, status, reason, code)

@@ -7,6 +7,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -120,7 +121,7 @@ def test_a_write_comes_before_the_takeover_or_not_at_all(running: Store) -> None
     controllers = [replace(OLD, pid=100 + turn) for turn in range(12)]
     running.unclaim("job", OLD)
     assert running.claim("job", controllers[0])
-    for old, new in zip(controllers, controllers[1:], strict=False):
+    for old, new in pairwise(controllers):
         lost = threading.Event()
         wrote = threading.Event()
 

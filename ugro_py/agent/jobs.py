@@ -17,6 +17,8 @@ from ugro_py.gang import Outcome
 from ugro_py.queue.model import Start
 from ugro_py.queue.start import run_queued
 from ugro_py.state import Controller, JobRow, Store
+from ugro_py.state._leases import Lease
+from ugro_py.state.fence import LostControlError
 from ugro_py.users import cluster_for
 
 _log = logging.getLogger("ugro.agent")
@@ -40,10 +42,20 @@ class Jobs:
         store: the state store.
         me: this process, as the controller that the store knows.
         changed: called when a task has ended: GPUs may be free.
+        may_act: says whether this process may still act for any job.
+        lease: under which it acts.
     """
 
-    def __init__(self, store: Store, me: Controller, changed: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        store: Store,
+        me: Controller,
+        changed: Callable[[], None],
+        may_act: Callable[[], bool] | None = None,
+        lease: Lease | None = None,
+    ) -> None:
         self._store = store
+        self._theirs = store.acting_as(me, may_act, lease)
         self._me = me
         self._changed = changed
         self._tasks: dict[str, asyncio.Task[None]] = {}
@@ -65,7 +77,7 @@ class Jobs:
             if job.controller != self._me:
                 data = {"pid": os.getpid()}
                 self._store.add_event("adopted", f"process {os.getpid()} took over", job=job.name, data=data)
-            return await takeover.adopt(self._store, job, controller, _listener(job.name))
+            return await takeover.adopt(self._theirs, job, controller, _listener(job.name))
 
         self._run(job, work)
 
@@ -74,7 +86,7 @@ class Jobs:
 
         async def work(controller: Controller) -> Outcome:
             theirs = cluster_for(cluster, job.user)
-            return await run_queued(self._store, theirs, job, start, controller, _listener(job.name))
+            return await run_queued(self._theirs, theirs, job, start, controller, _listener(job.name))
 
         self._run(job, work)
 
@@ -82,7 +94,7 @@ class Jobs:
         """End a job that never started."""
 
         async def work(controller: Controller) -> Outcome:
-            return takeover.give_up(self._store, job.name, controller, reason, status)
+            return takeover.give_up(self._theirs, job.name, controller, reason, status)
 
         self._run(job, work)
 
@@ -101,11 +113,13 @@ class Jobs:
         try:
             replaces = job.controller if job.controller != self._me else None
             controller = Controller(self._me.host, self._me.boot_id, self._me.pid, self._me.start_ticks, replaces)
-            if not await asyncio.to_thread(self._store.claim, job.name, controller):
+            if not await asyncio.to_thread(self._theirs.claim, job.name, controller):
                 return
             outcome = await work(controller)
             _log.info("job %s: %s %s", job.name, outcome.status, outcome.reason)
             self._trouble.pop(job.name, None)
+        except LostControlError as error:
+            _log.warning("job %s: %s", job.name, error)
         except UgroError as error:
             await self._failed(job.name, str(error))
         except Exception as error:  # noqa: BLE001  an event; its ranks train on, and are adopted again

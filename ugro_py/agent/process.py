@@ -64,7 +64,7 @@ class Agent:
         self._loop = asyncio.get_running_loop()
         self._wake = asyncio.Event()
         self._parts = Parts(store)
-        self.jobs = Jobs(store, me, self._wake.set)
+        self.jobs = Jobs(store, me, self._wake.set, lambda: held.valid, held.lease)
         self._rounds = Loop(store, self.jobs, me, store.former_holders(), held.check)
 
     @property

@@ -49,6 +49,7 @@ async def wait_and_run(
     Raises:
         UgroError: something broke while it ran; that it has failed is recorded.
     """
+    store = store.acting_as(controller)
     if job.user != users.me().user:  # left by an agent that is gone: it still runs as its owner's account
         cluster = users.cluster_for(cluster, job.user)
     if not spool.exists(job.name):
@@ -72,6 +73,7 @@ async def wait_and_run(
 
 async def take_over(store: Store, job: JobRow, controller: Controller, tell: Listener) -> Outcome:
     """As `wait_and_run`, for a process that was started for this job alone: its cluster is the one it was made for."""
+    store = store.acting_as(controller)
     try:
         cluster = await asyncio.to_thread(cluster_of, job.name)
     except StateError as error:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import Row, false, insert, null, select, true, update
 from sqlalchemy.exc import IntegrityError
 
-from ugro_py.errors import UsageError
+from ugro_py.errors import StateError, UsageError
 from ugro_py.names import check_name
 from ugro_py.state._base import Part, now
 from ugro_py.state.models import ENDED, JOB_STATUSES, attempts, jobs, leases
@@ -118,8 +119,12 @@ class Jobs(Part):
                 kind = "held" if held_by is not None else "requeued"
                 self._event(connection, kind, reason, job_id=job_id, severity="warning")
 
-    def reopen(self, job: str, reason: str = "", *, held: bool = False) -> bool:
+    def reopen(
+        self, job: str, reason: str = "", *, held: bool = False, time_limit_s: float | None = None
+    ) -> bool:
         """Put a job that has ended back into the queue; return whether that worked (it has not ended, if not).
+
+        `time_limit_s` replaces its limit, which counts the time that all its attempts run together.
 
         Raises:
             NotFoundError: there is no such job.
@@ -130,6 +135,9 @@ class Jobs(Part):
                 "status": "pending", "reason": reason, "exit_code": None, "ended_at": None, "stop_requested": False,
                 "stop_force": False, "held": held, "position": None, "after": [], "preempt_for": None,
             }  # fmt: skip
+            if time_limit_s is not None:
+                old = connection.scalar(select(jobs.c.request).where(jobs.c.id == job_id))
+                values |= {"time_limit_s": time_limit_s, "request": {**(old or {}), "time_limit_s": time_limit_s}}
             again = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(ENDED)).values(**values)
             if connection.execute(again).rowcount != 1:
                 return False
@@ -184,6 +192,8 @@ class Jobs(Part):
     def check_control(self, job: str) -> None:
         """Raise if this store acts for a controller that the job does not have any more: ask before touching nodes.
 
+        A database that is away says nothing: nobody can have taken the job there.
+
         Raises:
             LostControlError: it does not have it.
             NotFoundError: there is no such job.
@@ -191,7 +201,7 @@ class Jobs(Part):
         if self.fence is None:
             return
         self.fence.check_valid(job)
-        with self.database.read() as connection:
+        with contextlib.suppress(StateError), self.database.read() as connection:
             job_id = self._job_id(connection, job)
             self.fence.check(job, connection.execute(select(jobs).where(jobs.c.id == job_id)).one())
 
