@@ -51,7 +51,8 @@ class Settings:
     """How the cluster is run. Times are in the unit of their name; docs/inventory.md explains each.
 
     `accounts` maps a user here to the account whose processes the user's jobs are on the nodes; who is not named has
-    the inventory's. `health_thresholds` replaces values of `module_utils.health.DEFAULT_THRESHOLDS`.
+    the inventory's. `max_priority` is the highest that who is no admin may ask for; `audit_days` is how long the audit
+    trail is kept. `health_thresholds` replaces values of `module_utils.health.DEFAULT_THRESHOLDS`.
     """
 
     retry: int = 0
@@ -65,6 +66,8 @@ class Settings:
     alert_urls: tuple[Any, ...] = ()
     alert_rules: tuple[Mapping[str, Any], ...] = ()
     accounts: Mapping[str, str] = field(default_factory=dict)
+    max_priority: int = 50
+    audit_days: float = 365.0
 
 
 @dataclass(frozen=True)

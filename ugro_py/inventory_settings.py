@@ -71,6 +71,10 @@ SETTINGS: dict[str, dict[str, tuple[str, Check]]] = {
         "fair_share_half_life_h": ("fair_share_half_life_h", number(0.01, 100_000)),
         "preemption": ("preemption", switch),
     },
+    "ugro_users": {
+        "max_priority": ("max_priority", integer(0, 100)),
+        "audit_days": ("audit_days", number(0.01, 36_500)),
+    },
     "ugro_alerts": {
         "urls": ("alert_urls", list_of("addresses or mappings", (str, dict))),  # type: ignore[arg-type]
         "rules": ("alert_rules", list_of("mappings", dict)),

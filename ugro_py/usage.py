@@ -69,4 +69,5 @@ def audit_line(row: AuditRow) -> dict[str, Any]:
     return {
         "at": row.at.strftime(_TIME), "user": row.user, "uid": row.uid, "verb": row.verb, "target": row.target,
         "outcome": row.outcome, "data": dict(row.data) if row.data is not None else None,
+        "count": row.count,
     }  # fmt: skip

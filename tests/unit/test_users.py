@@ -115,6 +115,28 @@ def test_the_audit_trail_keeps_order_and_is_cut_to_size(store: Store) -> None:
     assert {line.user for line in store.audit(10, "bob")} == {"bob"}
 
 
+def test_what_is_refused_again_and_again_is_one_line_a_minute(store: Store) -> None:
+    for number in range(50):
+        store.record("mallory", 5003, "stop", f"job{number}", "refused: it is alice's", {"door": "socket"})
+        store.record("mallory", 5003, "hold", f"job{number}", "refused: it is alice's")
+        store.record("mallory", 5003, "stop", f"no{number}", "failed: there is none")
+    store.record("bob", 5002, "stop", "job1", "refused: it is alice's")
+    store.record("mallory", 5003, "stop", "own", "done")
+    store.record("mallory", 5003, "stop", "own", "done")
+    lines = [(line.user, line.verb, line.target, line.outcome[:6], line.count) for line in store.audit()]
+    assert lines == [
+        ("mallory", "stop", "job0", "refuse", 50), ("mallory", "hold", "job0", "refuse", 50),
+        ("mallory", "stop", "no0", "failed", 50), ("bob", "stop", "job1", "refuse", 1),
+        ("mallory", "stop", "own", "done", 1), ("mallory", "stop", "own", "done", 1),
+    ]  # fmt: skip
+
+
+def test_the_audit_trail_forgets(store: Store) -> None:
+    store.record("alice", 5001, "stop", "a", "done")
+    assert store.forget_audit(1.0) == 0 and len(store.audit()) == 1
+    assert store.forget_audit(0.0) == 1 and not store.audit()
+
+
 # -- the verbs ------------------------------------------------------------------------------------------------
 
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict, dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import and_, func, insert, or_, select, update
+from sqlalchemy import and_, delete, func, insert, or_, select, update
 
 from ugro_py.errors import UsageError
 from ugro_py.state._base import Part, check_values, now
@@ -15,7 +15,9 @@ from ugro_py.state.models import accounts, allocations, attempts, audit, jobs
 
 KINDS = ("user", "group")
 ROLES = ("admin", "user")
-_VALUES = frozenset(["role", "max_gpus", "max_queued", "gpu_hours_week"])
+_LIMITS = ("max_gpus", "max_queued", "gpu_hours_week", "max_priority")
+_VALUES = frozenset(["role", *_LIMITS])
+_TOGETHER = timedelta(minutes=1)  # refused requests of one kind within it are one row
 
 
 @dataclass(frozen=True)
@@ -23,6 +25,7 @@ class AccountRow:
     """Role and quotas of a user or a group (`kind`); a quota that is None has no limit.
 
     `max_gpus` is GPUs at once, `max_queued` jobs that have not ended, `gpu_hours_week` GPU hours in any 7 days.
+    `max_priority` is the highest priority they may ask for; None for that of the inventory.
     """
 
     kind: str
@@ -31,6 +34,7 @@ class AccountRow:
     max_gpus: int | None = None
     max_queued: int | None = None
     gpu_hours_week: float | None = None
+    max_priority: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -50,7 +54,7 @@ class UsageRow:
 
 @dataclass(frozen=True)
 class AuditRow:
-    """Who asked for what, and what came of it (`done`, `refused: …`, `failed: …`)."""
+    """Who asked for what, and what came of it (`done`, `refused: …`, `failed: …`); `count`: so often, see `record`."""
 
     at: datetime
     user: str
@@ -59,6 +63,7 @@ class AuditRow:
     target: str
     outcome: str
     data: Mapping[str, Any] | None
+    count: int = 1
 
 
 class Accounts(Part):
@@ -85,7 +90,7 @@ class Accounts(Part):
             return set(connection.scalars(select(accounts.c.role).where(or_(own, theirs))))
 
     def set_account(self, kind: str, name: str, **values: Any) -> AccountRow:
-        """Set role (admin, user) and quotas (max_gpus, max_queued, gpu_hours_week; None: no limit).
+        """Set role (admin, user) and quotas (max_gpus, max_queued, gpu_hours_week, max_priority; None: no limit).
 
         Raises:
             UsageError: a value cannot be used.
@@ -138,14 +143,34 @@ class Accounts(Part):
         outcome: str,
         data: Mapping[str, Any] | None = None,
     ) -> None:
-        """Add a line to the audit trail."""
+        """Add a line to the audit trail.
+
+        What was not done is counted in the line of the first of its kind within a minute (same user, verb and word for
+        the outcome, whatever the target): who asks without end must not fill the disk.
+        """
+        values = {
+            "at": now(), "user": user, "uid": uid, "verb": verb[:40], "target": target[:200], "outcome": outcome[:500],
+            "data": dict(data) if data is not None else None,
+        }  # fmt: skip
+        word = outcome.partition(":")[0]
         with self.database.write() as connection:
-            connection.execute(
-                insert(audit).values(
-                    at=now(), user=user, uid=uid, verb=verb[:40], target=target[:200], outcome=outcome[:500],
-                    data=dict(data) if data is not None else None,
+            if word in ("refused", "failed"):
+                same = (
+                    select(audit.c.id)
+                    .where(audit.c.at > values["at"] - _TOGETHER, audit.c.user == user, audit.c.verb == verb[:40])
+                    .where(audit.c.outcome.startswith(word[:500], autoescape=True))
+                    .order_by(audit.c.id.desc())
+                    .limit(1)
                 )
-            )  # fmt: skip
+                counted = update(audit).where(audit.c.id == same.scalar_subquery()).values(count=audit.c.count + 1)
+                if connection.execute(counted).rowcount:
+                    return
+            connection.execute(insert(audit).values(**values))
+
+    def forget_audit(self, days: float) -> int:
+        """Remove lines of the audit trail that are older than so many days; return how many."""
+        with self.database.write() as connection:
+            return connection.execute(delete(audit).where(audit.c.at < now() - timedelta(days=days))).rowcount
 
     def audit(self, limit: int = 100, user: str | None = None) -> list[AuditRow]:
         """Return the newest `limit` lines of the audit trail, oldest first; with `user` only theirs."""
@@ -154,7 +179,7 @@ class Accounts(Part):
             query = query.where(audit.c.user == user)
         with self.database.read() as connection:
             rows = connection.execute(query).all()
-        return [AuditRow(r.at, r.user, r.uid, r.verb, r.target, r.outcome, r.data) for r in reversed(rows)]
+        return [AuditRow(r.at, r.user, r.uid, r.verb, r.target, r.outcome, r.data, r.count) for r in reversed(rows)]
 
 
 def _check(kind: str, name: str, values: Mapping[str, Any]) -> None:
@@ -164,7 +189,11 @@ def _check(kind: str, name: str, values: Mapping[str, Any]) -> None:
         raise UsageError(f"{kind} {name!r:.70}", "is no name of an account", "give the name as `id` shows it")
     if values.get("role", "user") not in ROLES:
         raise UsageError(f"role {values['role']!r}", "is no role", f"choose one of {', '.join(ROLES)}")
-    for key in ("max_gpus", "max_queued", "gpu_hours_week"):
+    for key in _LIMITS:
         value = values.get(key)
+        if key == "max_priority" and value is not None and not 0 <= value <= 100:
+            raise UsageError(
+                f"{key} {value}", "must be from 0 to 100", "give a priority, or `none` for the inventory's"
+            )
         if value is not None and not 0 <= value < 1e9:
             raise UsageError(f"{key} {value}", "must be 0 or more", "give a number, or `none` for no limit")

@@ -26,6 +26,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     false,
+    true,
 )
 from sqlalchemy.types import TypeDecorator
 
@@ -91,6 +92,7 @@ nodes = Table(
     Column("drain", Boolean, nullable=False, server_default=false()),
     Column("drain_reason", Text, nullable=False, server_default=""),
     Column("drained_by", Text),
+    Column("drain_lasts", Boolean, nullable=False, server_default=true()),  # the health sweep may not end it
 )
 
 gpus = Table(
@@ -248,22 +250,24 @@ accounts = Table(
     Column("max_gpus", Integer),
     Column("max_queued", Integer),
     Column("gpu_hours_week", Float),
+    Column("max_priority", Integer),
     CheckConstraint("kind IN ('user', 'group')", name="kind"),
     CheckConstraint("role IN ('admin', 'user')", name="role"),
 )
 
-# Who asked for what, and whether it was done.
+# Who asked for what, and whether it was done. What was refused again and again is one row a minute, with a count.
 audit = Table(
     "audit",
     metadata,
     _id(),
-    Column("at", UtcDateTime, nullable=False),
+    Column("at", UtcDateTime, nullable=False, index=True),
     Column("user", Text, nullable=False),
     Column("uid", Integer),
     Column("verb", String(40), nullable=False),
     Column("target", Text, nullable=False, server_default=""),
     Column("outcome", Text, nullable=False),
     Column("data", JSON(none_as_null=True)),
+    Column("count", Integer, nullable=False, server_default="1"),
 )
 
 # A condition that was told of: one row from when it began to when it was over.

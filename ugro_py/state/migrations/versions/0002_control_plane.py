@@ -34,6 +34,7 @@ def _node_columns() -> list[sa.Column[Any]]:
         sa.Column("drain", sa.Boolean(), server_default=sa.false(), nullable=False),
         sa.Column("drain_reason", sa.Text(), server_default="", nullable=False),
         sa.Column("drained_by", sa.Text(), nullable=True),
+        sa.Column("drain_lasts", sa.Boolean(), server_default=sa.true(), nullable=False),
     ]
 
 
@@ -82,6 +83,7 @@ def upgrade() -> None:
         sa.Column("max_gpus", sa.Integer(), nullable=True),
         sa.Column("max_queued", sa.Integer(), nullable=True),
         sa.Column("gpu_hours_week", sa.Float(), nullable=True),
+        sa.Column("max_priority", sa.Integer(), nullable=True),
         sa.CheckConstraint("kind IN ('user', 'group')", name="ck_accounts_kind"),
         sa.CheckConstraint("role IN ('admin', 'user')", name="ck_accounts_role"),
         sa.PrimaryKeyConstraint("kind", "name", name="pk_accounts"),
@@ -96,8 +98,10 @@ def upgrade() -> None:
         sa.Column("target", sa.Text(), server_default="", nullable=False),
         sa.Column("outcome", sa.Text(), nullable=False),
         sa.Column("data", sa.JSON(), nullable=True),
+        sa.Column("count", sa.Integer(), server_default="1", nullable=False),
         sa.PrimaryKeyConstraint("id", name="pk_audit"),
     )
+    op.create_index("ix_audit_at", "audit", ["at"])
     op.create_table(
         "alerts",
         sa.Column("id", sa.Integer(), nullable=False),
