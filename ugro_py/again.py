@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 from ugro_py import checkpoints, secret_env
+from ugro_py.display import duration
 from ugro_py.errors import StateError, UsageError
 from ugro_py.names import check_name, new_job_name
 from ugro_py.paths import JobPaths
@@ -28,7 +30,13 @@ def check_secrets(request: JobRequest, given: Sequence[str]) -> None:
         )  # fmt: skip
 
 
-def reopen(store: Store, name: str, controller: Controller | None, secrets: Mapping[str, str]) -> JobRow:
+def reopen(
+    store: Store,
+    name: str,
+    controller: Controller | None,
+    secrets: Mapping[str, str],
+    time_limit_s: float | None = None,
+) -> JobRow:
     """Put a job that failed or was stopped back into the queue, under its own name.
 
     Its next attempt runs the code it was submitted with and goes on from its newest complete checkpoint. A job that is
@@ -39,10 +47,11 @@ def reopen(store: Store, name: str, controller: Controller | None, secrets: Mapp
         name: the job.
         controller: the process that is to wait with the job; None leaves that to the agent.
         secrets: the values of its secrets, kept in this process from here on.
+        time_limit_s: how long it may run from here on; None leaves it what is left of its limit.
 
     Raises:
         NotFoundError: there is no such job.
-        UsageError: it runs, waits or has completed; or its secrets are others.
+        UsageError: it runs, waits or has completed; its secrets are others; or nothing is left of its time limit.
         StateError: what it was submitted with is gone.
     """
     job = store.job(name)
@@ -57,6 +66,7 @@ def reopen(store: Store, name: str, controller: Controller | None, secrets: Mapp
         raise UsageError(f"resume job {name}", "it has completed", f"run it anew: `ugro rerun {name}`")
     if not spool.exists(name):
         raise StateError(f"resume job {name}", "its code was not kept", "launch it anew with --resume")
+    limit_s = None if lost_secrets else _new_limit(store, name, request.time_limit_s, time_limit_s)
     if controller is not None:
         # A process that waits without the secrets sees that it has lost the job, and ends.
         claimed = store.claim(name, replace(controller, replaces=job.controller))
@@ -67,8 +77,26 @@ def reopen(store: Store, name: str, controller: Controller | None, secrets: Mapp
         store.let_go(name, job.user)
     else:
         newest = checkpoints.newest(JobPaths(name))
-        store.reopen(name, f"goes on from {newest.name}" if newest else "starts from the beginning")
+        told = f"goes on from {newest.name}" if newest else "starts from the beginning"
+        store.reopen(name, told, time_limit_s=limit_s)
     return store.job(name)
+
+
+def _new_limit(store: Store, name: str, limit_s: float | None, more_s: float | None) -> float | None:
+    """Return the time limit of a job that is resumed, None where it stays what it is.
+
+    Raises:
+        UsageError: nothing is left of it.
+    """
+    ran_s = store.run_seconds(name)
+    if more_s is not None:
+        return math.ceil(ran_s) + more_s
+    if limit_s is not None and ran_s >= limit_s:
+        raise UsageError(
+            f"resume job {name}", f"its time limit of {duration(limit_s)} is used up",
+            f"give it more: `ugro resume {name} --time-limit 1h`",
+        )  # fmt: skip
+    return None
 
 
 def request_again(store: Store, name: str, new_name: str | None, secrets: Sequence[str] = ()) -> JobRequest:

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from ugro_py import again, secret_env, users
+from ugro_py import again, request_options, secret_env, users
 from ugro_py.head_start import take_secrets
 from ugro_py.inventory import load_cluster
 from ugro_py.launch import check_new
@@ -22,14 +22,23 @@ from ugro_py.reconcile import hand_over, reconcile
 from ugro_py.state import Controller, JobRow, Store
 
 
-def resume(inventory: str | None, job: str, secrets: Sequence[str], *, detach: bool, as_json: bool) -> None:
+def resume(
+    inventory: str | None,
+    job: str,
+    secrets: Sequence[str],
+    *,
+    time_limit: str | None = None,
+    detach: bool,
+    as_json: bool,
+) -> None:
     """Run `ugro resume`: the job waits for its turn and goes on from its newest checkpoint; raises UgroError."""
+    limit_s = request_options.time_limit(time_limit)
     from ugro_py.api.client import connect, job_path
 
     agent = connect()
     if agent is not None:
         values = secret_env.from_environment(secrets)
-        agent.post(job_path(job, "resume"), {"secrets": values})
+        agent.post(job_path(job, "resume"), {"secrets": values, "time_limit_s": limit_s})
         _follow_agent(job, detach=detach, as_json=as_json)
         return
     values = take_secrets(secrets)
@@ -37,7 +46,7 @@ def resume(inventory: str | None, job: str, secrets: Sequence[str], *, detach: b
         store.job(job)
         reconcile(store, job)
         me = Controller.me()
-        row = again.reopen(store, job, me, values)
+        row = again.reopen(store, job, me, values, limit_s)
         _wait(store, row, inventory, me, detach=detach, as_json=as_json)
 
 

@@ -96,10 +96,14 @@ class Submission(_Asked):
 
 
 class Again(_Asked):
-    """A job once more; `name` is for a rerun. `secrets` has a value for each of the job's secret variables."""
+    """A job once more; `name` is for a rerun. `secrets` has a value for each of the job's secret variables.
+
+    `time_limit_s` is for a job that is resumed: how long it may run from here on.
+    """
 
     name: str | None = None
     secrets: dict[str, str] = Field(default_factory=dict)
+    time_limit_s: float | None = Field(None, gt=0, le=366 * 86400, allow_inf_nan=False)
 
 
 class Stop(_Asked):

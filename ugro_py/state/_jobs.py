@@ -12,7 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from ugro_py.errors import StateError, UsageError
 from ugro_py.names import check_name
 from ugro_py.state._base import Part, now
-from ugro_py.state.models import ENDED, JOB_STATUSES, attempts, jobs, leases
+from ugro_py.state.models import ENDED, JOB_STATUSES, jobs, leases
 from ugro_py.state.rows import Controller, JobRow
 
 
@@ -71,7 +71,7 @@ class Jobs(Part):
         """Move a job to `status` and record why; an event is added if anything changed.
 
         `started_at` is set when the job first becomes `running`, `ended_at` when it is completed,
-        failed or stopped (and cleared when it is started again).
+        failed or stopped (and cleared when it is started again). With the job all its attempts have ended.
 
         Raises:
             LostControlError: see `Store.acting_as`.
@@ -92,6 +92,8 @@ class Jobs(Part):
                 values["ended_at"] = None
             elif old.status not in ENDED:
                 values["ended_at"] = now()
+            if status in ENDED:
+                self._end_attempts(connection, job_id, status, reason)
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
             text = f"{old.status} -> {status}" + (f": {reason}" if reason else "")
             severity = "error" if status == "failed" else "info"
@@ -114,14 +116,13 @@ class Jobs(Part):
             values: dict[str, Any] = {"status": "pending", "reason": reason}
             if held_by is not None:
                 values |= {"held": True, "held_by": held_by}
+            self._end_attempts(connection, job_id, "failed", reason)
             connection.execute(update(jobs).where(jobs.c.id == job_id).values(**values))
             if old.status != "pending" or (held_by is not None and not old.held):
                 kind = "held" if held_by is not None else "requeued"
                 self._event(connection, kind, reason, job_id=job_id, severity="warning")
 
-    def reopen(
-        self, job: str, reason: str = "", *, held: bool = False, time_limit_s: float | None = None
-    ) -> bool:
+    def reopen(self, job: str, reason: str = "", *, held: bool = False, time_limit_s: float | None = None) -> bool:
         """Put a job that has ended back into the queue; return whether that worked (it has not ended, if not).
 
         `time_limit_s` replaces its limit, which counts the time that all its attempts run together.
@@ -142,8 +143,7 @@ class Jobs(Part):
             if connection.execute(again).rowcount != 1:
                 return False
             # One that broke off while it started has an attempt that nobody ended.
-            open_ = update(attempts).where(attempts.c.job_id == job_id, attempts.c.ended_at.is_(None))
-            connection.execute(open_.values(status="failed", ended_at=now()))
+            self._end_attempts(connection, job_id, "failed", "")
             self._event(connection, "resumed", reason or "back in the queue", job_id=job_id)
             return True
 

@@ -20,7 +20,7 @@ def resume(job: str, agent: Agent, who: Who, body: Again | None = None) -> dict[
     secrets = body.secrets if body else {}
     with audited(agent, who, "resume", job):
         check_owner(agent, who, job, "resume")
-        row = again.reopen(agent.store, job, None, secrets)
+        row = again.reopen(agent.store, job, None, secrets, body.time_limit_s if body else None)
     agent.wake()
     return {"job": row.name, "job_id": row.name, "status": row.status, "changed": True}
 
