@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Connection, insert, select
+from sqlalchemy import Connection, case, insert, select, update
 
 from ugro_py.errors import NotFoundError
 from ugro_py.state.database import Database
 from ugro_py.state.fence import Fence
-from ugro_py.state.models import ENDED, attempts, events, jobs
+from ugro_py.state.models import ENDED, attempts, events, jobs, ranks
 
 
 def now() -> datetime:
@@ -81,6 +81,17 @@ class Part:
         if found is None:
             raise NotFoundError(f"attempt {number} of job {job!r}", "there is none", f"run `ugro status {job}`")
         return found
+
+    @staticmethod
+    def _end_attempts(connection: Connection, job_id: int, status: str, reason: str) -> None:
+        """End the attempts of a job that nobody ended, and their ranks: their start broke off, say."""
+        open_ = (attempts.c.job_id == job_id) & attempts.c.ended_at.is_(None)
+        of_open = ranks.c.attempt_id.in_(select(attempts.c.id).where(open_))
+        at = now()
+        unended = of_open & ranks.c.status.not_in((*ENDED, "lost"))
+        connection.execute(update(ranks).where(unended).values(status="stopped", ended_at=at))
+        values = {"status": status, "reason": case((attempts.c.reason == "", reason), else_=attempts.c.reason)}
+        connection.execute(update(attempts).where(open_).values(ended_at=at, **values))
 
     @staticmethod
     def _event(

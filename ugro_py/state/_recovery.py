@@ -60,6 +60,7 @@ class Recovery(Part):
             of_job = select(attempts.c.id).where(attempts.c.job_id == job_id)
             held = allocations.c.released_at.is_(None) & allocations.c.attempt_id.in_(of_job)
             connection.execute(update(allocations).where(held).values(released_at=now()))
+            self._end_attempts(connection, job_id, "failed", reason)
             values: dict[str, Any] = {"status": "pending", "reason": reason, "preempt_for": null()}
             if preempted:
                 values["preempted"] = jobs.c.preempted + 1
