@@ -224,7 +224,7 @@ class Session:
         found = {}
         for folder in ("checkpoints", "tensorboard"):
             sizes = [
-                os.path.getsize(os.path.join(path, name))
+                os.lstat(os.path.join(path, name)).st_size  # a link may lead nowhere
                 for path, _folders, names in os.walk(here.path(folder))
                 for name in names
             ]
