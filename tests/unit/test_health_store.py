@@ -14,7 +14,8 @@ from ugro_py.errors import NotFoundError
 from ugro_py.scheduler import Gpu
 from ugro_py.state import Store, models
 from ugro_py.state._base import now
-from ugro_py.state._health import BY_HEALTH, Check
+from ugro_py.state._drains import BY_HEALTH
+from ugro_py.state._health import Check
 
 GPUS = [Gpu(f"GPU-{index}", "gpu1", index, "cuda", "RTX 4070", 8.0) for index in range(2)]
 

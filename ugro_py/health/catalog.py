@@ -74,6 +74,11 @@ def drains(check: str, severity: str, value: Any) -> bool:
     return check != "gpu_driver" or value == _DRIVER_DRAINS
 
 
+def lasts(check: str) -> bool:
+    """Say whether only a person ends a drain for this check: the log of a card that failed is gone after a reboot."""
+    return check == "gpu_xid"
+
+
 def blocks(check: str, severity: str) -> bool:
     """Say whether no GPU of the node may be given to a job while there is this finding."""
     return severity == "critical" and check in CHECKS and CHECKS[check].then in ("node", "drain")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from ugro_py.cluster import Cluster
 from ugro_py.compare import Finding
 from ugro_py.health import findings
-from ugro_py.health.drains import drain_for
+from ugro_py.health.drains import drain_for, lift_where_well
 from ugro_py.ready import facts_of, gpus_of
 from ugro_py.scheduler import Gpu
 from ugro_py.state._health import Check
@@ -97,9 +97,11 @@ class Ledger:
         if due:
             self.store.record_checks([self._check(now, unusable)])
             self._tell(before, now)
+            lift_where_well(self.store, [now.node])
         if time.monotonic() - self._forgotten_at > _FORGET_EVERY_S:
             self._forgotten_at = time.monotonic()
             self.store.forget_health(self.cluster.settings.health_retention_days)
+            self.store.forget_audit(self.cluster.settings.audit_days)
 
     def _gpus(self, name: str, report: dict[str, Any]) -> list[Gpu]:
         """Return what the node has to train on; logical nodes of this machine share it by turns."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from ansible_collections.ugro.cluster.plugins.module_utils import health as readings
 
 from ugro_py.health import catalog
-from ugro_py.health.drains import drain_for
+from ugro_py.health.drains import drain_for, lift_where_well
 from ugro_py.health.known import database_exists
 from ugro_py.health.now import observed
 from ugro_py.verify import Verdict
@@ -53,4 +53,5 @@ def record(addresses: Mapping[str, str], verdict: Verdict) -> list[str]:
         for name in written:
             for item in verdict.of(name):
                 drain_for(store, item)
+        lift_where_well(store, written)
     return written

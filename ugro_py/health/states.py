@@ -6,7 +6,7 @@ fail, but not often or not long enough. Draining and drained are decisions, not 
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -32,6 +32,9 @@ class Rules:
 
 
 DEFAULT_RULES = Rules()
+
+HEALED_CHECKS, HEALED_S = 3, 120.0
+"""So many recorded checks in a row, over so many seconds, end a drain of the health sweep."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +102,17 @@ def answered(state: NodeState, at: float, problems: Collection[str], rules: Rule
         seen=seen,
         unseen={name: times for name, times in unseen.items() if name not in gone},
     )
+
+
+def healed(checks: Sequence[tuple[float, bool]]) -> bool:
+    """Say whether a node that the health sweep drained has been well for long enough.
+
+    Args:
+        checks: since it was drained, oldest first: when, and whether nothing was found that drains a node.
+    """
+    bad = [place for place, (_at, clean) in enumerate(checks) if not clean]
+    well = checks[bad[-1] + 1 :] if bad else checks
+    return len(well) >= HEALED_CHECKS and well[-1][0] - well[0][0] >= HEALED_S
 
 
 def shown(observed: str, drained: bool, busy: bool) -> Shown:

@@ -1,4 +1,4 @@
-"""Health of nodes in the store: states, history, drains, and what no job may be placed on."""
+"""Health of nodes in the store: states, history, and what no job may be placed on; drains are in `_drains`."""
 
 from __future__ import annotations
 
@@ -9,16 +9,13 @@ from typing import Any
 
 from sqlalchemy import Connection, delete, func, insert, select, update
 
-from ugro_py.errors import NotFoundError
-from ugro_py.state._base import Part, now
-from ugro_py.state.models import allocations, events, gpus, health_checks, nodes
+from ugro_py.state._base import now
+from ugro_py.state._drains import Drains
+from ugro_py.state.models import allocations, gpus, health_checks, nodes
 from ugro_py.state.rows import HealthRow
 
 STALE_AFTER_S = 120.0
 """A check older than this proves nothing any more: whoever made it has stopped, and the node may have changed."""
-
-BY_HEALTH = "health"
-"""Who drained a node, where it was no person."""
 
 
 @dataclass(frozen=True)
@@ -45,7 +42,7 @@ class Check:
     keep: bool = True
 
 
-class Health(Part):
+class Health(Drains):
     """Health of nodes in the store: states, history, drains."""
 
     def record_checks(self, checks: Sequence[Check]) -> list[str]:
@@ -95,18 +92,6 @@ class Health(Part):
         return changed
 
     @staticmethod
-    def _locked(connection: Connection, node: str, address: str | None) -> Any:
-        """Return the row of a node, made where it is not there yet and an address is given."""
-        query = select(nodes).where(nodes.c.name == node).with_for_update()
-        found = connection.execute(query).one_or_none()
-        if found is None:
-            if address is None:
-                raise NotFoundError(f"node {node!r}", "it never answered", f"run `ugro check {node}`")
-            connection.execute(insert(nodes).values(name=node, address=address, status="unknown", facts={}))
-            found = connection.execute(query).one()
-        return found
-
-    @staticmethod
     def _set_unusable(connection: Connection, node: str, unusable: Mapping[str, str]) -> None:
         known = connection.execute(select(gpus.c.uuid, gpus.c.unusable).where(gpus.c.node == node)).all()
         for row in known:
@@ -147,82 +132,6 @@ class Health(Part):
             elif row.unusable and _fresh(row.health_at):
                 found[row.uuid] = row.unusable
         return found
-
-    def drain(self, node: str, by: str, reason: str = "", *, address: str | None = None) -> bool:
-        """Keep new jobs away from a node; what runs there goes on to its end.
-
-        A drain by a person takes the place of one by the health sweep (`BY_HEALTH`), never the other way round.
-
-        Args:
-            node: its name.
-            by: the user, or `BY_HEALTH`.
-            reason: shown wherever the node is.
-            address: makes a node known that never answered.
-
-        Returns:
-            Whether that changed anything.
-
-        Raises:
-            NotFoundError: the node never answered, and no address was given.
-        """
-        with self.database.write() as connection:
-            old = self._locked(connection, node, address)
-            if old.drain and (by == BY_HEALTH or (old.drained_by, old.drain_reason) == (by, reason)):
-                return False
-            values = {"drain": True, "drained_by": by, "drain_reason": reason}
-            connection.execute(update(nodes).where(nodes.c.name == node).values(**values))
-            text = f"drained by {by}" + (f": {reason}" if reason else "")
-            severity = "error" if by == BY_HEALTH else "info"
-            self._event(connection, "node_drain", text, node=node, severity=severity, data={"by": by, "reason": reason})
-        return True
-
-    def resume(self, node: str, by: str, *, address: str | None = None) -> bool:
-        """Let jobs onto a node again, whoever drained it.
-
-        Returns:
-            Whether it was drained.
-
-        Raises:
-            NotFoundError: the node never answered, and no address was given.
-        """
-        with self.database.write() as connection:
-            old = self._locked(connection, node, address)
-            if not old.drain:
-                return False
-            connection.execute(
-                update(nodes).where(nodes.c.name == node).values(drain=False, drained_by=None, drain_reason="")
-            )
-            self._event(connection, "node_resume", f"resumed by {by}", node=node, data={"by": by})
-        return True
-
-    def resumed_at(self) -> dict[str, datetime]:
-        """Return when somebody last resumed a node, of those that were ever resumed."""
-        query = select(events.c.node, func.max(events.c.at).label("at")).where(events.c.kind == "node_resume")
-        with self.database.read() as connection:
-            return {row.node: row.at for row in connection.execute(query.group_by(events.c.node))}
-
-    def overruled_drains(self, node: str) -> set[str]:
-        """Return for which reasons the health sweep drained the node before somebody resumed it all the same.
-
-        The same reason is none to drain it again, until the node has been healthy once: whoever resumed it knew.
-        """
-        query = (
-            select(events.c.kind, events.c.data)
-            .where(events.c.node == node, events.c.kind.in_(["node_drain", "node_resume", "node_health"]))
-            .order_by(events.c.id)
-        )
-        with self.database.read() as connection:
-            rows = connection.execute(query).all()
-        drained: set[str] = set()
-        overruled: set[str] = set()
-        for kind, data in rows:
-            if kind == "node_drain" and data["by"] == BY_HEALTH:
-                drained.add(data["reason"])
-            elif kind == "node_resume":
-                overruled |= drained
-            elif kind == "node_health" and data["to"] == "healthy":
-                drained, overruled = set(), set()
-        return overruled
 
     def busy_nodes(self) -> set[str]:
         """Return the nodes of which a job holds a GPU: one of these that is drained is still draining."""

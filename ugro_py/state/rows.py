@@ -74,7 +74,8 @@ class Controller:
 class NodeRow:
     """A node as last seen. `status`: unknown, available, unreachable …; `reason` says why.
 
-    `health` is what the sweeps say (unknown, healthy, degraded, unreachable); `drain` keeps new jobs away from it.
+    `health` is what the sweeps say (unknown, healthy, degraded, unreachable); `drain` keeps new jobs away from it,
+    until a person ends that (`drain_lasts`), or the health sweep finds it well.
     """
 
     name: str
@@ -90,6 +91,7 @@ class NodeRow:
     drain: bool = False
     drain_reason: str = ""
     drained_by: str | None = None
+    drain_lasts: bool = True
 
 
 @dataclass(frozen=True)
