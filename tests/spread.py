@@ -8,11 +8,18 @@ there may be more workers than cores. Plain `pytest` is not touched.
 
 from __future__ import annotations
 
+import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 import pytest
 from xdist.scheduler import LoadScopeScheduling
 
-# What takes longest, in this order; files that are not named follow in the order of collection, the short ones last.
+# What takes longest, in this order; files that are not named follow in the order of collection, the short ones late.
 LONG: tuple[str, ...] = ()
+# What other tests could not bear beside them (the marker `alone`) comes when they are through.
+LAST = ("integration/test_false_alarms.py",)
 
 
 class ByFile(LoadScopeScheduling):
@@ -27,4 +34,14 @@ def rank(item: pytest.Item) -> int:
     file = item.nodeid.split("::", 1)[0].removeprefix("tests/")
     if file in LONG:
         return LONG.index(file)
+    if file in LAST:
+        return len(LONG) + 2
     return len(LONG) + (not file.startswith(("integration/", "chaos/")))
+
+
+@contextmanager
+def room(folder: Path, *, alone: bool) -> Iterator[None]:
+    """Wait until a test may run beside those of the other workers, which have `folder` in common with this one."""
+    with (folder / "alone.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if alone else fcntl.LOCK_SH)  # ends with the file
+        yield

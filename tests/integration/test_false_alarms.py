@@ -90,6 +90,7 @@ def follow_to_its_end(ugro: Ugro, job: str, steps: int, timeout_s: float) -> Non
         assert [line.split()[1] for line in ugro.log(job, rank).splitlines()] == [str(n) for n in range(1, steps + 1)]
 
 
+@pytest.mark.alone
 @pytest.mark.timeout(300 + 2 * CALM_S)
 def test_load_and_a_slow_line_raise_no_alarm(make_lab: Callable[..., Lab], fresh_home: Path, tmp_path: Path) -> None:
     lab = make_lab(3)

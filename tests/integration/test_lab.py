@@ -127,7 +127,7 @@ def test_a_cpu_limit_slows_a_host(lab3: Lab) -> None:
     def seconds() -> float:
         return float(host.run(["/usr/bin/python3", "-c", spin]).stdout)
 
-    host.cpu_limit(20)
+    host.cpu_limit(5)
     limited = seconds()
     host.cpu_limit(None)
     assert limited > 2 * seconds()
