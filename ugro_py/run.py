@@ -16,6 +16,7 @@ from ugro_py.collect import collect
 from ugro_py.errors import StateError, UgroError
 from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher
+from ugro_py.orders import Orders
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
 from ugro_py.recovery import policy
@@ -23,6 +24,7 @@ from ugro_py.recovery.ahead import Ahead
 from ugro_py.recovery.copies import Copies
 from ugro_py.recovery.relaunch import NotNowError, Running, relaunch
 from ugro_py.state import Controller, Store
+from ugro_py.state.database import AwayError
 from ugro_py.state.fence import LostControlError
 from ugro_py.state.models import ENDED
 from ugro_py.transport import Session, close_all
@@ -30,6 +32,7 @@ from ugro_py.watch import OUT_OF_TIME, Listener, Rules, Watcher
 
 Lost = Sequence[tuple[str, str]]
 _POLL_S = 0.5
+_RECORD_S = 5.0
 _STOPPED = "stopped on request"
 
 
@@ -78,16 +81,17 @@ class _Stay:
                 begun = ended is None
                 outcome = ended or await self._follow(now, lost)
                 ended, lost = None, ()
-                close_attempt(store, now.gang, outcome)
+                await store.patiently(close_attempt, store, now.gang, outcome)
                 if outcome.status == "preempted":
-                    made_room = store.preempt_for(now.gang.job) is not None  # else it was held
+                    made_room = await store.patiently(store.preempt_for, now.gang.job) is not None  # else it was held
                     return await self._queue_again(now, outcome, outcome.reason, preempted=made_room)
                 if begun and not await self._may_try_again(now.gang, outcome):
                     break
-                if store.job(now.gang.job).stop_requested:
+                if (await store.patiently(store.job, now.gang.job)).stop_requested:
                     outcome = Outcome("stopped", _STOPPED, lost_nodes=outcome.lost_nodes)
                     break
-                if other := store.preempt_for(now.gang.job):  # asked while it waited: its GPUs are idle
+                # Asked while it waited: its GPUs are idle.
+                if other := await store.patiently(store.preempt_for, now.gang.job):
                     return await self._queue_again(now, outcome, f"made room for {other}", preempted=True)
                 work = relaunch(launcher, now.gang, now.nodes, now.sessions, outcome, self._ahead)
                 try:
@@ -102,21 +106,22 @@ class _Stay:
                 if following.ready is not None:
                     self._opened.append(following.sessions)
                 # While the next attempt imports torch, what the last one left is brought in.
-                late.note_collecting(store, now.gang)
+                await store.patiently(late.note_collecting, store, now.gang)
                 self._collecting.append(asyncio.create_task(self._bring_in(now, outcome, self._collecting[-1:])))
                 now = following
             await self._discard_ahead()
             await asyncio.gather(*self._collecting)
             await finish(store, *_of(now), outcome, launcher.controller, launcher.tell)
-        except (asyncio.CancelledError, LostControlError):
-            self._leaves = True
+        except (asyncio.CancelledError, LostControlError, AwayError):
+            self._leaves = True  # its ranks go on: whoever takes the job over follows them
             raise
         except UgroError as error:
             self._leaves = True  # unless the job is this controller's still
             await launcher.stop_started(now.gang, now.sessions)  # whatever went wrong, no rank trains on unwatched
             self._leaves = False
-            with contextlib.suppress(StateError):  # a full disk takes no record either: the next verb makes it up
-                launcher.end("failed", str(error), error.exit_code)
+            recording = store.patiently(launcher.end, "failed", str(error), error.exit_code)
+            with contextlib.suppress(StateError, TimeoutError):  # a full disk takes no record: who comes next makes it
+                await asyncio.wait_for(recording, _RECORD_S)
             raise
         finally:
             await self._discard_ahead()
@@ -130,7 +135,7 @@ class _Stay:
     async def _follow(self, now: Running, lost: Lost) -> Outcome:
         """Follow one attempt to its end; its checkpoints are in the central store then, as far as nodes answer."""
         launcher, gang = self._launcher, now.gang
-        failures = [policy.Failed.from_dict(values) for values in self._store.failures(gang.job)]
+        failures = await self._failures(gang.job)
         retries_left = len(failures) < self._retry
         ahead = self._ahead = Ahead(launcher, gang, now.nodes, now.sessions) if retries_left else None
         copies = Copies(self._store, gang, now.nodes, now.sessions, ahead.copied if ahead else None)
@@ -141,11 +146,12 @@ class _Stay:
                 ahead.take(node, event)
 
         limit = launcher.request.time_limit_s
+        ran_s = await self._store.patiently(self._store.run_seconds, gang.job) if limit else 0.0
         rules = Rules(
             stall_timeout_s=launcher.request.stall_timeout_s,
             grace_s=launcher.cluster.settings.grace_s,
             time_limit_s=limit,
-            time_left_s=max(0.0, limit - self._store.run_seconds(gang.job)) if limit else None,
+            time_left_s=max(0.0, limit - ran_s) if limit else None,
             restart_frozen=retries_left,
             on_event=on_event,
         )
@@ -158,13 +164,15 @@ class _Stay:
         finally:
             await copies.cancel()
         if outcome.status == "failed":
-            attempt = self._store.attempt(gang.job, gang.attempt)
+            attempt = await self._store.patiently(self._store.attempt, gang.job, gang.attempt)
             seconds = (datetime.now(UTC) - attempt.started_at).total_seconds() if attempt else 0.0
             failure = policy.failed(gang.attempt, outcome, watcher.state.step, seconds)
-            self._store.add_failure(
-                gang.job, gang.attempt, failure.as_dict(), f"attempt {gang.attempt}: {outcome.reason}"
-            )
+            text = f"attempt {gang.attempt}: {outcome.reason}"
+            await self._store.patiently(self._store.add_failure, gang.job, gang.attempt, failure.as_dict(), text)
         return outcome
+
+    async def _failures(self, job: str) -> list[policy.Failed]:
+        return [policy.Failed.from_dict(values) for values in await self._store.patiently(self._store.failures, job)]
 
     async def _may_try_again(self, gang: Gang, outcome: Outcome) -> bool:
         """Say whether another attempt is due, after the wait that it needs."""
@@ -173,21 +181,23 @@ class _Stay:
             return False
         if outcome.exit_code == OUT_OF_TIME and outcome.failure is None:
             return False
-        failures = [policy.Failed.from_dict(values) for values in store.failures(gang.job)]
+        failures = await self._failures(gang.job)
         if not failures:
             return False
         verdict = policy.decide(failures, self._retry, self._launcher.cluster.settings.retry_backoff_s)
         if not verdict.again:
             if verdict.why:
                 text = f"not tried again: {verdict.why}"
-                store.add_event("not_retried", text, job=gang.job, severity="warning")
+                await store.patiently(store.add_event, "not_retried", text, job=gang.job, severity="warning")
                 tell("step", {"text": text})
             return False
         wait = f" in {verdict.wait_s:g} s" if verdict.wait_s else ""
         tell("step", {"text": f"attempt {gang.attempt} failed: {outcome.reason}; trying again{wait}"})
         deadline = time.monotonic() + verdict.wait_s
-        while (left := deadline - time.monotonic()) > 0 and not store.job(gang.job).stop_requested:
-            if store.preempt_for(gang.job):
+        orders = Orders(store, gang.job, lambda: None)
+        while (left := deadline - time.monotonic()) > 0:
+            await orders.look()
+            if orders.row.stop_requested or orders.room_for:
                 break
             await asyncio.sleep(min(left, _POLL_S))
         return True
@@ -197,7 +207,7 @@ class _Stay:
         await self._discard_ahead()
         await asyncio.gather(*self._collecting)
         await finish_attempt(self._store, *_of(now), outcome)
-        self._store.requeue(now.gang.job, reason, preempted=preempted)
+        await self._store.patiently(self._store.requeue, now.gang.job, reason, preempted=preempted)
         self._launcher.tell("step", {"text": f"back in the queue: {reason}"})
         return Outcome("pending", reason)
 
@@ -205,18 +215,18 @@ class _Stay:
         """Collect one attempt after the ones before it: all use the same folders on the way, and the newest stays."""
         await asyncio.gather(*before, return_exceptions=True)
         await finish_attempt(self._store, *_of(now), outcome)
-        late.note_collected(self._store, now.gang)
+        await self._store.patiently(late.note_collected, self._store, now.gang)
 
-    def _controls(self, job: str) -> bool:
+    async def _controls(self, job: str) -> bool:
         try:
-            self._store.check_control(job)
-        except LostControlError:
+            await asyncio.wait_for(self._store.patiently(self._store.check_control, job), _RECORD_S)
+        except (LostControlError, StateError, TimeoutError):
             return False
         return True
 
     async def _discard_ahead(self) -> None:
         if self._ahead is not None:
-            await self._ahead.discard(leave=self._leaves and not self._controls(self._ahead.job))
+            await self._ahead.discard(leave=self._leaves and not await self._controls(self._ahead.job))
             self._ahead = None
 
 
@@ -240,16 +250,14 @@ async def finish_attempt(
 ) -> None:
     """Bring in what an attempt left on the nodes; what cannot be had is an event, not the end of the job."""
     alive = {name: session for name, session in sessions.items() if name not in outcome.lost_nodes}
-    for name in outcome.lost_nodes:
-        store.add_event(
-            "collect_failed",
-            f"{name}: not reached; what it wrote lies there",
-            job=gang.job,
-            node=name,
-            severity="error",
-        )
-    for problem in await collect(gang, nodes, alive):
-        store.add_event("collect_failed", problem, job=gang.job, severity="error")
+    problems: list[tuple[str | None, str]] = [
+        (name, f"{name}: not reached; what it wrote lies there") for name in outcome.lost_nodes
+    ]
+    problems += [(None, problem) for problem in await collect(gang, nodes, alive)]
+    for node, problem in problems:
+        await store.patiently(
+            store.add_event, "collect_failed", problem, job=gang.job, node=node, severity="error"
+        )  # fmt: skip
     metrics.rebuild(JobPaths(gang.job))
 
 
@@ -263,10 +271,10 @@ async def finish(
     tell: Listener,
 ) -> None:
     """Release the GPUs, collect, and record how the job ended."""
-    store.release(gang.job)
-    store.set_job(gang.job, "collecting")
+    await store.patiently(store.release, gang.job)
+    await store.patiently(store.set_job, gang.job, "collecting")
     tell("step", {"text": "collecting results"})
     await finish_attempt(store, gang, nodes, sessions, outcome)
-    store.set_job(gang.job, outcome.status, outcome.reason, outcome.exit_code)
-    results.write_notes(gang.job, store)
-    store.unclaim(gang.job, controller)
+    await store.patiently(store.set_job, gang.job, outcome.status, outcome.reason, outcome.exit_code)
+    await store.patiently(results.write_notes, gang.job, store)
+    await store.patiently(store.unclaim, gang.job, controller)

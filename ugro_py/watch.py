@@ -2,17 +2,15 @@
 
 Watching is a stream: events arrive over each node's session within a tick of the supervisor. A node that falls
 silent is suspected at once, tried anew over a connection of its own, and given up in time (recovery/silence.py); a
-shorter cut of the network costs nothing.
+shorter cut of the network costs nothing. A database that is away costs nothing either: what is to be written waits.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import os
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping
 from typing import Any
 
 from ugro_py.cluster import Node
@@ -20,11 +18,13 @@ from ugro_py.errors import NodeError, StateError
 from ugro_py.gang import Failure, GangState, Outcome
 from ugro_py.metrics import Appender
 from ugro_py.mirror import Mirror
-from ugro_py.paths import TORCHRUN_LOG, JobPaths
-from ugro_py.plan import STOP_GRACE_S, Gang
+from ugro_py.orders import Orders, Rules
+from ugro_py.paths import EVENTS, TORCHRUN_LOG, JobPaths
+from ugro_py.plan import Gang
 from ugro_py.recovery.record import Listener, Recorder
 from ugro_py.recovery.silence import NODE_LOST_S, SILENCE_S, Silence
 from ugro_py.state import Store
+from ugro_py.state.later import Later
 from ugro_py.transport import Session
 
 # Failures that follow from the first arrive with it; this long we wait to tell which one was first.
@@ -33,27 +33,9 @@ FAILURE_GRACE_S = 0.3
 # What a job that was out of time ends with, as timeout(1) does.
 OUT_OF_TIME = 124
 _TICK_S = 0.1
-_STORE_TICK_S = 0.5
+_METRICS_TICK_S = 0.5
 
 __all__ = ["NODE_LOST_S", "SILENCE_S", "Listener", "Rules", "Watcher"]
-
-
-@dataclass(frozen=True)
-class Rules:
-    """When an attempt is ended from here. Times are in seconds.
-
-    `stall_timeout_s`: no rank wrote anything for so long; 0: never. `grace_s`: what ranks get to write a checkpoint
-    when they are told to stop. `time_left_s`: of the job's time limit. `restart_frozen`: a rank that was stopped by a
-    signal fails the gang (there are retries left), instead of only being told of. `on_event` is given every event of
-    a node.
-    """
-
-    stall_timeout_s: float = 0.0
-    grace_s: float = STOP_GRACE_S
-    time_left_s: float | None = None
-    time_limit_s: float | None = None
-    restart_frozen: bool = False
-    on_event: Callable[[str, Mapping[str, Any]], None] = field(default=lambda node, event: None)
 
 
 class Watcher:
@@ -80,12 +62,14 @@ class Watcher:
         self.state = GangState({place.rank: place.node for place in gang.placements})
         self.sessions = sessions
         self.paths = JobPaths(gang.job)
-        self._store = store
         self._gang = gang
         self._nodes = nodes
         self._listener = listener or (lambda kind, data: None)
         self._rules = rules or Rules()
-        self._recorder = Recorder(store, gang, self.state, self._listener)
+        self._wake = asyncio.Event()
+        self._later = Later(store, self._wake.set)
+        self._orders = Orders(store, gang.job, self._wake.set)
+        self._recorder = Recorder(store, self._later, gang, self.state, self._listener)
         self._silence = Silence(
             nodes, sessions, expected=self._expected, follow=self._follow, suspect=self._suspect,
             back=self._recorder.back, lose=self.lose,
@@ -93,58 +77,70 @@ class Watcher:
         self._mirrors = {name: Mirror(self.paths, gang.attempt, name) for name in gang.nodes}
         self._appender = Appender(self.paths)
         self._offsets = {name: session.clock_offset_s for name, session in sessions.items()}
-        self._wake = asyncio.Event()
         self._closing: list[asyncio.Task[None]] = []
         self._reachable: set[str] = set()
         self._error: StateError | None = None
         self._heard = time.monotonic()
 
     async def run(self) -> Outcome:
-        """Follow to the end and return how it ended; no process of the gang lives after it on any node that answers."""
-        self.state.stop_asked = self._store.job(self._gang.job).stop_requested
+        """Follow to the end and return how it ended; no process of the gang lives after it on any node that answers.
+
+        Raises:
+            AwayError: the database stayed away; the ranks go on, and another controller follows them later.
+            StateError: the central store cannot be written.
+        """
+        await self._orders.look()
+        self.state.stop_asked = self._orders.row.stop_requested
         for place in self._gang.placements:
             self.paths.rank_log(place.rank).touch()  # a rank that prints nothing has an empty log, not none
+        if any(mirror.offset(EVENTS) for mirror in self._mirrors.values()):
+            await self._recorder.replay()
         for name, mirror in self._mirrors.items():
             for event in mirror.replay():
                 self._take(name, event)
         self._recorder.replayed()
         await asyncio.gather(*map(self._follow, list(self.sessions.values())))
-        self._store.add_event("following", "following the ranks", job=self._gang.job, data={"pid": os.getpid()})
-        next_store, began = 0.0, time.monotonic()
+        self._recorder.following()
+        self._orders.keep()
+        next_poll, began = 0.0, time.monotonic()
         outcome: Outcome | None = None
         try:
             while outcome is None and not self.state.over:
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(self._wake.wait(), _TICK_S)
                 self._wake.clear()
-                if self._error:
-                    raise self._error
+                if error := self._error or self._orders.error or self._later.error:
+                    raise error
                 now = time.monotonic()
                 self._silence.look()
-                if now >= next_store:
-                    next_store = now + _STORE_TICK_S
+                if now >= next_poll:
+                    next_poll = now + _METRICS_TICK_S
                     self._appender.poll()
-                    outcome = await self._asked_to_end(now - began)
+                outcome = await self._asked_to_end(now - began)
                 if self.state.failures and outcome is None:
                     outcome = await self._fail()
                 elif outcome is None and 0 < self._rules.stall_timeout_s < now - self._heard:
                     outcome = await self._stalled()
             if outcome is None:
                 # Without a failure all is done, or an earlier controller had it stopped.
-                outcome = await self._fail() if self.state.failures else self._ended()
+                outcome = await self._fail() if self.state.failures else await self._ended()
             await self._drain()
+            await self._later.flush()
         finally:
             self._silence.cancel()
+            await self._orders.end()
+            await self._later.close()
             await asyncio.gather(*self._closing)
             self._appender.poll()
             for mirror in self._mirrors.values():
                 mirror.close()
         return outcome
 
-    def _ended(self) -> Outcome:
+    async def _ended(self) -> Outcome:
         if not self.state.stopping:
             return Outcome("completed")
-        other = None if self._store.job(self._gang.job).stop_requested else self._store.preempt_for(self._gang.job)
+        await self._orders.look()
+        other = None if self._orders.row.stop_requested else self._orders.room_for
         return Outcome("preempted", f"made room for {other}") if other else Outcome("stopped", "stopped on request")
 
     # -- what the nodes send ----------------------------------------------------------------------------------
@@ -223,20 +219,21 @@ class Watcher:
         assert first is not None
         # What torchrun printed explains a failure that no rank's log does.
         lines = first.last_lines or (self._mirrors[first.node].tail(f"logs/{TORCHRUN_LOG}") if first.node else [])
-        self._store.set_attempt(self._gang.job, self._gang.attempt, first_failed_rank=first.rank)
+        self._recorder.failed_first(first.rank)
         self._listener("failed", {"text": first.text, "rank": first.rank, "last_lines": lines})
         return Outcome("failed", first.text, first.exit_code or 1, first, self._gone, lines)
 
     async def _asked_to_end(self, ran_s: float) -> Outcome | None:
         """End the gang where a person, the queue or the job's time limit asks for it: checkpoint first."""
-        rules = self._rules
-        if self._store.job(self._gang.job).stop_requested:
+        rules, row = self._rules, self._orders.row
+        if row.stop_requested:
             await self._stop_gracefully("stop requested")
             return Outcome("stopped", "stopped on request", lost_nodes=self._gone)
-        other = self._store.preempt_for(self._gang.job)
-        if other is not None and not self.state.failures:
-            await self._stop_gracefully(f"makes room for {other}")
-            return Outcome("preempted", f"made room for {other}", lost_nodes=self._gone)
+        other = self._orders.room_for
+        why = f"held by {row.held_by}" if row.held else f"made room for {other}" if other else ""
+        if why and not self.state.failures:
+            await self._stop_gracefully(why)
+            return Outcome("preempted", why, lost_nodes=self._gone)
         if rules.time_left_s is not None and ran_s >= rules.time_left_s:
             text = f"its time limit of {rules.time_limit_s:g} s was reached"
             await self._stop_gracefully(text)
@@ -246,12 +243,12 @@ class Watcher:
 
     async def _stop_gracefully(self, reason: str) -> None:
         """SIGTERM to the ranks, which get the grace period for a checkpoint; a stop by force cuts it short."""
-        grace = 0.0 if self._store.job(self._gang.job).stop_force else self._rules.grace_s
+        grace = 0.0 if self._orders.row.stop_force else self._rules.grace_s
         self._listener("stopping", {"grace_s": grace})
         stopping = asyncio.create_task(self.stop_gang(reason, grace))
         while not stopping.done():
-            await asyncio.wait({stopping}, timeout=_STORE_TICK_S)
-            if grace and self._store.job(self._gang.job).stop_force:
+            await asyncio.wait({stopping}, timeout=_TICK_S)
+            if grace and self._orders.row.stop_force:
                 grace = 0.0
                 await self.stop_gang("stop forced", grace)
         await stopping
@@ -281,8 +278,7 @@ class Watcher:
             self.lose(name, error.came_back)
             return
         if done["left"]:
-            text = f"{name}: {done['left']} processes could not be ended"
-            self._store.add_event("left_over", text, job=self._gang.job, node=name, severity="error")
+            self._recorder.left_over(name, done["left"])
 
     async def _drain(self, patience_s: float = 10.0) -> None:
         """Wait until every node that answers has sent all it wrote; one that sends nothing for so long is let be."""
