@@ -136,3 +136,48 @@ def test_the_command(tmp_path: Path) -> None:
             seen.set()
             writer.join()
             run.terminate()
+
+
+def follow_in_thread(store: Store, after: int, count: int) -> tuple[threading.Thread, list[str]]:
+    """Follow events after an id in a thread, until `count` came; return it and the texts that it fills."""
+    texts: list[str] = []
+
+    def work() -> None:
+        for event in events.follow(store, after):
+            texts.append(event.text)
+            if len(texts) == count:
+                return
+
+    thread = threading.Thread(target=work, daemon=True)
+    thread.start()
+    return thread, texts
+
+
+def test_an_event_whose_writer_is_slower_than_the_next_is_not_missed(store: Store) -> None:
+    store.add_event("tick", "before")
+    after = store.newest_event()
+    thread, texts = follow_in_thread(store, after, 2)
+    second = threading.Thread(target=store.add_event, args=("tick", "second"))
+    with store.database.write() as connection:
+        store._event(connection, "tick", "first")
+        second.start()
+        time.sleep(1.0)  # on PostgreSQL the second one has its place by now, and the follower looked
+        assert texts == []
+    second.join(30)
+    thread.join(30)
+    assert texts == ["first", "second"]
+
+
+def test_a_writer_that_hangs_keeps_news_from_nobody_for_long(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    if store.database.sqlite:
+        pytest.skip("SQLite has one writer at a time")
+    monkeypatch.setattr("ugro_py.state.settled.PATIENCE_S", 0.3)
+    after = store.newest_event()
+    with store.database.write() as connection:
+        store._event(connection, "tick", "hangs")
+        store.add_event("tick", "one")
+        assert [e.text for e in store.events_after(after)] == ["one"]
+        store.add_event("tick", "two")
+        begun = time.monotonic()
+        assert [e.text for e in store.events_after(after)] == ["one", "two"]
+        assert time.monotonic() - begun < 0.3, "it was waited for once"

@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, selec
 from ugro_py.state._base import Part, now
 from ugro_py.state.models import ENDED, alerts, audit, cursors, events, jobs
 from ugro_py.state.rows import AlertRow, EventRow
+from ugro_py.state.settled import Settled
 
 SEVERITIES = ("info", "warning", "error")
 # Others read these to know who may act, and which drains a person has overruled.
@@ -54,23 +55,26 @@ class AskedRow:
 class Alerts(Part):
     """Events to read on from, and the alerts made of them."""
 
+    _settled: Settled
+
     # -- events -----------------------------------------------------------------------------------------------
 
     def newest_event(self) -> int:
-        """Return the id of the newest event, 0 if there is none."""
-        with self.database.read() as connection:
-            return connection.scalar(select(func.max(events.c.id))) or 0
+        """Return the id of the newest event, 0 if there is none; none with a lower id comes after it."""
+        return self._settled.newest(self.database)
 
     def events_after(self, event_id: int, limit: int = 1000, **wanted: Any) -> list[EventRow]:
-        """Return at most `limit` events that came after the one with this id, in order.
+        """Return at most `limit` events that came after the one with this id, in order; none will come in between.
 
         Args:
             event_id: 0 for all there are.
             limit: how many at most.
             wanted: as of `find_events`.
         """
+        newest = self._settled.newest(self.database)
         with self.database.read() as connection:
-            query = self._wanted(connection, **wanted).where(events.c.id > event_id).order_by(events.c.id)
+            here = events.c.id.between(event_id + 1, newest)
+            query = self._wanted(connection, **wanted).where(here).order_by(events.c.id)
             return [_event_row(row) for row in connection.execute(query.limit(limit))]
 
     def find_events(self, limit: int = 100, **wanted: Any) -> list[EventRow]:

@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import Connection, case, insert, select, update
+from sqlalchemy import text as text_
 
 from ugro_py.errors import NotFoundError
 from ugro_py.state.database import Database
@@ -105,6 +106,9 @@ class Part:
         severity: str = "info",
         data: Mapping[str, Any] | None = None,
     ) -> None:
+        if connection.dialect.name != "sqlite":
+            # Before the event gets its id: whoever waits for those in flight (`settled.py`) must see this one too.
+            connection.execute(text_("SELECT txid_current()"))
         connection.execute(
             insert(events).values(
                 at=now(),

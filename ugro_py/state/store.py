@@ -18,12 +18,14 @@ from ugro_py.state._patience import Patience
 from ugro_py.state._queue import Queue
 from ugro_py.state._ranks import Ranks
 from ugro_py.state._recovery import Recovery
+from ugro_py.state._submit import Submit
 from ugro_py.state.database import Database
 from ugro_py.state.fence import Fence
 from ugro_py.state.rows import Controller
+from ugro_py.state.settled import Settled
 
 
-class Store(Nodes, Jobs, Attempts, Ranks, Queue, Recovery, Health, Leases, Accounts, Alerts, Patience):
+class Store(Nodes, Jobs, Attempts, Ranks, Queue, Submit, Recovery, Health, Leases, Accounts, Alerts, Patience):
     """The one truth about the cluster, in a database that many processes share.
 
     Every method is one short transaction. A store may be used by several threads, but not across a
@@ -32,6 +34,7 @@ class Store(Nodes, Jobs, Attempts, Ranks, Queue, Recovery, Health, Leases, Accou
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self._settled = Settled()
 
     @classmethod
     def open(cls, url: str | None = None) -> Store:
