@@ -94,6 +94,30 @@ def check_admin(store: Store, person: Person, verb: str) -> None:
         raise RightsError(verb, f"only an admin may, and {person.user} is none", SET_BY_ADMIN)
 
 
+def ceiling(store: Store, cluster: Cluster, person: Person, admin: bool) -> int:
+    """Return the highest priority that `person` may ask for: 100 for an admin, else what is set for them.
+
+    That is what their own account says, else the highest that one of their groups has, else the inventory.
+    """
+    if admin:
+        return 100
+    set_for = {(row.kind, row.name): row.max_priority for row in store.accounts() if row.max_priority is not None}
+    own = set_for.get(("user", person.user))
+    if own is not None:
+        return own
+    return max((set_for["group", name] for name in person.groups if ("group", name) in set_for),
+               default=cluster.settings.max_priority)  # fmt: skip
+
+
+def check_priority(store: Store, cluster: Cluster, person: Person, admin: bool, priority: int) -> None:
+    """Raise RightsError where a priority is above what `person` may ask for."""
+    most = ceiling(store, cluster, person, admin)
+    if priority > most:
+        raise RightsError(
+            f"priority {priority}", f"{person.user} may ask for {most} at most", f"ask for {most}, or ask an admin"
+        )
+
+
 def cluster_for(cluster: Cluster, user: str) -> Cluster:
     """Return the cluster as a job of `user` sees it: its nodes under the account that `ugro_accounts` maps to.
 

@@ -124,3 +124,25 @@ def test_submissions_are_counted(known: Store) -> None:
     actions.check_submission(known, "ob", "lab", after=("c",))
     with pytest.raises(NotFoundError):
         actions.check_submission(known, "ob", "lab", after=("nope",))
+
+
+def test_an_admin_takes_over_a_hold_and_the_owner_cannot_end_it(known: Store) -> None:
+    submit(known, "a")
+    assert actions.hold(known, "a", "ob") and not actions.hold(known, "a", "ob")
+    assert actions.hold(known, "a", "root", admin=True), "it is news: from now on root holds it"
+    assert known.job("a").held_by == "root"
+    assert not actions.hold(known, "a", "ob") and not actions.hold(known, "a", "other", admin=True)
+    assert known.job("a").held_by == "root"
+    # An end and a resume do not end it either; a hold of the owner's own they do.
+    known.set_job("a", "stopped")
+    assert known.reopen("a") and known.job("a").held
+    submit(known, "b")
+    actions.hold(known, "b", "ob")
+    known.set_job("b", "stopped")
+    assert known.reopen("b") and not known.job("b").held
+
+
+def test_a_resumed_job_has_a_priority_that_may_be_asked_for(known: Store) -> None:
+    submit(known, "a", priority=90)
+    known.set_job("a", "failed")
+    assert known.reopen("a", max_priority=50) and known.job("a").priority == 50

@@ -180,3 +180,20 @@ def test_a_request_is_read_once(known: Store, monkeypatch: pytest.MonkeyPatch) -
     monkeypatch.setattr(Store, "requests", lambda *_: pytest.fail("read again"))
     submit_another = snapshot_of(known, CLUSTER, 2.0)
     assert len(submit_another.waiting) == 1
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        [], "x", {"gpus": 1}, {"name": "bad", "gpus": "two"}, {"name": "bad", "gpus": -1}, {"name": "bad", "nodes": True},
+        {"name": "bad", "include": ["gpu1:x"]}, {"name": "bad", "include": 3}, {"name": "bad", "min_vram_gb": {}},
+    ],
+)  # fmt: skip
+def test_a_request_that_makes_no_sense_holds_up_nobody(known: Store, request_: object) -> None:
+    submit(known, "bad")
+    submit(known, "good")
+    with known.database.write() as connection:
+        connection.execute(update(jobs).where(jobs.c.name == "bad").values(request=request_))
+    assert start(known, now_decided(known)) == ["good"]
+    bad = known.job("bad")
+    assert bad.status == "failed" and bad.reason.startswith("its request in the database makes no sense: ")

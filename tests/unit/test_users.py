@@ -137,6 +137,23 @@ def test_the_audit_trail_forgets(store: Store) -> None:
     assert store.forget_audit(0.0) == 1 and not store.audit()
 
 
+def test_who_may_ask_for_which_priority(store: Store) -> None:
+    cluster = Cluster("c", (Node("w", "10.0.0.2"),), Path("x"))
+    for priority in (0, 50):
+        users.check_priority(store, cluster, ALICE, False, priority)
+    with pytest.raises(RightsError, match="alice may ask for 50 at most"):
+        users.check_priority(store, cluster, ALICE, False, 51)
+    users.check_priority(store, cluster, ALICE, True, 100)
+    store.set_account("group", "lab", max_priority=90)
+    assert users.ceiling(store, cluster, ALICE, False) == 90 and users.ceiling(store, cluster, BOB, False) == 50
+    store.set_account("user", "alice", max_priority=20)
+    assert users.ceiling(store, cluster, ALICE, False) == 20, "their own word counts before that of a group"
+    wide = Cluster("c", cluster.nodes, Path("x"), settings=Settings(max_priority=70))
+    assert users.ceiling(store, wide, BOB, False) == 70
+    with pytest.raises(UsageError):
+        store.set_account("user", "alice", max_priority=101)
+
+
 # -- the verbs ------------------------------------------------------------------------------------------------
 
 
@@ -152,7 +169,7 @@ def ugro(tmp_path: Path, *arguments: str, code: int = 0, **more: str) -> str:
 
 def test_users_and_usage(tmp_path: Path) -> None:
     ugro(tmp_path, "users", "set", "alice", "--gpus", "4", "--queued", "none", "--gpu-hours-week", "12.5")
-    ugro(tmp_path, "users", "set", "lab", "--group", "--role", "admin")
+    ugro(tmp_path, "users", "set", "lab", "--group", "--role", "admin", "--priority", "urgent")
     found = json.loads(ugro(tmp_path, "users", "ls", "--json"))
     assert [(entry["kind"], entry["name"], entry["role"], entry["max_gpus"]) for entry in found] == [
         ("group", "lab", "admin", None), ("user", "alice", "user", 4),

@@ -138,6 +138,7 @@ class Quotas(_Asked):
     max_gpus: int | None = None
     max_queued: int | None = None
     gpu_hours_week: float | None = None
+    max_priority: int | None = Field(None, ge=0, le=100)
 
 
 class Account(_Answer):
@@ -149,6 +150,7 @@ class Account(_Answer):
     max_gpus: int | None
     max_queued: int | None
     gpu_hours_week: float | None
+    max_priority: int | None
 
 
 class Event(_Answer):

@@ -52,8 +52,11 @@ def ls(as_json: bool = False) -> None:
 @click.option("--gpus", "max_gpus", callback=_limit, metavar="N|none", help="GPUs at once.")
 @click.option("--queued", "max_queued", callback=_limit, metavar="N|none", help="Jobs that have not ended.")
 @click.option("--gpu-hours-week", callback=_limit, metavar="H|none", help="GPU hours in any 7 days.")
+@click.option("--priority", "max_priority", metavar="P|none", help="Highest priority to ask for [the inventory's].")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-def set_(name: str, group: bool, role: str | None, as_json: bool, **limits: float | None) -> None:
+def set_(
+    name: str, group: bool, role: str | None, max_priority: str | None, as_json: bool, **limits: float | None
+) -> None:
     """Set the role and quotas of the user NAME; admins only. What is not given stays as it is."""
     from ugro_py import accounts
 
@@ -62,8 +65,12 @@ def set_(name: str, group: bool, role: str | None, as_json: bool, **limits: floa
         if value is not None:
             whole = value if key == "gpu_hours_week" else int(value)
             values[key] = None if value < 0 else whole
+    if max_priority is not None:
+        from ugro_py.request_options import priority
+
+        values["max_priority"] = None if max_priority == "none" else priority(max_priority)
     if not values:
-        raise click.UsageError("nothing to set: give --role, --gpus, --queued or --gpu-hours-week")
+        raise click.UsageError("nothing to set: give --role, --gpus, --queued, --gpu-hours-week or --priority")
     found = accounts.change("group" if group else "user", name, values)
     if as_json:
         _print_json(found)

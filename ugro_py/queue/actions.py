@@ -17,9 +17,9 @@ from ugro_py.state._queue import QueuedRow
 _STEP, _TICK = 1.0, 0.001  # seconds, between places in the queue
 
 
-def hold(store: Store, job: str, by: str) -> bool:
-    """Keep a job that waits from starting until it is released."""
-    return store.hold(job, by)
+def hold(store: Store, job: str, by: str, *, admin: bool = False) -> bool:
+    """Keep a job that waits from starting until it is released; what an admin holds its owner can't release."""
+    return store.hold(job, by, admin=admin)
 
 
 def release(store: Store, job: str, by: str) -> bool:

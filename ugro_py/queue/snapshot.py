@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from datetime import UTC, datetime, timedelta
 from weakref import WeakKeyDictionary
 
 from ugro_py.cluster import Cluster
+from ugro_py.errors import UgroError
 from ugro_py.queue.model import Account, Quota, Running, Snapshot, Waiting
 from ugro_py.request import JobRequest
 from ugro_py.scheduler import Request
@@ -57,12 +58,13 @@ def snapshot_of(store: Store, cluster: Cluster, now: float) -> Snapshot:
 
 def _waiting(
     store: Store,
-    queued: Iterable[QueuedRow],
+    queued: Collection[QueuedRow],
     spans: Mapping[int, list[tuple[datetime, datetime | None]]],
     grace_s: float,
     now: float,
 ) -> tuple[Waiting, ...]:
     requests = _requests_of(store, queued)
+    queued = [row for row in queued if row.id in requests]
     lease = store.lease()
     agent = lease is not None and lease.held
     alive: dict[Controller, bool] = {}
@@ -124,17 +126,42 @@ def _seconds(spans: Iterable[tuple[datetime, datetime | None]], now: float) -> f
     return sum((end.timestamp() if end else now) - begin.timestamp() for begin, end in spans)
 
 
-def _requests_of(store: Store, queued: Iterable[QueuedRow]) -> dict[int, Request]:
-    """Return what the jobs ask for. It never changes, so it is read and understood once."""
+def _requests_of(store: Store, queued: Collection[QueuedRow]) -> dict[int, Request]:
+    """Return what the jobs ask for. It never changes, so it is read and understood once.
+
+    A job whose request makes no sense (its row was damaged, or is another version's) has failed: it would keep every
+    other one waiting.
+    """
     place = str(store.database.url)
     unknown = [row.id for row in queued if (place, row.id) not in _requests]
     if unknown:
         if len(_requests) + len(unknown) > _MOST_REQUESTS:
             _requests.clear()
             unknown = [row.id for row in queued]
-        for number, values in store.requests(unknown).items():
-            _requests[place, number] = JobRequest.from_dict(values).selection
-    return {row.id: _requests[place, row.id] for row in queued}
+        found = store.requests(unknown)
+        for row in queued:
+            if row.id not in found:
+                continue  # known, or removed meanwhile
+            try:
+                _requests[place, row.id] = _understood(found[row.id])
+            except (UgroError, TypeError, ValueError, KeyError, AttributeError) as error:
+                store.set_job(row.name, "failed", f"its request in the database makes no sense: {error}", 2)
+    return {row.id: _requests[place, row.id] for row in queued if (place, row.id) in _requests}
+
+
+def _understood(values: object) -> Request:
+    """Return what a job asks for; raises what it may where it is not what a request must be."""
+    if not isinstance(values, Mapping):
+        raise TypeError(f"it is {type(values).__name__}")
+    request = JobRequest.from_dict(values).selection
+    for name in ("nodes", "gpus", "min_vram_gb", "max_vram_gb"):
+        value = getattr(request, name)
+        if value is None:
+            continue
+        number = isinstance(value, int) or (isinstance(value, float) and name.endswith("_gb"))
+        if not number or isinstance(value, bool) or not 0 <= value < 1e9:
+            raise ValueError(f"{name} is {value!r:.40}")
+    return request
 
 
 def quotas_of(store: Store, now: float) -> dict[Account, Quota]:

@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from ugro_py.errors import StateError, UsageError
 from ugro_py.names import check_name
 from ugro_py.state._base import Part, now
+from ugro_py.state._queue import holds_loosely
 from ugro_py.state.models import ENDED, JOB_STATUSES, jobs, leases
 from ugro_py.state.rows import Controller, JobRow
 
@@ -122,23 +123,26 @@ class Jobs(Part):
                 kind = "held" if held_by is not None else "requeued"
                 self._event(connection, kind, reason, job_id=job_id, severity="warning")
 
-    def reopen(self, job: str, reason: str = "", *, held: bool = False, time_limit_s: float | None = None) -> bool:
+    def reopen(self, job: str, reason: str = "", *, time_limit_s: float | None = None, max_priority: int = 100) -> bool:
         """Put a job that has ended back into the queue; return whether that worked (it has not ended, if not).
 
-        `time_limit_s` replaces its limit, which counts the time that all its attempts run together.
+        `time_limit_s` replaces its limit, which counts the time that all its attempts run together. A priority above
+        `max_priority` comes down to it. Who held the job holds it still, unless that was its owner.
 
         Raises:
             NotFoundError: there is no such job.
         """
         with self.database.write() as connection:
             job_id = self._job_id(connection, job, lock=True)
+            old = connection.execute(select(jobs).where(jobs.c.id == job_id)).one()
             values: dict[str, Any] = {
                 "status": "pending", "reason": reason, "exit_code": None, "ended_at": None, "stop_requested": False,
-                "stop_force": False, "held": held, "position": None, "after": [], "preempt_for": None,
+                "stop_force": False, "held": old.held and not holds_loosely(old.held_by, old.user), "position": None,
+                "after": [], "preempt_for": None, "priority": min(old.priority, max_priority),
             }  # fmt: skip
             if time_limit_s is not None:
-                old = connection.scalar(select(jobs.c.request).where(jobs.c.id == job_id))
-                values |= {"time_limit_s": time_limit_s, "request": {**(old or {}), "time_limit_s": time_limit_s}}
+                request = {**(old.request or {}), "time_limit_s": time_limit_s}
+                values |= {"time_limit_s": time_limit_s, "request": request}
             again = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(ENDED)).values(**values)
             if connection.execute(again).rowcount != 1:
                 return False

@@ -15,6 +15,8 @@ from ugro_py.state._base import Part, now
 from ugro_py.state.models import ENDED, allocations, attempts, jobs
 from ugro_py.state.rows import Controller
 
+UNTIL = "ugro until "
+"""So begins who holds a job that UGRO itself holds, until its owner does what the rest says."""
 _AT_ONCE = 500  # names in one statement; SQLite takes 32766, of an old one 999
 
 
@@ -162,8 +164,10 @@ class Queue(Part):
                     here = jobs.c.name.in_(some)
                     connection.execute(update(jobs).where(here, jobs.c.status == "pending").values(reason=reason))
 
-    def hold(self, job: str, by: str) -> bool:
+    def hold(self, job: str, by: str, *, admin: bool = False) -> bool:
         """Keep a job that waits from starting; return whether that is new. One that is just starting goes back.
+
+        It is news too where an `admin` holds what the owner, or UGRO itself, held before: from then on the admin does.
 
         Raises:
             NotFoundError: there is no such job.
@@ -171,7 +175,8 @@ class Queue(Part):
         """
         with self.database.write() as connection:
             row = self._waiting(connection, job, "hold", or_starting=True)
-            return not row.held and self._change(connection, row, "held", f"held by {by}", held=True, held_by=by)
+            news = not row.held or (admin and row.held_by != by and holds_loosely(row.held_by, row.user))
+            return news and self._change(connection, row, "held", f"held by {by}", held=True, held_by=by)
 
     def let_go(self, job: str, by: str) -> bool:
         """Let a job that was held start when its turn comes; return whether it was held.
@@ -247,6 +252,11 @@ class Queue(Part):
         connection.execute(update(jobs).where(jobs.c.id == row.id).values(**values))
         self._event(connection, kind, text, job_id=row.id)
         return True
+
+
+def holds_loosely(held_by: str | None, owner: str) -> bool:
+    """Say whether a hold is the owner's own to end: nobody else, no admin above all, holds the job."""
+    return held_by in (None, owner) or (held_by or "").startswith(UNTIL)
 
 
 def _queued(row: Any) -> QueuedRow:

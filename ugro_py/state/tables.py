@@ -109,8 +109,9 @@ def print_state(state: dict[str, Any]) -> None:
 
 def print_accounts(accounts: Sequence[dict[str, Any]]) -> None:
     """Print users and groups with role and quotas; `-` is no limit."""
-    rows = [(a["kind"], a["name"], a["role"], a["max_gpus"], a["max_queued"], a["gpu_hours_week"]) for a in accounts]
-    _print(_table(("KIND", "NAME", "ROLE", "GPUS", "QUEUED", "GPU HOURS/WEEK"), rows))
+    keys = ("kind", "name", "role", "max_gpus", "max_queued", "gpu_hours_week", "max_priority")
+    rows = [tuple(account[key] for key in keys) for account in accounts]
+    _print(_table(("KIND", "NAME", "ROLE", "GPUS", "QUEUED", "GPU HOURS/WEEK", "PRIORITY"), rows))
 
 
 def print_usage(usage: dict[str, Any]) -> None:
@@ -140,8 +141,9 @@ def _with_limit(used: str, limit: float | None) -> str:
 
 def print_audit(lines: Sequence[dict[str, Any]]) -> None:
     """Print lines of the audit trail."""
-    columns = ("TIME", "USER", "VERB", "TARGET", "OUTCOME")
-    _print(_table(columns, [(a["at"], a["user"], a["verb"], _plain(a["target"]), _plain(a["outcome"])) for a in lines]))
+    columns = ("TIME", "USER", "VERB", "TARGET", "TIMES", "OUTCOME")
+    rows = [(a["at"], a["user"], a["verb"], _plain(a["target"]), a["count"], _plain(a["outcome"])) for a in lines]
+    _print(_table(columns, rows))
 
 
 def _plain(text: str) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 
 from fastapi import APIRouter
 
+from ugro_py import users
 from ugro_py.api.auth import Agent, Caller, Who, audited, check_owner
 from ugro_py.api.models import Done, Move, Priority, Stop
 from ugro_py.api.view import AgentView
@@ -47,7 +48,7 @@ def stop(job: str, agent: Agent, who: Who, body: Stop | None = None) -> dict[str
 @router.post("/hold", response_model=None)
 def hold(job: str, agent: Agent, who: Who) -> dict[str, Any]:
     """Keep a job that waits from starting."""
-    return _change(agent, who, job, "hold", lambda: actions.hold(agent.store, job, who.person.user))
+    return _change(agent, who, job, "hold", lambda: actions.hold(agent.store, job, who.person.user, admin=who.admin))
 
 
 @router.post("/release", response_model=None)
@@ -67,6 +68,7 @@ def priority(job: str, agent: Agent, who: Who, body: Priority) -> dict[str, Any]
     """Give a job that waits another priority."""
 
     def act() -> object:
+        users.check_priority(agent.store, agent.cluster, who.person, who.admin, body.priority)
         return actions.set_priority(agent.store, job, body.priority, who.person.user)
 
     return _change(agent, who, job, "priority", act, {"priority": body.priority})
