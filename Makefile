@@ -3,6 +3,8 @@ SHELL := /bin/sh
 VENV := .venv
 BIN := $(VENV)/bin
 N ?= 3
+# Most tests wait rather than compute, so that two cores have enough to do with this many of them at a time.
+TEST_WORKERS ?= 4
 
 .PHONY: help dev check lint types test molecule sanity lab bench build docs clean
 
@@ -27,7 +29,7 @@ types: dev ## mypy --strict on ugro_py
 check: lint types ## All linters and types
 
 test: dev ## All tests: unit, contract, integration on the lab where it can run
-	$(BIN)/pytest
+	$(BIN)/pytest -n $(TEST_WORKERS)
 
 molecule: dev ## Every role against real hosts (root on Linux)
 	PATH="$(CURDIR)/$(BIN):$$PATH" $(BIN)/python molecule/run_all.py

@@ -8,7 +8,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from tests.integration.support import UGRO, Ugro, wait_until
+from tests.integration.support import UGRO, Ugro, end_with_parent, wait_until
 
 
 @contextmanager
@@ -18,6 +18,7 @@ def running_agent(ugro: Ugro) -> Iterator[subprocess.Popen[bytes]]:
         process = subprocess.Popen(
             [str(UGRO), "-i", str(ugro.inventory), "agent"],
             env=ugro.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
+            preexec_fn=end_with_parent,
         )  # fmt: skip
     try:
         wait_until(lambda: acts(ugro, process), "the agent acts", 60)

@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import ctypes
 import json
 import os
 import signal
@@ -25,6 +26,7 @@ SCRIPTS = Path(__file__).parent / "scripts"
 PLAY = SCRIPTS / "play.py"
 # A launch of a trivial script takes 3 to 10 s, nearly all of it torchrun importing torch; a busy machine may need more.
 PATIENCE_S = 120.0
+_LIBC = ctypes.CDLL(None)
 
 
 def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = PATIENCE_S, every_s: float = 0.02) -> Any:
@@ -34,6 +36,12 @@ def wait_until(condition: Callable[[], Any], what: str, timeout_s: float = PATIE
         assert time.monotonic() < deadline, f"waited {timeout_s:g} s in vain: {what}"
         time.sleep(every_s)
     return value
+
+
+def end_with_parent() -> None:
+    """In a new process: have it killed when the tests are, which then can't end it themselves."""
+    if sys.platform == "linux":
+        _LIBC.prctl(1, signal.SIGKILL)  # PR_SET_PDEATHSIG
 
 
 class Ugro:
@@ -64,7 +72,7 @@ class Ugro:
         process = subprocess.Popen(
             [str(UGRO), *options, *map(str, arguments)],
             env=self.env, cwd=self.cwd or self.home, text=True, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.PIPE, preexec_fn=end_with_parent,
         )  # fmt: skip
         self._processes.append(process)
         return process
