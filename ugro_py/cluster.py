@@ -58,6 +58,7 @@ class Settings:
     retry: int = 0
     retry_backoff_s: float = 10.0
     grace_s: float = 10.0
+    log_limit_gb: float = 2.0
     health_interval_s: float = 10.0
     health_retention_days: float = 30.0
     health_thresholds: Mapping[str, float] = field(default_factory=dict)

@@ -15,6 +15,7 @@ from typing import Any
 
 from ugro_py.cluster import Node
 from ugro_py.errors import NodeError, StateError
+from ugro_py.mirror import mirror_of
 from ugro_py.paths import COLLECTED, JobPaths
 from ugro_py.plan import Gang, node_token
 from ugro_py.stage import remote, rsync
@@ -85,6 +86,12 @@ async def _from_node(gang: Gang, node: Node, session: Session, paths: JobPaths, 
         finally:
             if part.exists():
                 shutil.rmtree(part)
+    sizes = await session.call("sizes", job=gang.job, attempt=gang.attempt)
+    if not mirror_of(gang, node.name).has(sizes):
+        raise StateError(
+            f"{node.name}: collect the logs of {gang.job}", "they are not here whole",
+            "they stay on the node; make room in the central store and collect again",
+        )  # fmt: skip
     await session.call(
         "remove",
         job=gang.job,

@@ -62,6 +62,9 @@ SETTINGS: dict[str, dict[str, tuple[str, Check]]] = {
         "backoff_s": ("retry_backoff_s", number(0, 86_400)),
         "grace_s": ("grace_s", number(0, 3600)),
     },
+    "ugro_logs": {
+        "limit_gb": ("log_limit_gb", number(0.001, 1_000_000)),
+    },
     "ugro_health": {
         "interval_s": ("health_interval_s", number(1, 3600)),
         "retention_days": ("health_retention_days", number(0.01, 3650)),

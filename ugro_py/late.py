@@ -12,7 +12,8 @@ from ugro_py import metrics, results
 from ugro_py.cluster import Cluster, Node
 from ugro_py.collect import collect_from
 from ugro_py.errors import NodeError, NotFoundError, StateError
-from ugro_py.mirror import Mirror
+from ugro_py.log_room import is_low
+from ugro_py.mirror import mirror_of
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, node_token
 from ugro_py.reconcile import reconcile
@@ -211,7 +212,8 @@ async def _finish_copies(gang: Gang, session: Session) -> None:
     key: dict[str, Any] = {"job": gang.job, "attempt": gang.attempt}
     name = session.node.name
     await session.call("stop", **key, reason="the job has ended", grace_s=0.0)
-    mirror = Mirror(JobPaths(gang.job), gang.attempt, name)
+    mirror = mirror_of(gang, name)
+    mirror.paused = is_low(JobPaths(gang.job).root)
     with contextlib.closing(mirror):
 
         def take(message: dict[str, Any]) -> None:
@@ -219,7 +221,7 @@ async def _finish_copies(gang: Gang, session: Session) -> None:
                 mirror.write(message["path"], message["offset"], message["data"])
 
         session.on_push = take
-        await session.call("follow", **key, offsets=mirror.offsets([place.rank for place in gang.ranks_of(name)]))
+        await session.call("follow", **key, **mirror.wanted(gang.numbers_on(name)))
         sizes = await session.call("sizes", **key)
         deadline = time.monotonic() + _DRAIN_S
         while not mirror.has(sizes):

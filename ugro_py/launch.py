@@ -124,8 +124,9 @@ class Launcher:
             master_addr=ready.master_addr, master_port=ready.master_port, token=token,
         )  # fmt: skip
         gang = Gang(
-            self.request.name, number, tuple(ready.placements), ready.master_addr, ready.master_port, token, resume_from
-        )
+            self.request.name, number, tuple(ready.placements), ready.master_addr, ready.master_port, token,
+            resume_from, log_limit=int(self.cluster.settings.log_limit_gb * 2**30),
+        )  # fmt: skip
         save_gang(gang, self.cluster)
         self.store.set_job(gang.job, "starting")
         return gang

@@ -1,19 +1,23 @@
 """Byte-for-byte copies, in the central store, of what one node writes during an attempt.
 
 The size of a copy is the offset to go on from, so nothing else has to be remembered: after a lost connection or a
-killed controller the next one asks for the rest. Each byte is written once, in order.
+killed controller the next one asks for the rest. Each byte is written once, in order. Logs have a limit, and wait on
+the node where the central store has no room for them (log_room.py).
 """
 
 from __future__ import annotations
 
 import base64
 import json
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
 
 from ugro_py.errors import StateError
 from ugro_py.paths import EVENTS, JobPaths
+from ugro_py.plan import Gang
+
+NO_LIMIT = 1 << 62
 
 
 class Mirror:
@@ -23,9 +27,20 @@ class Mirror:
         paths: the job's central store.
         attempt: number of the attempt.
         node: name of the node.
+        ranks: those of the node: a job may write what it likes into the folder of its logs, and only these count.
+        limit: how many bytes of each log are kept.
+
+    Attributes:
+        paused: logs are not written now; events are.
     """
 
-    def __init__(self, paths: JobPaths, attempt: int, node: str) -> None:
+    def __init__(
+        self, paths: JobPaths, attempt: int, node: str, ranks: Collection[int] | None = None, limit: int = NO_LIMIT
+    ) -> None:
+        self.limit = limit
+        self._names = None if ranks is None else {EVENTS, *paths.mirrored(ranks), *map(paths.stack_log, ranks)}
+        self.paused = False
+        self._full: set[str] = set()
         self._paths = paths
         self._attempt = attempt
         self._node = node
@@ -53,13 +68,32 @@ class Mirror:
         target = self._target(name)
         return target.read_text("utf-8", "replace").splitlines()[-count:] if target.exists() else []
 
-    def offsets(self, ranks: list[int]) -> dict[str, int]:
+    def offsets(self, ranks: Collection[int]) -> dict[str, int]:
         """Return the offsets to follow the files of `ranks`, events and torchrun's log from."""
         return {name: self.offset(name) for name in self._paths.mirrored(ranks)}
 
+    def wanted(self, ranks: Collection[int]) -> dict[str, Any]:
+        """Return what the node is to send (the parameters of `follow`): from where on, and up to where of each log."""
+        return {"offsets": self.offsets(ranks), "limit": 0 if self.paused else self.limit}
+
     def has(self, sizes: dict[str, int]) -> bool:
-        """Say whether everything up to `sizes` is here."""
-        return all(self.offset(name) >= size for name, size in sizes.items())
+        """Say whether everything up to `sizes` is here that is to be here now."""
+        return all(
+            self.offset(name) >= (min(size, self.limit) if _is_log(name) else size)
+            for name, size in sizes.items()
+            if not self._left_out(name)
+        )
+
+    def _left_out(self, name: str) -> bool:
+        """Say whether a file is not to be here: another's log, or any where there is no room for logs."""
+        return _is_log(name) and (self.paused or (self._names is not None and name not in self._names))
+
+    def newly_full(self) -> list[str]:
+        """Return the logs that have reached their limit since this was asked last."""
+        new = [name for name in self._files if name not in self._full and _is_log(name)]
+        found = [name for name in new if self.offset(name) >= self.limit]
+        self._full.update(found)
+        return found
 
     def write(self, name: str, offset: int, data: str) -> list[dict[str, Any]]:
         """Append a piece (base64) that starts at `offset`, and return the whole events it completes.
@@ -74,6 +108,10 @@ class Mirror:
         if offset > here or offset + len(raw) <= here:
             return []
         raw = raw[here - offset :]
+        if self._left_out(name):
+            return []
+        if _is_log(name) and not (raw := raw[: max(0, self.limit - here)]):
+            return []
         try:
             if name not in self._files:
                 self._files[name] = self._target(name).open("ab", buffering=0)
@@ -100,6 +138,15 @@ class Mirror:
         for file in self._files.values():
             file.close()
         self._files.clear()
+
+
+def mirror_of(gang: Gang, node: str) -> Mirror:
+    """Return the copies of what a node writes of an attempt."""
+    return Mirror(JobPaths(gang.job), gang.attempt, node, gang.numbers_on(node), gang.log_limit)
+
+
+def _is_log(name: str) -> bool:
+    return name != EVENTS
 
 
 def _parse(line: bytes) -> dict[str, Any] | None:

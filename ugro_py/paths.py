@@ -100,6 +100,11 @@ def spool_inbox() -> Path:
     return data_dir() / "spool"
 
 
+def kept_training(digest: str) -> Path:
+    """Return where a version of UGRO's own training is kept for the jobs that wait with it."""
+    return data_dir() / "training" / digest
+
+
 def control_dir() -> Path:
     """Return the folder of SSH control sockets, shared with Ansible (see ansible.cfg)."""
     return Path("~/.ugro/cm").expanduser()
@@ -208,6 +213,11 @@ class JobPaths:
         """Return the files of a node with these ranks that are copied while they grow, by their names there."""
         return [EVENTS, f"logs/{TORCHRUN_LOG}", "logs/supervisor.log", *(f"logs/rank_{rank}.log" for rank in ranks)]
 
+    @staticmethod
+    def stack_log(rank: int) -> str:
+        """Return where a node keeps the stacks of a rank that stood still."""
+        return f"logs/rank_{rank}.stack.log"
+
     def mirror_of(self, attempt: int, node: str, name: str) -> Path | None:
         """Return where the copy of a node's file `name` is; None if no supervisor writes such a file."""
         if name == EVENTS:
@@ -215,7 +225,8 @@ class JobPaths:
         base = Path(name).name
         rank = base.removeprefix("rank_").removesuffix(".log")
         if name == f"logs/rank_{rank}.log" and rank.isdigit():
-            return self.rank_log(int(rank))
+            kept = self.attempt(attempt) / base  # since the next attempt has begun
+            return kept if kept.exists() else self.rank_log(int(rank))
         return self.node_log(attempt, node, base) if name == f"logs/{base}" else None
 
     def node_log(self, attempt: int, node: str, name: str) -> Path:

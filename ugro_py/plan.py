@@ -23,6 +23,7 @@ class Gang:
     """All that the nodes of one attempt share.
 
     `world_size_wanted` is how many ranks the job began with, where a retry had to go on with fewer; 0 where it has not.
+    `log_limit` is how many bytes of each log are kept.
     """
 
     job: str
@@ -33,6 +34,7 @@ class Gang:
     token: str
     resume_from: str = ""
     world_size_wanted: int = 0
+    log_limit: int = 2 << 30
 
     @property
     def nodes(self) -> list[str]:
@@ -45,6 +47,10 @@ class Gang:
 
     def ranks_of(self, node: str) -> list[Placement]:
         return [place for place in self.placements if place.node == node]
+
+    def numbers_on(self, node: str) -> list[int]:
+        """Return the ranks of a node."""
+        return [place.rank for place in self.ranks_of(node)]
 
     @property
     def even(self) -> bool:

@@ -10,14 +10,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
+from ugro_py import endings
 from ugro_py.cluster import Node
 from ugro_py.errors import NodeError, StateError
-from ugro_py.gang import Failure, GangState, Outcome
+from ugro_py.gang import GangState, Outcome
+from ugro_py.log_room import LogRoom
 from ugro_py.metrics import Appender
-from ugro_py.mirror import Mirror
+from ugro_py.mirror import mirror_of
 from ugro_py.orders import Orders, Rules
 from ugro_py.paths import EVENTS, TORCHRUN_LOG, JobPaths
 from ugro_py.plan import Gang
@@ -30,8 +32,6 @@ from ugro_py.transport import Session
 # Failures that follow from the first arrive with it; this long we wait to tell which one was first.
 SETTLE_S = 0.25
 FAILURE_GRACE_S = 0.3
-# What a job that was out of time ends with, as timeout(1) does.
-OUT_OF_TIME = 124
 _TICK_S = 0.1
 _METRICS_TICK_S = 0.5
 
@@ -74,7 +74,8 @@ class Watcher:
             nodes, sessions, expected=self._expected, follow=self._follow, suspect=self._suspect,
             back=self._recorder.back, lose=self.lose,
         )  # fmt: skip
-        self._mirrors = {name: Mirror(self.paths, gang.attempt, name) for name in gang.nodes}
+        self._mirrors = {name: mirror_of(gang, name) for name in gang.nodes}
+        self._room = LogRoom(self.paths.root, self._mirrors, self._recorder.logs, self._follow_anew)
         self._appender = Appender(self.paths)
         self._offsets = {name: session.clock_offset_s for name, session in sessions.items()}
         self._closing: list[asyncio.Task[None]] = []
@@ -82,10 +83,13 @@ class Watcher:
         self._error: StateError | None = None
         self._heard = time.monotonic()
 
-    async def run(self) -> Outcome:
+    async def run(self, lost: Iterable[tuple[str, str]] = ()) -> Outcome:
         """Follow to the end and return how it ended; no process of the gang lives after it on any node that answers.
 
+        `lost`: nodes that could not be reached to begin with, and why; one that had finished by then is none.
+
         Raises:
+            LostControlError: the job is another controller's, which follows the ranks.
             AwayError: the database stayed away; the ranks go on, and another controller follows them later.
             StateError: the central store cannot be written.
         """
@@ -99,6 +103,9 @@ class Watcher:
             for event in mirror.replay():
                 self._take(name, event)
         self._recorder.replayed()
+        for name, why in lost:
+            if self._expected(name):
+                self.lose(name, why)
         await asyncio.gather(*map(self._follow, list(self.sessions.values())))
         self._recorder.following()
         self._orders.keep()
@@ -113,6 +120,7 @@ class Watcher:
                     raise error
                 now = time.monotonic()
                 self._silence.look()
+                self._room.look()
                 if now >= next_poll:
                     next_poll = now + _METRICS_TICK_S
                     self._appender.poll()
@@ -120,10 +128,10 @@ class Watcher:
                 if self.state.failures and outcome is None:
                     outcome = await self._fail()
                 elif outcome is None and 0 < self._rules.stall_timeout_s < now - self._heard:
-                    outcome = await self._stalled()
+                    outcome = await self._end(endings.stalled(self._rules.stall_timeout_s), FAILURE_GRACE_S)
             if outcome is None:
                 # Without a failure all is done, or an earlier controller had it stopped.
-                outcome = await self._fail() if self.state.failures else await self._ended()
+                outcome = await self._fail() if self.state.failures else self._ended()
             await self._drain()
             await self._later.flush()
         finally:
@@ -136,12 +144,16 @@ class Watcher:
                 mirror.close()
         return outcome
 
-    async def _ended(self) -> Outcome:
+    def _ended(self) -> Outcome:
         if not self.state.stopping:
             return Outcome("completed")
-        await self._orders.look()
-        other = None if self._orders.row.stop_requested else self._orders.room_for
-        return Outcome("preempted", f"made room for {other}") if other else Outcome("stopped", "stopped on request")
+        return self._told(endings.ending(self.state.told or endings.STOPPED))
+
+    def _told(self, end: endings.Ending | None) -> Outcome:
+        assert end is not None
+        if end.status == "failed":
+            self._listener("failed", {"text": end.text, "rank": None, "last_lines": []})
+        return Outcome.told(end, self._gone)
 
     # -- what the nodes send ----------------------------------------------------------------------------------
 
@@ -150,14 +162,16 @@ class Watcher:
         name = session.node.name
         session.on_push = lambda message: self._on_push(name, message)
         session.on_lost = lambda lost: self._silence.recover(name)
-        ranks = [place.rank for place in self._gang.ranks_of(name)]
-        offsets = self._mirrors[name].offsets(ranks)
+        wanted = self._mirrors[name].wanted(self._gang.numbers_on(name))
         try:
             await session.call(
-                "follow", job=self._gang.job, attempt=self._gang.attempt, offsets=offsets, timeout_s=NODE_LOST_S
+                "follow", job=self._gang.job, attempt=self._gang.attempt, timeout_s=NODE_LOST_S, **wanted
             )
         except NodeError:
             self._silence.recover(name)
+
+    def _follow_anew(self) -> None:
+        self._closing += [asyncio.create_task(self._follow(session)) for session in self.sessions.values()]
 
     def _on_push(self, name: str, message: dict[str, Any]) -> None:
         if message.get("attempt") not in (None, self._gang.attempt):
@@ -214,7 +228,7 @@ class Watcher:
 
     async def _fail(self) -> Outcome:
         """Stop the gang because something failed, and tell what failed first."""
-        await self.stop_gang("a rank failed", FAILURE_GRACE_S, settle_s=SETTLE_S)
+        await self.stop_gang(endings.FAILED, FAILURE_GRACE_S, settle_s=SETTLE_S)
         first = self.state.first_failure
         assert first is not None
         # What torchrun printed explains a failure that no rank's log does.
@@ -225,25 +239,15 @@ class Watcher:
 
     async def _asked_to_end(self, ran_s: float) -> Outcome | None:
         """End the gang where a person, the queue or the job's time limit asks for it: checkpoint first."""
-        rules, row = self._rules, self._orders.row
-        if row.stop_requested:
-            await self._stop_gracefully("stop requested")
-            return Outcome("stopped", "stopped on request", lost_nodes=self._gone)
-        other = self._orders.room_for
-        why = f"held by {row.held_by}" if row.held else f"made room for {other}" if other else ""
-        if why and not self.state.failures:
-            await self._stop_gracefully(why)
-            return Outcome("preempted", why, lost_nodes=self._gone)
-        if rules.time_left_s is not None and ran_s >= rules.time_left_s:
-            text = f"its time limit of {rules.time_limit_s:g} s was reached"
-            await self._stop_gracefully(text)
-            self._listener("failed", {"text": text, "rank": None, "last_lines": []})
-            return Outcome("failed", text, OUT_OF_TIME, lost_nodes=self._gone)
-        return None
+        told = self.state.told or self._orders.reason(bool(self.state.failures))
+        rules = self._rules
+        if told is None and rules.time_limit_s and rules.time_left_s is not None and ran_s >= rules.time_left_s:
+            told = endings.out_of_time(rules.time_limit_s)
+        return None if told is None else await self._end(told)
 
-    async def _stop_gracefully(self, reason: str) -> None:
+    async def _end(self, reason: str, grace_s: float | None = None) -> Outcome:
         """SIGTERM to the ranks, which get the grace period for a checkpoint; a stop by force cuts it short."""
-        grace = 0.0 if self._orders.row.stop_force else self._rules.grace_s
+        grace = 0.0 if self._orders.row.stop_force else self._rules.grace_s if grace_s is None else grace_s
         self._listener("stopping", {"grace_s": grace})
         stopping = asyncio.create_task(self.stop_gang(reason, grace))
         while not stopping.done():
@@ -252,17 +256,16 @@ class Watcher:
                 grace = 0.0
                 await self.stop_gang("stop forced", grace)
         await stopping
-
-    async def _stalled(self) -> Outcome:
-        text = f"no rank wrote anything for {self._rules.stall_timeout_s:g} s"
-        await self.stop_gang(text, FAILURE_GRACE_S)
-        self._listener("failed", {"text": text, "rank": None, "last_lines": []})
-        return Outcome("failed", text, 1, Failure(time.time(), text, kind="stalled"), self._gone)
+        return self._told(endings.ending(reason))
 
     async def stop_gang(self, reason: str, grace_s: float, settle_s: float = 0.0) -> None:
-        """Stop the attempt on every node that answers, all at once."""
+        """Stop the attempt on every node that answers, all at once.
+
+        Raises:
+            LostControlError: the job is another controller's; no node was told anything.
+        """
+        await asyncio.gather(asyncio.sleep(settle_s), self._orders.check())
         self.state.stop_asked = True
-        await asyncio.sleep(settle_s)
         await asyncio.gather(*(self._stop_node(name, reason, grace_s) for name in self.sessions))
 
     async def _stop_node(self, name: str, reason: str, grace_s: float) -> None:

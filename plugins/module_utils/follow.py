@@ -13,7 +13,7 @@ from .attempt import Attempt
 
 TYPE_CHECKING = False  # importing typing costs a node 3 ms
 if TYPE_CHECKING:
-    from typing import Any, Callable, Dict
+    from typing import Any, Callable, Dict, Optional
 
 _POLL_S = 0.05
 _CHUNK = 1 << 18
@@ -26,13 +26,21 @@ class Follower(threading.Thread):
         attempt: whose files.
         offsets: path relative to the attempt's folder -> how many bytes the controller has already.
         push: called with each message, from this thread.
+        limit: no more than so many bytes of each log are sent; None sends all.
     """
 
-    def __init__(self, attempt: Attempt, offsets: Dict[str, int], push: Callable[[Dict[str, Any]], None]) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        offsets: Dict[str, int],
+        push: Callable[[Dict[str, Any]], None],
+        limit: Optional[int] = None,
+    ) -> None:
         super().__init__(daemon=True)
         self._attempt = attempt
         self._offsets = dict(offsets)
         self._push = push
+        self._limit = limit
         self._stop_asked = threading.Event()
 
     def stop(self) -> None:
@@ -63,12 +71,17 @@ class Follower(threading.Thread):
     def _send(self, name: str, key: Dict[str, Any]) -> bool:
         """Send the next piece of a file; True if there was one."""
         offset, path = self._offsets[name], self._attempt.path(name)
+        chunk = _CHUNK
+        if self._limit is not None and name != "events.jsonl":
+            chunk = min(chunk, self._limit - offset)
+            if chunk <= 0:
+                return False
         try:
             if os.stat(path).st_size <= offset:
                 return False  # the usual case, twenty times a second: without opening the file
             with open(path, "rb") as file:
                 file.seek(offset)
-                data = file.read(_CHUNK)
+                data = file.read(chunk)
         except FileNotFoundError:
             return False
         if not data:

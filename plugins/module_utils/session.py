@@ -197,11 +197,11 @@ class Session:
     ) -> Dict[str, Any]:
         return self._attempt(job, attempt).stop(reason, grace_s, token=token)
 
-    def do_follow(self, job: str, attempt: int, offsets: Dict[str, int]) -> Dict[str, Any]:
-        """Push what is appended to the attempt's files from `offsets` on."""
+    def do_follow(self, job: str, attempt: int, offsets: Dict[str, int], limit: Optional[int] = None) -> Dict[str, Any]:
+        """Push what is appended to the attempt's files from `offsets` on, of each log up to `limit` bytes."""
         key = "%s/%d" % (job, attempt)
         self.do_unfollow(job, attempt)
-        follower = Follower(self._attempt(job, attempt), offsets, self.send)
+        follower = Follower(self._attempt(job, attempt), offsets, self.send, limit)
         self._followers[key] = follower
         follower.start()
         return {}
@@ -215,7 +215,8 @@ class Session:
     def do_sizes(self, job: str, attempt: int) -> Dict[str, int]:
         """Return the sizes of the followed files, so that the controller knows when it has everything."""
         here = self._attempt(job, attempt)
-        names = ["events.jsonl"] + ["logs/" + name for name in os.listdir(here.path("logs")) if name.endswith(".log")]
+        logs = os.listdir(here.path("logs")) if os.path.isdir(here.path("logs")) else []
+        names = ["events.jsonl"] + ["logs/" + name for name in logs if name.endswith(".log")]
         return {name: os.path.getsize(here.path(name)) for name in names if os.path.exists(here.path(name))}
 
     def do_outputs(self, job: str, attempt: int) -> Dict[str, Any]:

@@ -21,6 +21,8 @@ _REASONS: tuple[tuple[str, str], ...] = (
     ("frozen", r"frozen|stopped by a signal|stands? still"),
     ("stalled", r"no rank (?:wrote|made)|no progress|stall"),
 )
+# Events of which a line is always told.
+_NOTED = ("not_retried", "log_limit", "logs_paused", "logs_resumed")
 _NODE_GONE = re.compile(r"^node (\S+) was lost: (.*)")
 _STOPPED_UNASKED = re.compile(r"the ranks on (\S+) were stopped: (.*)")
 _GPU_EVENT = re.compile(r"\bXid\b|fallen off the bus|GPU .{0,60}(?:gone|lost|missing)", re.IGNORECASE)
@@ -212,7 +214,7 @@ def _explanation(facts: Facts, first: Finding, findings: Sequence[Finding], note
     told = sorted(rank.rank for rank in facts.ranks.values() if rank.told and rank.rank not in first.absent)
     if told and first.cause not in ("stopped", "completed", "running"):
         others.append(f"rank{'s' if len(told) > 1 else ''} {', '.join(map(str, told))} stopped with the gang")
-    notes = [*notes, *(event.text for event in facts.events if event.kind == "not_retried")]
+    notes = [*notes, *(event.text for event in facts.events if event.kind in _NOTED)]
     drills = [event for event in facts.events if event.kind == "drill"]
     drill = f"a drill did this: {drills[-1].text}" if drills and first.cause not in ("running", "completed") else ""
     return Explanation(

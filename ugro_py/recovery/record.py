@@ -142,5 +142,9 @@ class Recorder:
                     self._store.set_rank, self._gang.job, self._gang.attempt, rank.rank, status="lost"
                 )  # fmt: skip
 
+    def logs(self, kind: str, text: str) -> None:
+        """Record what becomes of logs that are too long, or for which there is no room."""
+        self._later.write(self._store.add_event, kind, text, job=self._gang.job, severity="warning")
+
     def _tell(self, kind: str, text: str, node: str, severity: str) -> None:
         self._later.write(self._store.add_event, kind, text, job=self._gang.job, node=node, severity=severity)

@@ -1,0 +1,132 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""What a job prints does not fill the master's disk, and costs it nothing else."""
+
+# ruff: noqa: F811 - the fixture
+from __future__ import annotations
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.unit.here import JOB, Here, here, until  # noqa: F401 - a fixture
+from ugro_py import late, log_room
+from ugro_py.explain.classify import explain
+from ugro_py.explain.facts import gather
+from ugro_py.mirror import Mirror
+from ugro_py.paths import EVENTS, JobPaths
+
+MIB = 1 << 20
+PRINTS = "import sys, time\nfor _ in range(64):\n    print('x' * 65535)\nprint('last', flush=True)\n"
+
+
+@pytest.fixture
+def mirror(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Mirror:
+    monkeypatch.setenv("UGRO_DATA", str(tmp_path))
+    JobPaths(JOB).root.mkdir(parents=True)
+    return Mirror(JobPaths(JOB), 1, "a", [0], 10)
+
+
+def b64(text: bytes) -> str:
+    return base64.b64encode(text).decode()
+
+
+def test_a_log_ends_at_its_limit_and_events_do_not(mirror: Mirror) -> None:
+    for start in range(0, 40, 8):
+        mirror.write("logs/rank_0.log", start, b64(b"12345678"))
+        mirror.write(EVENTS, start, b64(b"12345678"))
+    assert JobPaths(JOB).rank_log(0).read_bytes() == b"1234567812"
+    assert mirror.offset(EVENTS) == 40
+    assert mirror.has({"logs/rank_0.log": 40, EVENTS: 40})
+    assert not mirror.has({"logs/rank_0.log": 40, EVENTS: 41})
+    assert mirror.newly_full() == ["logs/rank_0.log"]
+    assert mirror.newly_full() == []
+
+
+def test_logs_of_ranks_that_a_node_does_not_have_are_not_taken(mirror: Mirror) -> None:
+    for name in ("logs/rank_1.log", "logs/mine.log"):
+        mirror.write(name, 0, b64(b"12345678"))
+    assert mirror.has({"logs/rank_1.log": 8, "logs/mine.log": 8})
+    assert [path.name for path in JobPaths(JOB).root.rglob("*.log")] == []
+
+
+def test_a_log_of_an_earlier_attempt_goes_to_that_attempt(mirror: Mirror) -> None:
+    paths = JobPaths(JOB)
+    mirror.write("logs/rank_0.log", 0, b64(b"first "))
+    mirror.close()
+    paths.keep_logs(1)
+    second = Mirror(paths, 2, "a", [0], 10)
+    second.write("logs/rank_0.log", 0, b64(b"second"))
+    again = Mirror(paths, 1, "a", [0], 10)
+    again.write("logs/rank_0.log", 6, b64(b"end"))
+    again.close()
+    second.close()
+    assert (paths.attempt(1) / "rank_0.log").read_text() == "first end"
+    assert paths.rank_log(0).read_text() == "second"
+
+
+def test_a_job_that_prints_too_much_completes_and_says_so(here: Here) -> None:
+    here.settings(log_limit_gb=1 / 1024)
+
+    async def play() -> Any:
+        await here.submit(PRINTS)
+        return await asyncio.wait_for(here.run(), 120)
+
+    assert asyncio.run(play()).status == "completed"
+    assert [here.paths.rank_log(rank).stat().st_size for rank in (0, 1)] == [MIB, MIB]
+    assert [text.partition(" has")[0] for text in sorted(here.events("log_limit"))] == [
+        "logs/rank_0.log of a", "logs/rank_1.log of b",
+    ]  # fmt: skip
+    assert not here.on_node("a").exists()
+    assert any("has reached its limit" in text for text in explain(gather(here.store, JOB)).notes)
+
+
+def test_no_logs_where_there_is_no_room_and_all_of_them_when_there_is(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    low = True
+    monkeypatch.setattr(log_room, "is_low", lambda folder: low)
+    monkeypatch.setattr(late, "is_low", lambda folder: low)
+
+    async def play() -> Any:
+        # The rank begins to print when there is no room any more.
+        wait = f"import os, time\nwhile not os.path.exists({str(here.folder / 'go')!r}):\n    time.sleep(0.05)\n"
+        await here.submit(wait + PRINTS)
+        work = asyncio.create_task(here.run())
+        await until(lambda: here.events("logs_paused"), "logs are paused")
+        (here.folder / "go").touch()
+        return await asyncio.wait_for(work, 120)
+
+    assert asyncio.run(play()).status == "completed"
+    assert here.paths.rank_log(0).stat().st_size == 0
+    assert (here.on_node("a") / "logs" / "rank_0.log").stat().st_size > 4 * MIB  # it stays there
+    assert any("make room" in text for text in here.events("collect_failed"))
+    low = False
+    row, nodes = late.collect_job(here.store, JOB, lambda text: None)
+    assert (row.status, sorted(nodes)) == ("completed", ["a", "b"])
+    assert here.paths.rank_log(0).read_text().endswith("last\n")
+    assert not here.on_node("a").exists()
+
+
+def test_logs_go_on_when_there_is_room_again(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    low = True
+    monkeypatch.setattr(log_room, "is_low", lambda folder: low)
+
+    async def play() -> Any:
+        nonlocal low
+        await here.submit("import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
+        work = asyncio.create_task(here.run())
+        log = here.on_node("a") / "logs" / "rank_0.log"
+        await until(lambda: log.exists() and log.read_text(), "rank 0 prints")
+        await until(lambda: here.events("logs_paused"), "logs are paused")
+        low = False
+        await until(lambda: here.paths.rank_log(0).read_text() == "begun\n", "what it printed is here")
+        assert here.events("logs_resumed")
+        here.store.request_stop(JOB, True)
+        return await asyncio.wait_for(work, 60)
+
+    assert asyncio.run(play()).status == "stopped"
+    assert not here.on_node("a").exists()
