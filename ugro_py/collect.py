@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,15 @@ def move_into(part: Path, target: Path) -> None:
             if here.is_symlink():
                 here.unlink()
             here.mkdir(parents=True, exist_ok=True)
+        _drop_set_id(path)
         path.replace(final)
+
+
+def _drop_set_id(path: Path) -> None:
+    """Take setuid and setgid from a file: it is this account's now, and anybody may read it."""
+    mode = path.lstat().st_mode
+    if stat.S_ISREG(mode) and mode & (stat.S_ISUID | stat.S_ISGID):
+        path.chmod(stat.S_IMODE(mode) & 0o777)
 
 
 def _stays(path: Path, part: Path) -> bool:

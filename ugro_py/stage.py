@@ -163,7 +163,8 @@ async def rsync(node: Node, arguments: Sequence[str], what: str) -> None:
     shell = shlex.join(ssh_argv(node)[:-2])
     try:
         process = await asyncio.create_subprocess_exec(
-            *("rsync", "--archive", "--no-D", "--no-owner", "--no-group", "--protect-args", "--rsh", shell, *arguments),
+            *("rsync", "--archive", "--no-D", "--no-owner", "--no-group", "--chmod=u-s,g-s"),
+            *("--protect-args", "--rsh", shell, *arguments),
             stdout=asyncio.subprocess.DEVNULL,
             stderr=asyncio.subprocess.PIPE,
             start_new_session=True,

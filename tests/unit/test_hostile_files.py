@@ -4,11 +4,15 @@
 
 from __future__ import annotations
 
+import asyncio
+import shutil
 from pathlib import Path
 
 import pytest
 
+from ugro_py.cluster import Node
 from ugro_py.collect import move_into
+from ugro_py.stage import rsync
 
 
 @pytest.fixture
@@ -57,3 +61,25 @@ def test_the_folder_of_a_node_is_no_link(places: tuple[Path, Path, Path]) -> Non
     move_into(part, target / "gpu1")
     assert sorted(path.name for path in outside.iterdir()) == ["shadow"]
     assert (target / "gpu1" / "evil").is_file()
+
+
+def test_nothing_that_is_collected_runs_as_who_collected_it(tmp_path: Path) -> None:
+    part = tmp_path / "part"
+    (part / "inside").mkdir(parents=True)
+    for name in ("shell", "inside/shell"):
+        (part / name).write_text("#!/bin/sh\n")
+        (part / name).chmod(0o6755)
+    move_into(part, tmp_path / "target")
+    modes = [oct((tmp_path / "target" / name).stat().st_mode & 0o7777) for name in ("shell", "inside/shell")]
+    assert modes == ["0o755", "0o755"]
+
+
+@pytest.mark.skipif(shutil.which("rsync") is None, reason="there is no rsync here")
+def test_rsync_is_asked_for_no_set_id_and_gives_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "from").mkdir()
+    (tmp_path / "from" / "shell").write_text("#!/bin/sh\n")
+    (tmp_path / "from" / "shell").chmod(0o6755)
+    monkeypatch.setattr("ugro_py.stage.ssh_argv", lambda node: ["true", "--", node.address])
+    arguments = [f"{tmp_path}/from/", f"{tmp_path}/to/"]
+    asyncio.run(rsync(Node("a", "127.0.0.1"), arguments, "collect"))
+    assert oct((tmp_path / "to" / "shell").stat().st_mode & 0o7777) == "0o755"
