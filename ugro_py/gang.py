@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import dataclass, field
 from typing import Any
+
+from ugro_py import endings
 
 
 @dataclass
@@ -26,7 +29,8 @@ class RankState:
 class Failure:
     """Why a gang failed: the earliest event that says so.
 
-    `kind` is rank, torchrun, node (lost), gpu (lost), frozen or stalled.
+    `kind` is rank, torchrun, node (lost), gpu (lost), frozen, stalled, or told: a node was told by an earlier
+    controller that something else had failed.
     """
 
     at: float
@@ -53,6 +57,12 @@ class Outcome:
     lost_nodes: tuple[str, ...] = ()
     last_lines: list[str] = field(default_factory=list)
 
+    @classmethod
+    def told(cls, end: endings.Ending, lost_nodes: tuple[str, ...] = ()) -> Outcome:
+        """Return how an attempt ended whose nodes were told to end."""
+        failure = Failure(time.time(), end.text, kind=end.kind) if end.kind else None
+        return cls(end.status, end.text, end.exit_code, failure, lost_nodes)
+
 
 class GangState:
     """Facts of one attempt, built from the events of its nodes.
@@ -66,7 +76,7 @@ class GangState:
         self.nodes = list(dict.fromkeys(ranks.values()))
         self.finished: dict[str, dict[str, Any]] = {}
         self.lost: dict[str, str] = {}
-        self.stopping: set[str] = set()
+        self.stopping: dict[str, str] = {}  # node -> what it was told, or why it stopped by itself
         self.failures: list[Failure] = []
         self.frozen: dict[int, float] = {}  # ranks that are stopped by a signal, and since when
         self.lost_gpus: dict[str, str] = {}  # UUID -> node
@@ -123,17 +133,20 @@ class GangState:
         self.failures.append(Failure(self.frozen[number], text, number, rank.node, kind="frozen"))
 
     def _on_stopping(self, node: str, event: dict[str, Any], at: float) -> None:
-        self.stopping.add(node)
+        self.stopping[node] = str(event.get("reason") or "")
 
     def _on_finished(self, node: str, event: dict[str, Any], at: float) -> None:
         self.finished[node] = event
         if any(failure.node == node for failure in self.failures):
             return
         code = event["exit_code"]
-        if node in self.stopping and not self.stop_asked:
+        if node in self.stopping and (self.stop_asked or endings.ending(self.stopping[node])):
+            return  # it was told to, from here or by the controller before
+        if node in self.stopping:
             text = f"the ranks on {node} were stopped: {event.get('stop_reason') or 'nobody knows why'}"
-            self.failures.append(Failure(at, text, None, node, code or 1, kind="node"))
-        elif code and node not in self.stopping:
+            kind = "told" if self.stopping[node] == endings.FAILED else "node"
+            self.failures.append(Failure(at, text, None, node, code or 1, kind=kind))
+        elif code:
             text = f"torchrun on {node} ended with exit code {code}"
             self.failures.append(Failure(at, text, None, node, code, kind="torchrun"))
 
@@ -151,7 +164,12 @@ class GangState:
     @property
     def first_failure(self) -> Failure | None:
         """The failure that happened first; the others mostly follow from it."""
-        return min(self.failures, key=lambda failure: failure.at, default=None)
+        return min(self.failures, key=lambda failure: (failure.kind == "told", failure.at), default=None)
+
+    @property
+    def told(self) -> str | None:
+        """What the nodes were told, now or by an earlier controller, that ends the attempt by itself; else None."""
+        return next(filter(endings.ending, self.stopping.values()), None)
 
     @property
     def step(self) -> int | None:

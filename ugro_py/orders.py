@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from ugro_py import endings
 from ugro_py.plan import STOP_GRACE_S
 from ugro_py.state import JobRow, Store
 
 EVERY_S = 0.5
+_CHECK_S = 2.0
 
 
 @dataclass(frozen=True)
@@ -59,12 +62,35 @@ class Orders:
         """Look now.
 
         Raises:
+            LostControlError: the job is another controller's.
             StateError: the database cannot be used.
         """
         self.row, self.room_for = await self._store.patiently(self._read)
 
     def _read(self) -> tuple[JobRow, str | None]:
+        self._store.check_control(self._job)
         return self._store.job(self._job), self._store.preempt_for(self._job)
+
+    async def check(self) -> None:
+        """Ask, before nodes are touched, whether the job is still this controller's.
+
+        A database that does not answer says nothing, and is not waited for.
+
+        Raises:
+            LostControlError: it is not.
+        """
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(self._store.patiently(self._store.check_control, self._job), _CHECK_S)
+
+    def reason(self, failed: bool) -> str | None:
+        """Return what the nodes are to be told as somebody wants the attempt to end; of one that failed only a stop."""
+        if self.row.stop_requested:
+            return endings.STOPPED
+        if failed:
+            return None
+        if self.row.held:
+            return endings.held(str(self.row.held_by))
+        return endings.made_room(self.room_for) if self.room_for else None
 
     def keep(self) -> None:
         """Look every `EVERY_S`, until `end`."""

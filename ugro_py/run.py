@@ -13,6 +13,7 @@ from ugro_py import late, metrics, results
 from ugro_py.call_off import CalledOffError, unless_called_off
 from ugro_py.cluster import Node
 from ugro_py.collect import collect
+from ugro_py.endings import OUT_OF_TIME
 from ugro_py.errors import StateError, UgroError
 from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher
@@ -28,7 +29,7 @@ from ugro_py.state.database import AwayError
 from ugro_py.state.fence import LostControlError
 from ugro_py.state.models import ENDED
 from ugro_py.transport import Session, close_all
-from ugro_py.watch import OUT_OF_TIME, Listener, Rules, Watcher
+from ugro_py.watch import Listener, Rules, Watcher
 
 Lost = Sequence[tuple[str, str]]
 _POLL_S = 0.5
@@ -156,10 +157,8 @@ class _Stay:
             on_event=on_event,
         )
         watcher = Watcher(self._store, gang, now.nodes, now.sessions, launcher.tell, rules)
-        for name, why in lost:
-            watcher.lose(name, why)
         try:
-            outcome = await watcher.run()
+            outcome = await watcher.run(lost)
             await copies.finish()
         finally:
             await copies.cancel()
@@ -251,7 +250,7 @@ async def finish_attempt(
     """Bring in what an attempt left on the nodes; what cannot be had is an event, not the end of the job."""
     alive = {name: session for name, session in sessions.items() if name not in outcome.lost_nodes}
     problems: list[tuple[str | None, str]] = [
-        (name, f"{name}: not reached; what it wrote lies there") for name in outcome.lost_nodes
+        (name, f"{name}: not reached; what it wrote lies there") for name in gang.nodes if name not in alive
     ]
     problems += [(None, problem) for problem in await collect(gang, nodes, alive)]
     for node, problem in problems:

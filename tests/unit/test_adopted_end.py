@@ -1,0 +1,174 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""A controller takes over a job in the middle of its end: how it ended is what the nodes wrote, not what is seen now."""
+
+# ruff: noqa: F811 - the fixture
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.unit.job_store import JOB, NODES, JobStore, job_store  # noqa: F401 - a fixture
+from ugro_py import endings, run
+from ugro_py.cluster import Node
+from ugro_py.endings import OUT_OF_TIME
+from ugro_py.gang import Outcome
+from ugro_py.orders import Rules
+from ugro_py.plan import Gang
+from ugro_py.scheduler import Request, place
+from ugro_py.state import Controller
+from ugro_py.state.fence import LostControlError
+from ugro_py.watch import Watcher
+
+AWAY = "No route to host"
+
+
+class Session:
+    """A session to a node that has told everything already."""
+
+    clock_offset_s = 0.0
+    closed = False
+    on_push: Any = None
+    on_lost: Any = None
+
+    def __init__(self, name: str) -> None:
+        self.node = Node(name, "10.0.0.1")
+        self.last_heard = float("inf")
+        self.asked: list[tuple[str, Any]] = []
+
+    async def call(self, method: str, **params: Any) -> Any:
+        self.asked.append((method, params.get("reason")))
+        if method == "stop":
+            self.on_push({"push": "state", "state": "lost"})
+        return {"left": 0} if method == "stop" else {}
+
+    async def close(self) -> None:
+        self.closed = True
+
+
+class Taken:
+    """An attempt of three nodes as another controller left it."""
+
+    def __init__(self, jobs: JobStore) -> None:
+        self.jobs, self.store = jobs, jobs.store
+        placements = tuple(place(Request(), NODES, jobs.store.gpus(), {}))
+        self.gang = Gang(JOB, jobs.attempt(), placements, "10.0.0.0", 29500, "t0k3n")
+        self.sessions: dict[str, Session] = {}
+
+    def node(self, rank: int, *, told: str | None = None, exit_code: int | None = 0, at: float = 10.0) -> None:
+        """Let a node have written that its rank started, what it was told, and how it ended (None: it has not)."""
+        name = NODES[rank]
+        self.jobs.event(1, name, 1.0, "rank_started", rank=rank, pid=5)
+        if told is not None:
+            self.jobs.event(1, name, at, "stopping", reason=told, grace_s=1.0)
+        if exit_code is None:
+            return
+        ended = {"exit_code": exit_code, "signal": None, "last_lines": []}
+        self.jobs.event(1, name, at, "rank_exited", rank=rank, **ended)
+        self.jobs.event(1, name, at, "finished", exit_code=exit_code, ranks={}, left_over=0, stop_reason=told)
+
+    def follow(self, *away: str, rules: Rules | None = None) -> Outcome:
+        self.sessions = {name: Session(name) for name in NODES if name not in away}
+        lost = [(name, AWAY) for name in away]
+        mine = self.store.acting_as(Controller.me())
+
+        async def play() -> Outcome:
+            async with asyncio.timeout(60):
+                return await Watcher(mine, self.gang, {}, self.sessions, None, rules).run(lost)  # type: ignore[arg-type]
+
+        return asyncio.run(play())
+
+
+@pytest.fixture
+def taken(job_store: JobStore) -> Taken:
+    return Taken(job_store)
+
+
+def test_a_job_that_had_completed_has_completed_although_a_node_is_away_now(taken: Taken) -> None:
+    for rank in range(3):
+        taken.node(rank)
+    outcome = taken.follow(NODES[2])
+    assert (outcome.status, outcome.reason) == ("completed", "")
+    assert "node_lost" not in {event.kind for event in taken.store.events(JOB)}
+    asyncio.run(run.finish_attempt(taken.store, taken.gang, {}, {}, outcome))
+    told = [event.node for event in taken.store.events(JOB) if event.kind == "collect_failed"]
+    assert told == list(NODES), "what lies on nodes that do not answer is not forgotten"
+
+
+def test_a_node_that_is_away_before_it_told_its_end_is_lost(taken: Taken) -> None:
+    taken.node(0)
+    taken.node(1)
+    taken.node(2, exit_code=None)
+    outcome = taken.follow(NODES[2])
+    assert outcome.status == "failed" and outcome.reason == f"node {NODES[2]} was lost: {AWAY}"
+
+
+@pytest.mark.parametrize(
+    ("told", "status", "exit_code"),
+    [
+        (endings.out_of_time(7200), "failed", OUT_OF_TIME),
+        (endings.stalled(60), "failed", 1),
+        (endings.made_room("urgent"), "preempted", 0),
+        (endings.held("eva"), "preempted", 0),
+        (endings.STOPPED, "stopped", 0),
+    ],
+)
+def test_why_it_was_stopped_is_what_the_nodes_were_told(
+    taken: Taken, told: str, status: str, exit_code: int
+) -> None:
+    for rank in range(3):
+        taken.node(rank, told=told, exit_code=143)
+    outcome = taken.follow()
+    assert (outcome.status, outcome.exit_code) == (status, exit_code)
+    assert outcome.reason == ("stopped on request" if told == endings.STOPPED else told)
+    assert (outcome.failure is not None) == (told == endings.stalled(60))
+
+
+def test_a_stop_that_had_only_begun_is_ended_for_its_reason(taken: Taken) -> None:
+    told = endings.out_of_time(7200)
+    taken.node(0, told=told, exit_code=143)
+    taken.node(1, told=told, exit_code=None)
+    taken.node(2, exit_code=None)
+    outcome = taken.follow()
+    assert (outcome.status, outcome.reason, outcome.exit_code) == ("failed", told, OUT_OF_TIME)
+    assert ("stop", told) in taken.sessions[NODES[2]].asked
+
+
+def test_a_failure_before_the_stop_is_the_cause_and_not_what_the_others_were_told(taken: Taken) -> None:
+    taken.node(0, told=endings.FAILED, exit_code=143, at=10.0)
+    taken.node(1, told=endings.FAILED, exit_code=143, at=11.0)
+    taken.node(2, exit_code=None)  # it was lost; who knew that is gone
+    outcome = taken.follow(NODES[2])
+    assert outcome.status == "failed" and outcome.reason == f"node {NODES[2]} was lost: {AWAY}"
+
+
+def test_a_node_that_stops_by_itself_has_failed(taken: Taken) -> None:
+    for rank in range(3):
+        taken.node(rank, told="cut off from the others for 20 s", exit_code=143)
+    outcome = taken.follow()
+    assert outcome.status == "failed" and "cut off from the others" in outcome.reason
+
+
+def test_who_lost_the_job_stops_nobody(taken: Taken) -> None:
+    taken.node(0, exit_code=1)
+    taken.node(1, exit_code=None)
+    taken.node(2, exit_code=None)
+    me = Controller.me()
+
+    class Late(Session):
+        async def call(self, method: str, **params: Any) -> Any:
+            if method == "follow" and taken.store.job(JOB).controller == me:
+                assert taken.store.claim(JOB, Controller("standby", "boot", 1, 1, replaces=me))
+            return await super().call(method, **params)
+
+    sessions = {name: Late(name) for name in NODES}
+
+    async def play() -> Outcome:
+        async with asyncio.timeout(60):
+            return await Watcher(taken.store.acting_as(me), taken.gang, {}, sessions).run()  # type: ignore[arg-type]
+
+    with pytest.raises(LostControlError):
+        asyncio.run(play())
+    assert not [asked for session in sessions.values() for asked in session.asked if asked[0] == "stop"]
