@@ -129,6 +129,17 @@ class Unusable:
     def renew_lease(self, lease: Lease) -> bool:
         raise StateError("state database", "database is locked")
 
+    give_back_lease = renew_lease
+
+
+def test_an_agent_whose_database_is_away_ends_all_the_same(store: Store) -> None:
+    clock = Clock()
+    held = Watch(store, clock).try_once()
+    assert held is not None
+    gone = Held(Unusable(), held.lease, clock(), clock)  # type: ignore[arg-type]
+    gone.give_back()
+    assert not gone.valid
+
 
 def test_a_database_that_takes_nothing_for_a_moment_is_no_loss(store: Store) -> None:
     lease = store.acquire_lease(HERE, DURATION_S)

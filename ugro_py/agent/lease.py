@@ -7,6 +7,7 @@ begun, a standby takes over after it saw no renewal for `DURATION_S`, which is l
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import threading
 import time
 from collections.abc import Callable
@@ -115,9 +116,10 @@ class Held:
         self._renewed = before
 
     def give_back(self) -> None:
-        """Let another agent take over at once."""
+        """Let another agent take over at once; where the database is away, when the lease runs out by itself."""
         self._renewed = float("-inf")
-        self._store.give_back_lease(self.lease)
+        with contextlib.suppress(StateError):
+            self._store.give_back_lease(self.lease)
 
 
 class Watch:
