@@ -29,10 +29,15 @@ while True:
 BREAKS = "import sys; print('step 1 loss=1.0', flush=True); sys.exit('no such column 17')"
 
 
+def curve(ugro: Ugro, name: str) -> list[tuple[int, float]]:
+    """Return step and loss that rank 0 has told of, all attempts, in order."""
+    lines = [json.loads(line) for line in (ugro.folder(name) / "metrics.jsonl").read_text().splitlines()]
+    return [(line["step"], line["training_loss"]) for line in lines if line["rank"] == 0]
+
+
 def steps(ugro: Ugro, name: str) -> list[int]:
     """Return the steps that rank 0 has told of, all attempts, in order."""
-    lines = [json.loads(line) for line in (ugro.folder(name) / "metrics.jsonl").read_text().splitlines()]
-    return [line["step"] for line in lines if line["rank"] == 0]
+    return [step for step, _loss in curve(ugro, name)]
 
 
 def wait_for_step(ugro: Ugro, name: str, step: int) -> None:
@@ -141,6 +146,9 @@ def test_a_lost_node_gives_way_to_a_spare_one_and_then_to_fewer(
 ) -> None:
     lab = make_lab(4)
     ugro = make_ugro(lab.inventory_file(), lab)
+    ugro.run("launch", "--name", "whole", "--nodes", 3, "--script", STEPS, "--", 250, 0)
+    whole = dict(curve(ugro, "whole"))
+    assert len(whole) == 250 and whole[250] < whole[1] / 10
     process = ugro.start(
         "launch", "--name", "moves", "--nodes", 3, "--min-nodes", 2, "--retry", 2, "--script", STEPS, "--", 250, 0.1
     )
@@ -151,8 +159,11 @@ def test_a_lost_node_gives_way_to_a_spare_one_and_then_to_fewer(
     assert "begins after step 0" not in ugro.log("moves", 0)
     assert {node for node, _ in ugro.rank_states("moves").values()} == {"gpu-master", "gpu2", "gpu3"}
     wait_for_step(ugro, "moves", steps(ugro, "moves")[-1] + 12)
+    told = curve(ugro, "moves")
     lab.hosts[3].power_off()
     finish(process)
+    # What was done before the node was lost, and what was done (again) after it, is the curve of the run without it.
+    assert all(abs(loss - whole[step]) < 5e-5 for step, loss in told), told
     assert "world 2 wanted 3" in ugro.log("moves", 0)
     assert steps(ugro, "moves")[-1] == 250
     capsule = json.loads((ugro.folder("moves") / "config.json").read_text())
