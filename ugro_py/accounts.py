@@ -31,15 +31,11 @@ def change(kind: str, name: str, values: Mapping[str, Any]) -> dict[str, Any]:
     client = connect()
     if client is not None:
         return dict(client.put(f"/v1/{kind}s/{quote(name, safe='')}", values))
-    from ugro_py import users
+    from ugro_py.audit import audited_here
     from ugro_py.state import Store
 
-    # Whoever can write to the store is its owner; the trail says all the same who it was.
-    with Store.open() as store:
-        row = store.set_account(kind, name, **values)
-        person = users.me()
-        store.record(person.user, person.uid, "users set", f"{kind} {name}", "done", {"door": "store", **values})
-        return row.to_json()
+    with Store.open() as store, audited_here(store, "users set", f"{kind} {name}", **values):
+        return store.set_account(kind, name, **values).to_json()
 
 
 def used(since: str) -> dict[str, Any]:

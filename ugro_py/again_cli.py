@@ -10,6 +10,7 @@ from collections.abc import Sequence
 import click
 
 from ugro_py import again, request_options, secret_env, users
+from ugro_py.audit import audited_here
 from ugro_py.head_start import take_secrets
 from ugro_py.inventory import load_cluster
 from ugro_py.launch import check_new
@@ -46,7 +47,8 @@ def resume(
         store.job(job)
         reconcile(store, job)
         me = Controller.me()
-        row = again.reopen(store, job, me, values, limit_s)
+        with audited_here(store, "resume", job):
+            row = again.reopen(store, job, me, values, limit_s)
         _wait(store, row, inventory, me, detach=detach, as_json=as_json)
 
 
@@ -64,12 +66,13 @@ def rerun(
         return
     with Store.open() as store:
         reconcile(store)
-        request = again.request_again(store, job, name, secrets)
-        check_new(store, request)
-        secret_env.keep(request.name, take_secrets(secrets))
         user, group, me = users.me().user, own_group(), Controller.me()
-        submit.check(store, request, user, group)
-        row = submit.keep(store, load_cluster(inventory), request, user, me, spool.copy(job), group)
+        with audited_here(store, "rerun", job):
+            request = again.request_again(store, job, name, secrets)
+            check_new(store, request)
+            secret_env.keep(request.name, take_secrets(secrets))
+            submit.check(store, request, user, group)
+            row = submit.keep(store, load_cluster(inventory), request, user, me, spool.copy(job), group)
         _wait(store, row, inventory, me, detach=detach, as_json=as_json)
 
 

@@ -43,6 +43,9 @@ def launch(inventory: str | None, *, dry_run: bool, detach: bool, no_wait: bool,
         how = {"detach": detach, "wait": not no_wait, "as_json": as_json}
         agent_launch.launch(agent, request, options["resume"], **how)
         return
+    from ugro_py import users
+
+    cluster = users.cluster_for(cluster, users.me().user)
     # One loop for all of it: the sessions that are opened here are used to the end.
     with asyncio.Runner() as runner:
         try:

@@ -18,9 +18,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from ugro_py import interrupt, users
+from ugro_py.audit import audited_here
 from ugro_py.cluster import Cluster
 from ugro_py.display import safe_line
-from ugro_py.errors import JobFailedError, JobStoppedError, StateError, UgroError
+from ugro_py.errors import JobFailedError, JobStoppedError, StateError, UgroError, UsageError
 from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher, check_new
 from ugro_py.live import Progress
@@ -96,22 +97,36 @@ def prepare(
     Raises:
         UgroError: nothing was allocated, or it was released again.
     """
+    user = users.me().user
+    _check_account(cluster, user)
     request = check(request, ask_hub=not dry_run)
     with Store.open() as store:
         reconcile(store)
         check_new(store, request)
         me = controller()
-        launcher = Launcher(request, cluster, store, users.me().user, Lines(request.name, say), me, may_wait=queue)
+        launcher = Launcher(request, cluster, store, user, Lines(request.name, say), me, may_wait=queue)
         if dry_run:
             _show(asyncio.run(_ready(launcher)), say)
             return {"job": request.name, "attempt": None, "nodes": [], "code": None}
         try:
-            gang = interrupt.run(_in_turn(launcher, queue))
+            with audited_here(store, "submit", request.name):
+                gang = interrupt.run(_in_turn(launcher, queue))
         except asyncio.CancelledError:
             if any(job.name == request.name and job.status == "pending" for job in store.jobs(active=True)):
                 hand_over(store, request.name, me)  # it goes on waiting
             raise
         return {"job": gang.job, "attempt": gang.attempt, "nodes": gang.nodes, "code": launcher.code.digest}
+
+
+def _check_account(cluster: Cluster, user: str) -> None:
+    """Refuse who has accounts of their own on the nodes: Ansible would start the ranks as `ansible_user`."""
+    theirs = {node.name: node.user for node in users.cluster_for(cluster, user).nodes}
+    other = [node.name for node in cluster.nodes if theirs[node.name] != node.user]
+    if other:
+        raise UsageError(
+            f"launch on {', '.join(other)} by a playbook", f"{user}'s jobs run as {theirs[other[0]]} (ugro_accounts)",
+            "use `ugro launch`, which does that",
+        )  # fmt: skip
 
 
 async def _ready(launcher: Launcher) -> Ready:

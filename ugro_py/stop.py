@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING
 
+from ugro_py.audit import audited_here
 from ugro_py.errors import StateError
 from ugro_py.plan import STOP_GRACE_S
 from ugro_py.reconcile import reconcile
@@ -54,7 +55,8 @@ def stop_job(store: Store, name: str, *, force: bool = False) -> tuple[JobRow, b
     job = store.job(name)
     if not job.active:
         return job, False
-    store.request_stop(name, force)
+    with audited_here(store, "stop", name, force=force):
+        store.request_stop(name, force)
     reconcile(store, name)
     deadline = time.monotonic() + STOP_GRACE_S + _COLLECT_S
     while (job := store.job(name)).active:

@@ -7,17 +7,18 @@ from __future__ import annotations
 import json
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
-from tests.integration.support import SCRIPTS, ranks_on, wait_until
+from tests.integration.support import SCRIPTS, Ugro, ranks_on, wait_until
 from tests.integration.two_users import ALICE, MALLORY, Master, needs_accounts
 from tests.lab import Host, Lab
 from tests.lab.image import USERS
+from ugro_py.users import me
 
 pytestmark = [pytest.mark.lab, needs_accounts]
 pytest_plugins = ["tests.integration.two_users"]
@@ -164,6 +165,20 @@ def test_quotas_hold(both: Master, hers: str) -> None:
         for name in ("beyond", "within"):
             both.ask(MALLORY, "POST", f"/v1/jobs/{name}/stop", {"force": True})
     wait_until(lambda: {status_of(both, n) for n in ("beyond", "within")} <= {"stopped"}, "both have ended")
+
+
+def test_accounts_hold_without_an_agent_too(lab3: Lab, make_ugro: Callable[..., Ugro]) -> None:
+    inventory = lab3.inventory_file("own.yml")
+    values = yaml.safe_load(inventory.read_text())
+    values["all"]["vars"]["ugro_accounts"] = {me().user: "ollie"}
+    inventory.write_text(yaml.safe_dump(values))
+    ugro = make_ugro(inventory, lab3)
+    ugro.run("launch", "-d", "--name", "own", "--script", SCRIPTS / "intruder.py", "--gpus", 1, "--include", "gpu1",
+             "--", "work")  # fmt: skip
+    ugro.wait_for_log("own", "working", [0])
+    assert uids(lab3.host("gpu1"), ugro.token("own")) == {USERS["ollie"]}
+    ugro.run("stop", "own", "--force")
+    assert ugro.leftovers(ugro.token("own")) == {}
 
 
 def test_the_owner_ends_it_and_nothing_is_left(both: Master, lab3: Lab, hers: str) -> None:

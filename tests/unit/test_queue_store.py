@@ -185,8 +185,9 @@ def test_a_request_is_read_once(known: Store, monkeypatch: pytest.MonkeyPatch) -
 @pytest.mark.parametrize(
     "request_",
     [
-        [], "x", {"gpus": 1}, {"name": "bad", "gpus": "two"}, {"name": "bad", "gpus": -1}, {"name": "bad", "nodes": True},
-        {"name": "bad", "include": ["gpu1:x"]}, {"name": "bad", "include": 3}, {"name": "bad", "min_vram_gb": {}},
+        [], "x", {"gpus": 1}, {"name": "bad", "gpus": "two"}, {"name": "bad", "gpus": -1},
+        {"name": "bad", "nodes": True}, {"name": "bad", "include": ["gpu1:x"]}, {"name": "bad", "include": 3},
+        {"name": "bad", "min_vram_gb": {}},
     ],
 )  # fmt: skip
 def test_a_request_that_makes_no_sense_holds_up_nobody(known: Store, request_: object) -> None:

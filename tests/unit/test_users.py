@@ -185,6 +185,29 @@ def test_users_and_usage(tmp_path: Path) -> None:
     assert "is no time" in ugro(tmp_path, "usage", "--since", "soon", code=2)
 
 
+def test_what_is_asked_without_an_agent_is_in_the_trail(tmp_path: Path) -> None:
+    (tmp_path / "code").mkdir()
+    (tmp_path / "code" / "train.py").write_text("print('x')\n")
+    held = ("launch", "--script", str(tmp_path / "code" / "train.py"), "--name", "held", "--hold", "-d", "--nodes", "1")
+    ugro(tmp_path, *held)
+    ugro(tmp_path, *held, code=2)  # the name is taken
+    ugro(tmp_path, "queue", "priority", "held", "urgent")
+    ugro(tmp_path, "queue", "hold", "no-such-job", code=8)
+    ugro(tmp_path, "rerun", "held", "--name", "again", "-d")
+    for name in ("held", "again"):
+        ugro(tmp_path, "stop", name, "--force")
+    node = json.loads(ugro(tmp_path, "nodes", "ls", "--json"))["nodes"][0]["name"]
+    ugro(tmp_path, "nodes", "drain", node)
+    ugro(tmp_path, "nodes", "resume", node)
+    found = json.loads(ugro(tmp_path, "users", "log", "--json"))
+    assert [(line["verb"], line["target"], line["outcome"].partition(":")[0]) for line in found] == [
+        ("submit", "held", "done"), ("priority", "held", "done"), ("hold", "no-such-job", "failed"),
+        ("rerun", "held", "done"), ("stop", "held", "done"), ("stop", "again", "done"),
+        ("drain", node, "done"), ("resume", node, "done"),
+    ]  # fmt: skip
+    assert {line["user"] for line in found} == {users.me().user}
+
+
 @pytest.fixture
 def ssh(tmp_path: Path) -> Path:
     """An `ssh` that runs the command here, in another home, as sshd does: through the account's shell."""

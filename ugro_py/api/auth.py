@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hmac
 import stat
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
@@ -13,9 +13,9 @@ from typing import Annotated, Any
 from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
-from ugro_py import users
+from ugro_py import audit, users
 from ugro_py.api.view import AgentView
-from ugro_py.errors import RightsError, StateError, UgroError
+from ugro_py.errors import RightsError, StateError
 
 _SHORTEST = 20
 
@@ -92,28 +92,11 @@ Agent = Annotated[AgentView, Depends(agent_of)]
 Who = Annotated[Caller, Depends(caller_of)]
 
 
-@contextmanager
 def audited(
     agent: AgentView, caller: Caller, verb: str, target: str, data: Mapping[str, Any] | None = None
-) -> Iterator[None]:
+) -> AbstractContextManager[None]:
     """Note in the audit trail what the block did: `done`, `refused: …` or `failed: …`."""
-    person = caller.person
-
-    def note(outcome: str) -> None:
-        agent.store.record(person.user, person.uid, verb, target, outcome, {"door": caller.door, **(data or {})})
-
-    outcome = "failed: an error inside the agent, see its log"
-    try:
-        yield
-        outcome = "done"
-    except RightsError as error:
-        outcome = f"refused: {error}"
-        raise
-    except UgroError as error:
-        outcome = f"failed: {error}"
-        raise
-    finally:
-        note(outcome)
+    return audit.audited(agent.store, caller.person, caller.door, verb, target, data)
 
 
 def check_owner(agent: AgentView, caller: Caller, job: str, verb: str) -> None:

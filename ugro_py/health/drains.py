@@ -59,9 +59,10 @@ def drain(cluster: Cluster, name: str, reason: str) -> bool:
     client = connect()
     if client is not None:
         return bool(client.post(f"/v1/nodes/{node.name}/drain", {"reason": reason})["changed"])
+    from ugro_py.audit import audited_here
     from ugro_py.state import Store
 
-    with Store.open() as store:
+    with Store.open() as store, audited_here(store, "drain", node.name, reason=reason):
         return store.drain(node.name, users.me().user, reason, address=node.address)
 
 
@@ -77,7 +78,8 @@ def resume(cluster: Cluster, name: str) -> bool:
     client = connect()
     if client is not None:
         return bool(client.post(f"/v1/nodes/{node.name}/resume", {})["changed"])
+    from ugro_py.audit import audited_here
     from ugro_py.state import Store
 
-    with Store.open() as store:
+    with Store.open() as store, audited_here(store, "resume", node.name):
         return store.resume(node.name, users.me().user, address=node.address)

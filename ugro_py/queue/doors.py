@@ -43,14 +43,14 @@ def change(job: str, verb: str, **values: Any) -> bool:
     if client is not None:
         return bool(client.post(job_path(job, verb), values)["changed"])
     from ugro_py import users
+    from ugro_py.audit import audited_here
     from ugro_py.queue import actions
     from ugro_py.state import Store
 
-    # Whoever can write to the store is its owner; the trail says all the same who it was.
     person = users.me()
-    with Store.open() as store:
+    with Store.open() as store, audited_here(store, verb, job, **values):
         acts: dict[str, Callable[[], bool]] = {
-            "hold": lambda: actions.hold(store, job, person.user),
+            "hold": lambda: actions.hold(store, job, person.user, admin=True),
             "release": lambda: actions.release(store, job, person.user),
             "cancel": lambda: actions.cancel(store, job, person.user),
             "priority": lambda: actions.set_priority(store, job, values["priority"], person.user),
@@ -58,6 +58,4 @@ def change(job: str, verb: str, **values: Any) -> bool:
                 store, job, values["to"] or "before", person.user, other=values["before"]
             ),
         }  # fmt: skip
-        changed = acts[verb]()
-        store.record(person.user, person.uid, verb, job, "done", {"door": "store", **values})
-        return changed
+        return acts[verb]()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 
+from ugro_py.audit import audited_here
 from ugro_py.errors import AllocationError
 from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher, start_job
@@ -27,6 +28,11 @@ async def enter(launcher: Launcher, reached: Reached | None, *, wait: bool) -> t
         AllocationError: it cannot start now and shall not wait, or it could never be met.
         UgroError: it is refused, or could not start.
     """
+    with audited_here(launcher.store, "submit", launcher.request.name):
+        return await _enter(launcher, reached, wait)
+
+
+async def _enter(launcher: Launcher, reached: Reached | None, wait: bool) -> tuple[Ready, Gang] | JobRow:
     request, store = launcher.request, launcher.store
     queue = must_wait(store, request)
     if queue and not wait:

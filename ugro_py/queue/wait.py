@@ -50,8 +50,7 @@ async def wait_and_run(
         UgroError: something broke while it ran; that it has failed is recorded.
     """
     store = store.acting_as(controller)
-    if job.user != users.me().user:  # left by an agent that is gone: it still runs as its owner's account
-        cluster = users.cluster_for(cluster, job.user)
+    cluster = users.cluster_for(cluster, job.user)
     if not spool.exists(job.name):
         return _end(store, job.name, controller, "failed", "its controller ended before its files were kept", 1)
     while True:
