@@ -61,7 +61,11 @@ class LazyGroup(click.Group):
         master, inventory = ctx.params.get("master"), ctx.params.get("inventory")
         words = [*ctx._protected_args, *ctx.args]
         if not master or words[:1] == ["completion"]:
-            return super().invoke(ctx)
+            try:
+                return super().invoke(ctx)
+            except BrokenPipeError:  # the reader (`head`, say) has enough; click would exit with 1
+                _discard_output()
+                ctx.exit(0)
         from ugro_py.master import run
 
         given = ctx.get_parameter_source("inventory") is click.core.ParameterSource.COMMANDLINE
@@ -98,6 +102,11 @@ def cli(ctx: click.Context, inventory: str | None, master: str | None, until_eof
         watch()
 
 
+def _discard_output() -> None:
+    """Forget what is left in the buffer: it could not be written, and Python must not complain of it again at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+
+
 def _one_line(error: click.ClickException) -> str:
     """Return what is wrong with the command line, and where its options are listed, as all other errors are told."""
     path = error.ctx.command_path if isinstance(error, click.UsageError) and error.ctx else "ugro"
@@ -125,10 +134,7 @@ def main(argv: list[str] | None = None) -> Any:
     except (click.Abort, KeyboardInterrupt):
         sys.exit(130)
     except OSError as error:
-        # What is left in the buffer could not be written either: Python must not complain of it again at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        if isinstance(error, BrokenPipeError):
-            sys.exit(0)  # the reader (`head`, say) has enough
+        _discard_output()
         where = error.filename or "output"
         click.echo(f"ugro: {where}: {error.strerror or error}; make room or correct it, then try again", err=True)
         sys.exit(StateError.exit_code)
