@@ -8,7 +8,9 @@ the node where the central store has no room for them (log_room.py).
 from __future__ import annotations
 
 import base64
+import fcntl
 import json
+import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import Any
@@ -45,6 +47,7 @@ class Mirror:
         self._attempt = attempt
         self._node = node
         self._rest = b""
+        self._seen = 0  # so far the events are known
         self._files: dict[str, Any] = {}
         paths.attempt(attempt).mkdir(mode=0o700, parents=True, exist_ok=True)
         paths.logs.mkdir(exist_ok=True)
@@ -103,36 +106,44 @@ class Mirror:
         Raises:
             StateError: the central store cannot take it.
         """
-        here = self.offset(name)
-        raw = base64.b64decode(data)
-        if offset > here or offset + len(raw) <= here:
-            return []
-        raw = raw[here - offset :]
         if self._left_out(name):
             return []
-        if _is_log(name) and not (raw := raw[: max(0, self.limit - here)]):
-            return []
+        raw = base64.b64decode(data)
         try:
             if name not in self._files:
                 self._files[name] = self._target(name).open("ab", buffering=0)
-            written = 0
-            while written < len(raw):  # an unbuffered file may take less than it was given, on a full disk first of all
-                written += self._files[name].write(raw[written:])
+            file = self._files[name]
+            # A controller that lost the job and does not know it yet may write too: of the two each byte comes once.
+            fcntl.flock(file, fcntl.LOCK_EX)
+            try:
+                here = os.fstat(file.fileno()).st_size
+                raw = raw[here - offset :] if offset <= here else b""
+                if _is_log(name):
+                    raw = raw[: max(0, self.limit - here)]
+                written = 0
+                while written < len(raw):  # an unbuffered file may take less than it was given, on a full disk first
+                    written += file.write(raw[written:])
+            finally:
+                fcntl.flock(file, fcntl.LOCK_UN)
+            return [] if _is_log(name) else list(self.replay())
         except OSError as error:
             raise StateError(
                 f"write {self._target(name)}", error.strerror or str(error), "make room in the central store"
             ) from error
-        return self._events(raw) if name == EVENTS else []
 
     def _events(self, raw: bytes) -> list[dict[str, Any]]:
         *lines, self._rest = (self._rest + raw).split(b"\n")
         return [event for event in map(_parse, lines) if event is not None]
 
     def replay(self) -> Iterator[dict[str, Any]]:
-        """Yield the events that are here already, and be ready for the rest."""
+        """Yield the events that are here and that this did not yield before, whoever wrote them."""
         target = self._target(EVENTS)
         if target.exists():
-            yield from self._events(target.read_bytes())
+            with target.open("rb") as stream:
+                stream.seek(self._seen)
+                raw = stream.read()
+            self._seen += len(raw)
+            yield from self._events(raw)
 
     def close(self) -> None:
         for file in self._files.values():

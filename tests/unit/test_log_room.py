@@ -124,7 +124,7 @@ def test_logs_go_on_when_there_is_room_again(here: Here, monkeypatch: pytest.Mon
         await until(lambda: here.events("logs_paused"), "logs are paused")
         low = False
         await until(lambda: here.paths.rank_log(0).read_text() == "begun\n", "what it printed is here")
-        assert here.events("logs_resumed")
+        await until(lambda: here.events("logs_resumed"), "that they go on is told")
         here.store.request_stop(JOB, True)
         return await asyncio.wait_for(work, 60)
 
