@@ -5,8 +5,8 @@ Six hosts with two GPUs each (a stand-in for NVML) and one `ugro agent`. Jobs of
 frozen (SIGSTOP), its cable or its plug is pulled, its GPU falls off the bus. The same to hosts on which no job runs is
 the health sweep's to notice. Hosts of the lab share the machine's clock, and the event's time is when it was stored.
 
-UGRO_DETECT_N is how often each is done, 6 if not set, which takes about four minutes; the limits are meant for 20, which
-take more than ten.
+UGRO_DETECT_N is how often each is done, 6 if not set, which takes about four minutes; the limits are meant for 20,
+which take more than ten. UGRO_DETECT_ONLY names figures, with commas between them, where not all are wanted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -81,13 +81,22 @@ def measure(_bed: Bed, n: int | None = None) -> list[Figure]:
         many = replace(many, inventory=path, cluster=load_cluster(path))
         with running_agent(many), Store.open() as store, ThreadPoolExecutor(_HOSTS) as pool:
             place = _Place(many, store, pool)
+            pairs = list(zip(lab.hosts[::2], lab.hosts[1::2], strict=True))
             figures = []
-            for kind in ON_A_JOB:
-                pairs = list(zip(lab.hosts[::2], lab.hosts[1::2], strict=True))
-                figures.append(place.all_of(f"detect_{kind.name}", kind, count, place.on_a_job, pairs))
-            for kind in WITHOUT_A_JOB:
-                figures.append(place.all_of(f"detect_idle_{kind.name}", kind, count, place.without_a_job, lab.hosts))
+            for name, kind, busy in _wanted():
+                one, where = (place.on_a_job, pairs) if busy else (place.without_a_job, lab.hosts)
+                figures.append(place.all_of(name, kind, count, one, where))
             return figures
+
+
+def _wanted() -> list[tuple[str, Kind, bool]]:
+    """Return the figures to measure: name, what is done, and whether a job runs there."""
+    named = [(f"detect_{kind.name}", kind, True) for kind in ON_A_JOB]
+    named += [(f"detect_idle_{kind.name}", kind, False) for kind in WITHOUT_A_JOB]
+    only = set(filter(None, os.environ.get("UGRO_DETECT_ONLY", "").split(",")))
+    if unknown := only - {name for name, _kind, _busy in named}:
+        raise ValueError(f"UGRO_DETECT_ONLY names unknown figures: {', '.join(sorted(unknown))}")
+    return [entry for entry in named if not only or entry[0] in only]
 
 
 class _Place:
@@ -97,10 +106,9 @@ class _Place:
         self._bed, self._store, self._pool = bed, store, pool
 
     def all_of(
-        self, name: str, kind: Kind, count: int, one: Callable[..., float], places: Iterable[Host | tuple[Host, Host]]
+        self, name: str, kind: Kind, count: int, one: Callable[..., float], places: Sequence[Host | tuple[Host, Host]]
     ) -> Figure:
         """Do one thing `count` times, at several places at once."""
-        places = list(places)
         values: list[float] = []
         while len(values) < count:
             numbers = range(len(values), min(count, len(values) + len(places)))
