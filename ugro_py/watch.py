@@ -107,7 +107,7 @@ class Watcher:
             if self._expected(name):
                 self.lose(name, why)
         await asyncio.gather(*map(self._follow, list(self.sessions.values())))
-        self._recorder.following()
+        self._recorder.following(bool(self._orders.row.reason))
         self._orders.keep()
         next_poll, began = 0.0, time.monotonic()
         outcome: Outcome | None = None

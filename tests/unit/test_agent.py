@@ -20,10 +20,11 @@ from ugro_py.agent.loop import Loop
 from ugro_py.agent.notify import Notifier
 from ugro_py.agent.parts import Parts
 from ugro_py.agent.timings import Timings
-from ugro_py.errors import InventoryError, NodeError
+from ugro_py.errors import InventoryError, NodeError, StateError
 from ugro_py.gang import Outcome
 from ugro_py.inventory import load_cluster
 from ugro_py.state import Controller, Store
+from ugro_py.state.database import AwayError
 
 ME = Controller.me()
 DEAD = Controller(ME.host, ME.boot_id, 1, 1)  # another process has this number now
@@ -117,7 +118,7 @@ def test_a_fault_in_the_task_of_a_job_is_an_event_and_the_job_is_adopted_again(
         while store.job("ill").active:
             await loop.round(cluster)
             await asyncio.sleep(0.02)
-        assert jobs.names() == ["well"]
+        await eventually(lambda: jobs.names() == ["well"])
         await jobs.leave()
         assert jobs.names() == []
 
@@ -126,6 +127,73 @@ def test_a_fault_in_the_task_of_a_job_is_an_event_and_the_job_is_adopted_again(
     (event,) = [event for event in store.events("ill") if event.kind == "task_failed"]
     assert "a fault of ours" in event.text and event.severity == "error"
     assert store.job("well").active
+
+
+@pytest.mark.parametrize("stopped", [True, False], ids=["stopped", "tried to the end"])
+def test_a_job_that_cannot_be_followed_says_so_obeys_a_stop_and_is_given_up_at_last(
+    store: Store, monkeypatch: pytest.MonkeyPatch, stopped: bool
+) -> None:
+    monkeypatch.setattr(agent_jobs, "_BACKOFF_S", (0.01, 3600.0 if stopped else 0.01))
+    tried: list[str] = []
+    swept: list[bool] = []
+
+    async def adopt(store: Store, job: Any, controller: Controller, tell: Any) -> Outcome:
+        tried.append(job.name)
+        raise StateError("read gang.json", "it is damaged")
+
+    async def sweep() -> None:
+        swept.append(store.job("ill").active)
+
+    monkeypatch.setattr(agent_jobs.takeover, "adopt", adopt)
+    job(store, "ill", "running", DEAD)
+    cluster = load_cluster(LOCAL_FILE)
+
+    async def play() -> None:
+        jobs = Jobs(store, ME, lambda: None)
+        jobs.sweep = sweep
+        loop = Loop(store, jobs, ME, (), lambda: None)
+        asked = False
+        while store.job("ill").active:
+            await loop.round(cluster)
+            await asyncio.sleep(0.02)
+            if stopped and len(tried) == 2 and not jobs.names() and not asked:
+                assert "it is damaged; taken up again in 3600 s (2 of 10 times)" in store.job("ill").reason
+                store.request_stop("ill")
+                asked = True
+        await eventually(lambda: not jobs.names())
+
+    asyncio.run(asyncio.wait_for(play(), 60))
+    row = store.job("ill")
+    assert row.status == ("stopped" if stopped else "failed")
+    assert "it is damaged" in row.reason
+    assert len(tried) == (2 if stopped else agent_jobs.TRIES)
+    assert swept == [False]  # what still runs is ended once the job is over
+    assert row.controller is None
+
+
+def test_a_database_that_is_away_is_no_fault_of_the_job(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(agent_jobs, "_AWAY_PAUSE_S", 0.01)
+    tried: list[str] = []
+
+    async def adopt(store: Store, job: Any, controller: Controller, tell: Any) -> Outcome:
+        tried.append(job.name)
+        if len(tried) <= agent_jobs.TRIES + 2:
+            raise AwayError("state database", "it was away for 60 s")
+        store.set_job(job.name, "completed")
+        return Outcome("completed")
+
+    monkeypatch.setattr(agent_jobs.takeover, "adopt", adopt)
+    job(store, "well", "running", DEAD)
+
+    async def play() -> None:
+        jobs = Jobs(store, ME, lambda: None)
+        loop = Loop(store, jobs, ME, (), lambda: None)
+        while store.job("well").active:
+            await loop.round(load_cluster(LOCAL_FILE))
+            await asyncio.sleep(0.02)
+
+    asyncio.run(asyncio.wait_for(play(), 60))
+    assert store.job("well").status == "completed"
 
 
 def test_only_jobs_that_nobody_controls_are_taken(store: Store) -> None:
@@ -141,6 +209,8 @@ def test_only_jobs_that_nobody_controls_are_taken(store: Store) -> None:
     job(store, "elsewhere", "running", AWAY)
     job(store, "former-agent", "collecting", Controller("elsewhere", "boot", 8, 80))
     job(store, "foreground", "running", Controller.of(os.getppid()))
+    parent = Controller.of(os.getppid())
+    job(store, "rebooted", "running", Controller(parent.host, "before", parent.pid, parent.start_ticks))
     job(store, "ended", "completed", DEAD)
     job(store, "just-submitted", "pending", None)  # its files are on the way
     former = {Controller("elsewhere", "boot", 8, 80)}
@@ -149,7 +219,7 @@ def test_only_jobs_that_nobody_controls_are_taken(store: Store) -> None:
         await Loop(store, Noted(store, ME, lambda: None), ME, former, lambda: None).round(load_cluster(LOCAL_FILE))
 
     asyncio.run(play())
-    assert sorted(taken) == ["dead", "former-agent", "handed-over", "mine"]
+    assert sorted(taken) == ["dead", "former-agent", "handed-over", "mine", "rebooted"]
 
 
 def test_who_may_not_act_takes_nothing(store: Store) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 import os
 from collections.abc import Awaitable, Callable, Mapping
@@ -18,12 +19,16 @@ from ugro_py.queue.model import Start
 from ugro_py.queue.start import run_queued
 from ugro_py.state import Controller, JobRow, Store
 from ugro_py.state._leases import Lease
+from ugro_py.state.database import AwayError
 from ugro_py.state.fence import LostControlError
 from ugro_py.users import cluster_for
 
 _log = logging.getLogger("ugro.agent")
 _BACKOFF_S = (0.5, 1.0, 2.0, 5.0, 15.0, 60.0)
 _QUIET_AFTER_S = 300.0
+_AWAY_PAUSE_S = 2.0
+TRIES = 10
+"""So many times in a row a job is taken up anew after its task broke; that takes five minutes. Then it has failed."""
 
 
 @dataclass
@@ -33,6 +38,7 @@ class _Trouble:
     failures: int
     until: float
     since: float
+    what: str
 
 
 class Jobs:
@@ -60,26 +66,51 @@ class Jobs:
         self._changed = changed
         self._tasks: dict[str, asyncio.Task[None]] = {}
         self._trouble: dict[str, _Trouble] = {}
+        self.sweep: Callable[[], Awaitable[object]] | None = None
+        """Ends on the nodes what runs of jobs that are over."""
 
     def names(self) -> list[str]:
         """Return the jobs that have a task."""
         return sorted(self._tasks)
 
-    def may(self, job: str) -> bool:
-        """Return whether a task can be made for the job now: it has none, and did not just fail."""
-        trouble = self._trouble.get(job)
-        return job not in self._tasks and (trouble is None or trouble.until <= asyncio.get_running_loop().time())
+    def may(self, job: JobRow) -> bool:
+        """Return whether a task can be made for the job now: it has none, and did not just fail or is to be stopped."""
+        trouble = self._trouble.get(job.name)
+        due = trouble is None or trouble.until <= asyncio.get_running_loop().time()
+        return job.name not in self._tasks and (due or (job.stop_requested and trouble is not None))
 
     def adopt(self, job: JobRow) -> None:
-        """Take over a job whose controller is gone."""
+        """Take over a job whose controller is gone; one that cannot be followed is ended where it is to be stopped."""
+        trouble = self._trouble.get(job.name)
+        if trouble is not None and trouble.failures and (job.stop_requested or trouble.failures >= TRIES):
+            self._run(job, functools.partial(self._give_up, job, trouble))
+            return
 
         async def work(controller: Controller) -> Outcome:
             if job.controller != self._me:
-                data = {"pid": os.getpid()}
-                self._store.add_event("adopted", f"process {os.getpid()} took over", job=job.name, data=data)
+                text, data = f"process {os.getpid()} took over", {"pid": os.getpid()}
+                await self._store.patiently(self._store.add_event, "adopted", text, job=job.name, data=data)
             return await takeover.adopt(self._theirs, job, controller, _listener(job.name))
 
         self._run(job, work)
+
+    async def _give_up(self, job: JobRow, trouble: _Trouble, controller: Controller) -> Outcome:
+        """End a job that cannot be followed: record it, then end what runs of it; what it wrote lies on its nodes."""
+        status, reason = "failed", f"it could not be followed {trouble.failures} times; last: {trouble.what}"
+        if job.stop_requested:
+            status, reason = "stopped", f"stopped on request; it could not be followed: {trouble.what}"
+        outcome = await self._store.patiently(self._end, job.name, controller, status, reason)
+        if self.sweep is not None:
+            await self.sweep()
+        return outcome
+
+    def _end(self, job: str, controller: Controller, status: str, reason: str) -> Outcome:
+        text = f"what it wrote since lies on its nodes; fetch it: ansible-playbook playbooks/collect.yml -e job={job}"
+        self._theirs.add_event("collect_failed", text, job=job, severity="error")
+        attempt = self._theirs.attempt(job)
+        if attempt is not None and attempt.ended_at is None:
+            self._theirs.set_attempt(job, attempt.number, status=status, reason=reason)
+        return takeover.give_up(self._theirs, job, controller, reason, status)
 
     def start(self, job: JobRow, cluster: Cluster, start: Start) -> None:
         """Start a job whose turn has come."""
@@ -94,7 +125,9 @@ class Jobs:
         """End a job that never started."""
 
         async def work(controller: Controller) -> Outcome:
-            return takeover.give_up(self._theirs, job.name, controller, reason, status)
+            return await self._store.patiently(
+                takeover.give_up, self._theirs, job.name, controller, reason, status
+            )  # fmt: skip
 
         self._run(job, work)
 
@@ -113,13 +146,18 @@ class Jobs:
         try:
             replaces = job.controller if job.controller != self._me else None
             controller = Controller(self._me.host, self._me.boot_id, self._me.pid, self._me.start_ticks, replaces)
-            if not await asyncio.to_thread(self._theirs.claim, job.name, controller):
+            if not await self._store.patiently(self._claim, job.name, controller):
                 return
             outcome = await work(controller)
             _log.info("job %s: %s %s", job.name, outcome.status, outcome.reason)
             self._trouble.pop(job.name, None)
         except LostControlError as error:
             _log.warning("job %s: %s", job.name, error)
+        except AwayError as error:  # no fault of the job: it is taken up again as soon as the database works
+            old = self._trouble.get(job.name)
+            now = asyncio.get_running_loop().time()
+            self._trouble[job.name] = _Trouble(old.failures if old else 0, now + _AWAY_PAUSE_S, now, str(error))
+            _log.error("job %s: %s", job.name, error)
         except UgroError as error:
             await self._failed(job.name, str(error))
         except Exception as error:  # noqa: BLE001  an event; its ranks train on, and are adopted again
@@ -129,17 +167,32 @@ class Jobs:
             del self._tasks[job.name]
             self._changed()
 
+    def _claim(self, job: str, controller: Controller) -> bool:
+        """Become the controller of a job that has not ended since the round that found it without one had begun."""
+        if not self._theirs.claim(job, controller):
+            return False
+        if not self._theirs.job(job).active:
+            self._theirs.unclaim(job, controller)
+            return False
+        return True
+
     async def _failed(self, job: str, what: str) -> None:
         now = asyncio.get_running_loop().time()
         old = self._trouble.get(job)
         failures = old.failures + 1 if old and now - old.since < _QUIET_AFTER_S else 1
         pause = _BACKOFF_S[min(failures, len(_BACKOFF_S)) - 1]
-        self._trouble[job] = _Trouble(failures, now + pause, now)
+        self._trouble[job] = _Trouble(failures, now + pause, now, what)
         _log.error("job %s: %s", job, what)
-        with contextlib.suppress(StateError):
-            if (await asyncio.to_thread(self._store.job, job)).active:
-                text = f"following it failed: {what}; adopted again in {pause:g} s"
-                await asyncio.to_thread(self._store.add_event, "task_failed", text, job=job, severity="error")
+        with contextlib.suppress(StateError, LostControlError):
+            await self._store.patiently(self._note, job, what, failures, pause)
+
+    def _note(self, job: str, what: str, failures: int, pause: float) -> None:
+        if not self._store.job(job).active:
+            return
+        again = f"taken up again in {pause:g} s ({failures} of {TRIES} times)" if failures < TRIES else "it is given up"
+        text = f"following it failed: {what}; {again}"
+        self._theirs.note_reason(job, text)
+        self._theirs.add_event("task_failed", text, job=job, severity="error")
 
 
 def _listener(job: str) -> Callable[[str, Mapping[str, Any]], None]:

@@ -56,7 +56,7 @@ class Loop:
         """
         active = await asyncio.to_thread(self._store.jobs, active=True)
         self._check()
-        ours = [job for job in active if self._is_orphan(job) and self._jobs.may(job.name)]
+        ours = [job for job in active if self._is_orphan(job) and self._jobs.may(job)]
         waiting: dict[str, JobRow] = {}
         for job in ours:
             if not await asyncio.to_thread(waits, self._store, job):

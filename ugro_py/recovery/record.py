@@ -112,10 +112,12 @@ class Recorder:
             data=values | {"attempt": self._gang.attempt, "at": event["t"]},
         )  # fmt: skip
 
-    def following(self) -> None:
+    def following(self, had_reason: bool) -> None:
         """Record that this process follows the attempt; whoever waits for that finds what came before recorded."""
-        data = {"pid": os.getpid()}
-        self._later.write(self._store.add_event, "following", "following the ranks", job=self._gang.job, data=data)
+        job, data = self._gang.job, {"pid": os.getpid()}
+        if had_reason:  # why it could not be followed for a while
+            self._later.write(self._store.note_reason, job, "")
+        self._later.write(self._store.add_event, "following", "following the ranks", job=job, data=data)
 
     def failed_first(self, rank: int | None) -> None:
         """Record which rank failed first."""

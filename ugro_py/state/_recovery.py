@@ -83,6 +83,18 @@ class Recovery(Part):
             values = {**data, "attempt": attempt}
             self._event(connection, _FAILED, text, job_id=job_id, severity="error", data=values)
 
+    def note_reason(self, job: str, reason: str) -> None:
+        """Keep what keeps a job that runs from being followed; "" where nothing does. Makes no event.
+
+        Raises:
+            LostControlError: see `Store.acting_as`.
+            NotFoundError: there is no such job.
+        """
+        with self.database.write() as connection:
+            job_id = self._controlled(connection, job)
+            runs = jobs.c.status.not_in((*ENDED, "pending"))
+            connection.execute(update(jobs).where(jobs.c.id == job_id, runs).values(reason=reason))
+
     def failures(self, job: str) -> list[Mapping[str, Any]]:
         """Return what `add_failure` kept of a job, in order.
 
