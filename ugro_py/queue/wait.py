@@ -52,7 +52,8 @@ async def wait_and_run(
     store = store.acting_as(controller)
     cluster = users.cluster_for(cluster, job.user)
     if not spool.exists(job.name):
-        return _end(store, job.name, controller, "failed", "its controller ended before its files were kept", 1)
+        reason = "its controller ended before its files were kept"
+        return await store.patiently(_end, store, job.name, controller, "failed", reason, 1)
     while True:
         turn = await wait_for_turn(store, cluster, job.name, controller, tell, none_reached=reached is None)
         if turn is None:
@@ -63,9 +64,10 @@ async def wait_and_run(
         if isinstance(turn, Outcome):
             if turn.status == "pending":
                 return turn  # another process took the job over
-            return _end(store, job.name, controller, turn.status, turn.reason, turn.exit_code)
+            return await store.patiently(_end, store, job.name, controller, turn.status, turn.reason, turn.exit_code)
         known, reached = _only(reached, turn), None
-        outcome = await start.run_queued(store, cluster, store.job(job.name), turn, controller, tell, reached=known)
+        row = await store.patiently(store.job, job.name)
+        outcome = await start.run_queued(store, cluster, row, turn, controller, tell, reached=known)
         if outcome.status != "pending":
             return outcome
 
@@ -76,7 +78,7 @@ async def take_over(store: Store, job: JobRow, controller: Controller, tell: Lis
     try:
         cluster = await asyncio.to_thread(cluster_of, job.name)
     except StateError as error:
-        return _end(store, job.name, controller, "failed", str(error), error.exit_code)
+        return await store.patiently(_end, store, job.name, controller, "failed", str(error), error.exit_code)
     return await wait_and_run(store, cluster, job, controller, tell)
 
 
@@ -91,14 +93,14 @@ async def wait_for_turn(
     """
     told = None
     while True:
-        job = await asyncio.to_thread(store.job, name)
+        job = await store.patiently(store.job, name)
         if not job.active:
             return Outcome(job.status, job.reason, job.exit_code or 0)
         if job.controller != controller:
             return Outcome("pending", "another process controls it")
         if job.stop_requested:
             return Outcome("stopped", "stopped on request before it started")
-        decision = await asyncio.to_thread(_decide, store, cluster, name)
+        decision = await store.patiently(_decide, store, cluster, name)
         for turn in decision.start:
             if turn.job == name:
                 return turn
