@@ -1,31 +1,35 @@
 """Submissions: as many jobs into the queue, one after the other, as Slurm's `sbatch` takes in the same time.
 
-Both sides submit held jobs, one after the other. Ours is what the agent does for a POST, in one process: count the jobs
-of the user and group, write the job, commit; each is on disk (fsync) when it counts. Slurm's side starts a process for
-each job and answers before its controller has saved its state.
+Both sides submit held jobs, one after the other, from the request of a client to its answer. Ours go to a running
+`ugro agent` over its socket: a loop over one connection (`submit`, beside a loop of `sbatch`), and one process for
+each, `ugro launch --detach --hold` (`submit_process`). Each job is in the database and its files are in place when it is
+answered, committed with fsync. Slurm answers before its controller has saved its state.
 
 Slurm (Debian: slurm-wlm, munge) runs for this alone: its own folders, ports and keys, ended at the end.
 """
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import socket
 import subprocess
+import sys
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from http.client import HTTPConnection
 from pathlib import Path
 
 from benchmarks.bed import Bed
 from benchmarks.measure import Figure, Result, paired
-from ugro_py.queue import actions
-from ugro_py.state import Store
+from ugro_py.api import unix
 
 NAME = "submit"
 AT_ONCE = 200
+PROCESSES = 20
 NEEDED = ("sbatch", "scancel", "slurmctld", "slurmd", "munged")
 
 
@@ -37,8 +41,8 @@ def missing() -> str:
     return "" if os.geteuid() == 0 else "starting Slurm for the benchmark takes root"
 
 
-def measure(_bed: Bed | None, n: int = 5) -> Result | list[Figure]:
-    """Measure `n` pairs of 200 submissions, in seconds for each; nothing where Slurm is not here.
+def measure(_bed: Bed | None, n: int = 5) -> list[Result | Figure]:
+    """Measure `n` pairs of 200 submissions (of processes 20), in seconds for each; nothing where Slurm is not here.
 
     Raises:
         RuntimeError: Slurm does not start; the text says why.
@@ -47,27 +51,72 @@ def measure(_bed: Bed | None, n: int = 5) -> Result | list[Figure]:
     if why:
         print(f"{NAME}: skipped: {why}", flush=True)
         return []
-    with tempfile.TemporaryDirectory(prefix="ugro-submit-") as folder, slurm(Path(folder)) as env:
-        store = Store.open(f"sqlite:///{folder}/data/ugro.db")
+    with tempfile.TemporaryDirectory(prefix="ugro-submit-") as folder:
+        with slurm(Path(folder)) as env, agent(Path(folder)) as ours_env:
+            connection = HTTPConnection("localhost")
+            connection.sock = unix.connect(Path(ours_env["UGRO_DATA"]) / "agent.sock", 60)
 
-        def ours(number: int) -> float:
-            begun = time.perf_counter()
-            for job in range(AT_ONCE):
-                actions.check_submission(store, "bench", "bench")
-                name = f"job-{number}-{job}"
-                store.create_job(name, "bench", {"name": name, "gpus": 1, "hold": True}, group="bench")
-            return (time.perf_counter() - begun) / AT_ONCE
+            def ours(number: int) -> float:
+                return _each(AT_ONCE, lambda job: _post(connection, f"job-{number}-{job}"))
 
-        def hand(_number: int) -> float:
-            begun = time.perf_counter()
-            for _job in range(AT_ONCE):
-                run_with(env, "sbatch", "--hold", "--quiet", "--output=/dev/null", "--wrap=true")
-            return (time.perf_counter() - begun) / AT_ONCE
+            def process(number: int) -> float:
+                argv = [ours_env["UGRO_COMMAND"], "launch", "--detach", "--hold", "--gpus", "1", "--name"]
+                return _each(PROCESSES, lambda job: run_with(ours_env, *argv, f"own-{number}-{job}"))
 
+            def hand(number: int, times: int = AT_ONCE) -> float:
+                return _each(
+                    times, lambda _: run_with(env, "sbatch", "--hold", "--quiet", "--output=/dev/null", "--wrap=true")
+                )
+
+            try:
+                # Each against sbatch of the same moments: both queues grow, and the machine has other things to do.
+                return [
+                    Result(NAME, "s", *paired(n, ours, hand), limit=1.0),
+                    Result(f"{NAME}_process", "s", *paired(n, process, lambda number: hand(number, PROCESSES)), 1.0),
+                ]
+            finally:
+                connection.close()
+
+
+def _each(times: int, submit: Callable[[int], object]) -> float:
+    begun = time.perf_counter()
+    for number in range(times):
+        submit(number)
+    return (time.perf_counter() - begun) / times
+
+
+def _post(connection: HTTPConnection, name: str) -> None:
+    body = json.dumps({"request": {"name": name, "gpus": 1, "hold": True}})
+    connection.request("POST", "/v1/jobs", body, {"Content-Type": "application/json"})
+    answer = connection.getresponse()
+    said = answer.read()
+    if answer.status != 200:
+        raise RuntimeError(f"submit {name}: {answer.status} {said!r}")
+
+
+@contextmanager
+def agent(folder: Path) -> Iterator[dict[str, str]]:
+    """Run an agent of a store of its own on this machine alone; gives the environment of its clients."""
+    env = {key: value for key, value in os.environ.items() if not key.startswith("UGRO_")}
+    command = str(Path(sys.executable).with_name("ugro"))
+    env |= {"HOME": str(folder / "home"), "UGRO_DATA": str(folder / "data"), "UGRO_COMMAND": command}
+    (folder / "home").mkdir()
+    log = folder / "agent.log"
+    with (
+        log.open("wb") as told,
+        subprocess.Popen([command, "agent"], env=env, stdin=subprocess.DEVNULL, stdout=told, stderr=told) as process,
+    ):
         try:
-            return Result(NAME, "s", *paired(n, ours, hand), limit=1.0)
+            until = time.monotonic() + 120
+            while not (folder / "data" / "agent.sock").exists():
+                if process.poll() is not None or time.monotonic() > until:
+                    raise RuntimeError(f"the agent does not answer\n{log.read_text(errors='replace')[-2000:]}")
+                time.sleep(0.1)
+            yield env
+            if process.poll() is not None:
+                raise RuntimeError(f"the agent ended\n{log.read_text(errors='replace')[-2000:]}")
         finally:
-            store.close()
+            process.terminate()
 
 
 def run_with(env: dict[str, str], *argv: str) -> None:
@@ -148,6 +197,8 @@ def _free_port() -> int:
 
 
 if __name__ == "__main__":
-    _found = measure(None)
-    if isinstance(_found, Result):
-        print(f"{_found.value * 1e3:.2f} ms a submission, sbatch {_found.baseline * 1e3:.2f} ms, {_found.ratio:.3f}")
+    for _found in measure(None, int(sys.argv[1]) if len(sys.argv) > 1 else 5):
+        if isinstance(_found, Result):
+            _pairs = " ".join(f"{ratio:.2f}" for ratio in _found.pair_ratios)
+            print(f"{_found.name}: {_found.value * 1e3:.2f} ms, sbatch {_found.baseline * 1e3:.2f} ms, "
+                  f"{_found.ratio:.3f} (pairs {_pairs})")  # fmt: skip

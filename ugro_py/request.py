@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -63,7 +63,7 @@ class JobRequest:
 
     def as_dict(self) -> dict[str, Any]:
         """Return the request as JSON values, to be kept with the job."""
-        return asdict(self)
+        return {key: getattr(self, key) for key in self.__dataclass_fields__} | {"env": dict(self.env)}
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> JobRequest:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import os
 import re
 from pathlib import Path
@@ -17,7 +18,13 @@ _HUB_TIMEOUT_S = 5.0
 
 def presets() -> tuple[str, ...]:
     """Return the names of the model presets, read off train/model.py without importing torch."""
-    tree = ast.parse((paths.train_dir() / "model.py").read_text(encoding="utf-8"))
+    source = paths.train_dir() / "model.py"
+    return _presets(source, source.stat().st_mtime_ns)
+
+
+@functools.lru_cache(maxsize=4)  # the agent asks for every job
+def _presets(source: Path, _changed_ns: int) -> tuple[str, ...]:
+    tree = ast.parse(source.read_text(encoding="utf-8"))
     for statement in tree.body:
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Dict):
             names = [target.id for target in statement.targets if isinstance(target, ast.Name)]

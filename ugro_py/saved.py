@@ -15,12 +15,13 @@ from ugro_py.plan import Gang
 from ugro_py.scheduler import Gpu, Placement
 
 
-def save_gang(gang: Gang, cluster: Cluster) -> None:
-    """Keep an attempt and the cluster it was planned for, whole or not at all."""
+def save_gang(gang: Gang, cluster: Cluster, store: str = "") -> None:
+    """Keep an attempt, the cluster it was planned for and the database it is in, whole or not at all."""
     target = JobPaths(gang.job).gang(gang.attempt)
     JobPaths(gang.job).root.mkdir(mode=0o700, parents=True, exist_ok=True)
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    value = {"gang": asdict(gang), "cluster": asdict(cluster) | {"source": str(cluster.source)}}
+    kept = asdict(cluster) | {"source": str(cluster.source)}
+    value = {"gang": asdict(gang), "cluster": kept, "store": store}
     part = target.with_suffix(".new")
     part.touch(mode=0o600)
     part.write_text(json.dumps(value, indent=1), encoding="utf-8")
@@ -37,13 +38,26 @@ def load_gang(job: str, attempt: int) -> tuple[Gang, Cluster] | None:
     return Gang(placements=places, **value["gang"]), _cluster(value["cluster"])
 
 
-def save_cluster(job: str, cluster: Cluster) -> None:
-    """Keep the cluster that a job waits for, whole or not at all."""
+def cluster_text(cluster: Cluster) -> str:
+    """Return what `save_cluster` writes."""
+    return json.dumps(asdict(cluster) | {"source": str(cluster.source)}, indent=1)
+
+
+def store_of(job: str, attempt: int) -> str:
+    """Return in which database (`Store.identity`) an attempt was recorded; "" where nothing was kept."""
+    try:
+        return str(json.loads(JobPaths(job).gang(attempt).read_text(encoding="utf-8")).get("store") or "")
+    except (OSError, ValueError, AttributeError):
+        return ""
+
+
+def save_cluster(job: str, cluster: Cluster, text: str | None = None) -> None:
+    """Keep the cluster that a job waits for, whole or not at all; `text` is what `cluster_text` made of it before."""
     target = JobPaths(job).cluster
     target.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     part = target.with_suffix(".new")
     part.touch(mode=0o600)
-    part.write_text(json.dumps(asdict(cluster) | {"source": str(cluster.source)}, indent=1), encoding="utf-8")
+    part.write_text(cluster_text(cluster) if text is None else text, encoding="utf-8")
     part.rename(target)
 
 

@@ -15,7 +15,6 @@ from ugro_py.queue.decide import decide
 from ugro_py.queue.model import Decision
 from ugro_py.queue.snapshot import snapshot_of
 from ugro_py.state import Controller, JobRow, Store
-from ugro_py.takeover import waits
 
 _log = logging.getLogger("ugro.agent")
 # A job that is only just created gets its files, or its controller, in the same breath.
@@ -46,6 +45,7 @@ class Loop:
         self._me = me
         self._former = former
         self._check = check
+        self._whole: set[str] = set()
 
     async def round(self, cluster: Cluster) -> None:
         """Do what is to be done now.
@@ -58,17 +58,28 @@ class Loop:
         self._check()
         ours = [job for job in active if self._is_orphan(job) and self._jobs.may(job)]
         waiting: dict[str, JobRow] = {}
+        wait, whole = await asyncio.to_thread(self._waiting, ours)
+        self._check()
         for job in ours:
-            if not await asyncio.to_thread(waits, self._store, job):
+            if job.name not in wait:
                 self._jobs.adopt(job)
             elif job.stop_requested:
                 self._jobs.end_waiting(job, "stopped", "stopped on request before it started")
-            elif spool.exists(job.name):
+            elif job.name in whole:
                 waiting[job.name] = job
             elif _age_s(job) > _NEWBORN_S:
                 self._jobs.adopt(job)  # nothing can be started: it is given up, and says why
         if any(job.status == "pending" for job in active):
             await self._schedule(cluster, waiting)
+
+    def _waiting(self, ours: Collection[JobRow]) -> tuple[set[str], set[str]]:
+        """Return which jobs wait in the queue, as `takeover.waits` says, and which of those have their files."""
+        pending = {job.name for job in ours if job.status == "pending"}
+        if not pending:
+            return set(), set()
+        wait = pending - self._store.interrupted()
+        self._whole = {name for name in wait if name in self._whole or spool.exists(name)}
+        return wait, self._whole
 
     async def _schedule(self, cluster: Cluster, ours: dict[str, JobRow]) -> None:
         decision = await asyncio.to_thread(self._decide, cluster)

@@ -96,7 +96,8 @@ def _limited(receive: Receive, limit: int, hang_up: Callable[[], None] | None) -
             return await receive()  # what follows is only the end of the connection
         left = begun + SENDER_TIMEOUT_S + seen / SENDER_BYTES_PER_S - time.monotonic()
         try:
-            message = await asyncio.wait_for(receive(), min(max(left, 0.0), SENDER_TIMEOUT_S))
+            async with asyncio.timeout(min(max(left, 0.0), SENDER_TIMEOUT_S)):
+                message = await receive()
         except TimeoutError:
             if hang_up:
                 hang_up()
@@ -115,7 +116,8 @@ def _timed(send: Send, hang_up: Callable[[], None] | None) -> Send:
 
     async def timed(message: Message) -> None:
         try:
-            await asyncio.wait_for(send(message), READER_TIMEOUT_S)
+            async with asyncio.timeout(READER_TIMEOUT_S):  # `wait_for` makes a task of its own each time
+                await send(message)
         except TimeoutError:
             if hang_up:
                 hang_up()

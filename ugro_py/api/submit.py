@@ -6,29 +6,39 @@ path on this machine is refused. Who submits is the peer of the connection.
 
 from __future__ import annotations
 
+import functools
+import logging
 import re
 import secrets
 import shutil
 import threading
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from ugro_py import checkpoints, request, secret_env, users
 from ugro_py.api.auth import Caller
+from ugro_py.api.together import Together
 from ugro_py.api.uploads import Uploaded, Uploads
 from ugro_py.api.view import AgentView
-from ugro_py.errors import NotFoundError, UsageError
+from ugro_py.cluster import Cluster
+from ugro_py.errors import NotFoundError, StateError, UgroError, UsageError
 from ugro_py.names import check_name, new_job_name
 from ugro_py.paths import JobPaths
 from ugro_py.plan import is_path
 from ugro_py.queue import spool
-from ugro_py.queue.submit import check
+from ugro_py.queue.spool_train import Training
 from ugro_py.request import JobRequest
-from ugro_py.saved import save_cluster
+from ugro_py.saved import cluster_text, save_cluster
 from ugro_py.state import JobRow
+from ugro_py.state._submit import NewJob
 
+_FLUSHED_S = 0.2
+"""So long after it was accepted a job is safe from a failure of power too; from that of any process it is at once."""
+_MOST_TEXTS = 100
+_log = logging.getLogger("ugro.api")
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 
 
@@ -38,7 +48,17 @@ class Submissions:
     def __init__(self, agent: AgentView) -> None:
         self._agent = agent
         self._lock = threading.Lock()
+        self._names_lock = threading.Lock()
+        self._names: set[str] = set()
+        self._texts: dict[str, tuple[Cluster, str]] = {}
+        self._training = Training()
+        self._to_flush = threading.Event()
+        self._into_queue = Together(self._record)
         self.uploads = Uploads()
+
+    def counting(self) -> threading.Lock:
+        """What is held while a quota of jobs is counted and used: both are one step."""
+        return self._lock
 
     def submit(self, who: Caller, values: Mapping[str, Any], upload: str | None, given: Mapping[str, str]) -> JobRow:
         """Record a job of `who` in the queue.
@@ -62,41 +82,106 @@ class Submissions:
         excluded = {str(name): True for name in checked.exclude}
         users.check_isolation(self._agent.cluster, who.person, who.admin, excluded)
         person = who.person
-        check(self._agent.store, checked, person.user, person.group)  # before any file is copied; again below
+        users.check_priority(self._agent.store, self._agent.cluster, person, who.admin, checked.priority)
         # For a job without an upload the files are the agent's own: UGRO's training.
-        folder = files.folder if files is not None else spool.write(spool.read(checked))
+        folder = files.folder if files is not None else self._training.spool()
         return self.enter(who, checked, folder, given)
 
     def enter(self, who: Caller, checked: JobRequest, folder: Path, given: Mapping[str, str]) -> JobRow:
         """Make a new job of `who` of a checked request whose files lie in a folder of the inbox; that is gone then.
 
+        It outlives any process when this returns, and the failure of power a moment later (`_FLUSHED_S`).
+
         Raises:
             UsageError: the name is taken.
             RightsError: a quota is used up.
         """
-        person = who.person
+        person, name = who.person, checked.name
         try:
-            with self._lock:  # counting the queue and joining it are one step
-                _check_free(self._agent, checked.name)
-                check(self._agent.store, checked, person.user, person.group)
-                spool.commit(folder, checked.name)
-                save_cluster(checked.name, users.cluster_for(self._agent.cluster, person.user))
-                secret_env.keep(checked.name, given)
+            with self._named(name):
+                spool.commit(folder, name)
+                save_cluster(name, self._agent.cluster, self._cluster_text(person.user))
+                secret_env.keep(name, given)
                 try:
-                    return self._agent.store.create_job(
-                        checked.name, person.user, checked.as_dict(), group=person.group
+                    made = self._into_queue(
+                        NewJob(name, person.user, person.group, checked.as_dict(), person.uid, who.door)
                     )
+                    if isinstance(made, UgroError):
+                        raise made
+                    return made
                 except BaseException:
-                    secret_env.forget(checked.name)
+                    secret_env.forget(name)
+                    self._take_back(name)
                     raise
         finally:
             if folder.exists():
                 shutil.rmtree(folder)
 
+    def _record(self, asked: Sequence[NewJob]) -> Sequence[JobRow | UgroError]:
+        with self._lock:
+            made = self._agent.store.submit_jobs(asked)
+        if not self._to_flush.is_set():
+            self._to_flush.set()
+            timer = threading.Timer(_FLUSHED_S, self._flush)
+            timer.daemon = True
+            timer.start()
+        return made
+
+    def _flush(self) -> None:
+        self._to_flush.clear()  # first: what is recorded from here on has a flush of its own
+        try:
+            self._agent.store.flush()
+        except StateError as error:
+            _log.error("%s", error)
+
+    @contextmanager
+    def _named(self, name: str) -> Iterator[None]:
+        """Have nobody else make a job of this name meanwhile.
+
+        Raises:
+            UsageError: the name is taken.
+        """
+        with self._names_lock:
+            if name in self._names:
+                raise UsageError(f"job name {name!r}", "is just being taken", "choose another with --name")
+            self._names.add(name)
+        try:
+            if JobPaths(name).root.exists():
+                _check_free(self._agent, name)
+            yield
+        finally:
+            with self._names_lock:
+                self._names.discard(name)
+
+    def _take_back(self, name: str) -> None:
+        """Remove the files of a job that was refused after all, unless another process has made one of that name."""
+        if self._agent.store.is_free(name):
+            shutil.rmtree(JobPaths(name).spool)
+            JobPaths(name).cluster.unlink()
+            with suppress(OSError):  # somebody keeps more there
+                JobPaths(name).root.rmdir()
+
+    def _cluster_text(self, user: str) -> str:
+        """Return what is kept of the cluster for a job of a user; made anew when the inventory has changed."""
+        cluster = self._agent.cluster
+        known = self._texts.get(user)
+        if known is None or known[0] is not cluster:
+            if len(self._texts) >= _MOST_TEXTS:
+                self._texts.clear()
+            known = self._texts[user] = (cluster, cluster_text(users.cluster_for(cluster, user)))
+        return known[1]
+
+
+@functools.cache
+def _request_type() -> Any:
+    from pydantic import TypeAdapter
+
+    return TypeAdapter(JobRequest)
+
 
 def _parsed(values: Mapping[str, Any]) -> JobRequest:
     """Return the request that JSON values make, every one of the type it must have."""
-    from pydantic import TypeAdapter, ValidationError
+    from pydantic import ValidationError
 
     unknown = sorted(values.keys() - JobRequest.__dataclass_fields__.keys())
     if unknown:
@@ -104,7 +189,8 @@ def _parsed(values: Mapping[str, Any]) -> JobRequest:
     # Several users may submit within one second.
     named = {"name": f"{new_job_name()}_{secrets.token_hex(2)}", **values}
     try:
-        return TypeAdapter(JobRequest).validate_python(named)
+        found: JobRequest = _request_type().validate_python(named)
+        return found
     except ValidationError as error:
         first = error.errors()[0]
         where = ".".join(str(part) for part in first["loc"])

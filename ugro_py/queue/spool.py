@@ -32,6 +32,8 @@ WORDS = {MODEL: "{model}", DATA: "{data}"}
 
 _FICLONE = 0x40049409
 _STALE_S = 86400.0
+_CLEAN_EVERY_S = 60.0
+_cleaned_at = -_CLEAN_EVERY_S
 
 
 @dataclass(frozen=True)
@@ -89,10 +91,14 @@ def write(sources: Sources, *, only_code: bool = False) -> Path:
 
 def new_folder() -> Path:
     """Return a new folder in the inbox; what interrupted submissions left there a day ago is removed."""
+    global _cleaned_at
     inbox = paths.spool_inbox()
     try:
         inbox.mkdir(mode=0o700, parents=True, exist_ok=True)
-        for old in inbox.iterdir():
+        clean = time.monotonic() - _cleaned_at > _CLEAN_EVERY_S
+        if clean:
+            _cleaned_at = time.monotonic()
+        for old in inbox.iterdir() if clean else ():
             with contextlib.suppress(FileNotFoundError):  # another submission took its own meanwhile
                 if time.time() - old.stat().st_mtime > _STALE_S:
                     shutil.rmtree(old)

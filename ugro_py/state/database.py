@@ -141,6 +141,45 @@ class Database:
                 yield writing
 
     @contextmanager
+    def write_soon(self) -> Iterator[Connection]:
+        """Give a connection as `write` does; but on SQLite what was committed is on the disk after `flush` only.
+
+        It is there for everybody at once, and outlives every process. Power that fails before the next `flush`, or
+        before the next `write` of any process, takes it along, whole.
+        """
+        with self._errors(), self.engine.connect() as connection:
+            raw = connection.connection.dbapi_connection if self.sqlite else None
+            if raw is not None:
+                raw.cursor().execute("PRAGMA synchronous = NORMAL")
+            try:
+                writing = connection.execution_options(ugro_write=True)
+                with writing.begin():
+                    yield writing
+            finally:
+                if raw is not None:
+                    raw.cursor().execute("PRAGMA synchronous = FULL")
+
+    def flush(self) -> None:
+        """See to it that what `write_soon` committed is on the disk.
+
+        Raises:
+            StateError: the disk does not take it.
+        """
+        if not self.sqlite:
+            return
+        try:
+            # The log alone: to close another descriptor of the database itself would drop this process's locks on it.
+            log = os.open(f"{self.url.database}-wal", os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return  # all of it is in the database by now, and synced
+        try:
+            os.fsync(log)
+        except OSError as error:
+            raise StateError(f"write state database {self.shown} to disk", str(error.strerror), "check it") from error
+        finally:
+            os.close(log)
+
+    @contextmanager
     def _errors(self) -> Iterator[None]:
         try:
             yield

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Request
 from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 
-from ugro_py.api.auth import Agent, Who, audited
+from ugro_py.api.auth import Agent, Who, audited, caller_of
 from ugro_py.api.guard import UPLOADS
 from ugro_py.api.models import Done, Submission, Upload
 from ugro_py.errors import UsageError
@@ -33,10 +33,15 @@ async def upload(request: Request, agent: Agent, who: Who) -> Any:
 
 
 @router.post("/jobs", responses={200: {"model": Done}}, response_model=None)
-def submit(request: Request, agent: Agent, who: Who, body: Submission) -> dict[str, Any]:
+def submit(request: Request, agent: Agent, body: Submission) -> dict[str, Any]:
     """Put a job of the caller into the queue. It starts when its turn comes; follow its events to see it."""
+    who = caller_of(request)  # not by `Who`: that would be one more thread to wait for
     target = str(body.request.get("name", ""))
-    with audited(agent, who, "submit", target):
+    try:  # what was done is noted with the job, in one transaction
         job = request.app.state.submissions.submit(who, body.request, body.upload, body.secrets)
-    agent.wake()
+    except BaseException:
+        with audited(agent, who, "submit", target):
+            raise
+    if not job.held:
+        agent.wake()
     return {"job": job.name, "job_id": job.name, "status": job.status, "changed": True}
