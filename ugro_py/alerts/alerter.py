@@ -72,7 +72,9 @@ class Alerter:
         """Tell until `stop` is set; what is on its way then gets a moment more."""
         try:
             while not stop.is_set():
-                self.step()
+                now = datetime.now(UTC)
+                # In a thread: a database that is locked must not hold up the loop.
+                self._set_out(await self._store.patiently(self._due, now), now)
                 with contextlib.suppress(TimeoutError):
                     await asyncio.wait_for(stop.wait(), self._poll_s)
             if self._on_the_way:
@@ -84,6 +86,11 @@ class Alerter:
     def step(self, now: datetime | None = None) -> None:
         """Read what is new, and set out to tell what is due. Needs a running loop."""
         now = now or datetime.now(UTC)
+        self._set_out(self._due(now), now)
+
+    def _due(self, now: datetime) -> list[tuple[Notice, Rule]]:
+        """Read what is new; return what is to be told now."""
+        found: list[tuple[Notice, Rule]] = []
         self._read()
         unfinished = self._store.alerts(unfinished=True)
         if self._end_what_answers(unfinished, now):
@@ -98,12 +105,17 @@ class Alerter:
                 continue
             notice = due(alert, rule, self._store.times_begun(alert.key, now - FLAP_WINDOW), now)
             if notice is not None:
-                task = asyncio.create_task(self._tell(notice, rule, now))
-                self._on_the_way[alert.id] = task
-                task.add_done_callback(partial(self._forget, alert.id))
+                found.append((notice, rule))
         if time.monotonic() >= self._forget_at:
             self._forget_at = time.monotonic() + _RETENTION_S
             self._store.forget_events(now - self._retention)
+        return found
+
+    def _set_out(self, found: list[tuple[Notice, Rule]], now: datetime) -> None:
+        for notice, rule in found:
+            task = asyncio.create_task(self._tell(notice, rule, now))
+            self._on_the_way[notice.alert.id] = task
+            task.add_done_callback(partial(self._forget, notice.alert.id))
 
     def _forget(self, alert: int, _task: asyncio.Task[None]) -> None:
         self._on_the_way.pop(alert, None)
@@ -193,7 +205,7 @@ class Alerter:
             self._sending -= done
             told = any(task.result() for task in done)
         if told:
-            self._store.told_of(notice.alert.id, at, over=over)
+            await self._store.patiently(self._store.told_of, notice.alert.id, at, over=over)
         for task in sending:  # these addresses are tried on while the alert itself can go on
             task.add_done_callback(self._sending.discard)
 
@@ -211,5 +223,6 @@ class Alerter:
         if target not in self._failing:  # once, until it works again
             self._failing.add(target)
             text = f"{target.shown} takes no alerts: {why}"
-            self._store.add_event("alert_failed", text, severity="warning", data={"target": target.shown})
+            data = {"target": target.shown}
+            await self._store.patiently(self._store.add_event, "alert_failed", text, severity="warning", data=data)
         return False
