@@ -1,18 +1,20 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""Run Molecule scenarios one after another and print what came of each (`make molecule`).
+"""Run Molecule scenarios, some at the same time, and print what came of each (`make molecule`).
 
-Each scenario gets a lab of its own, which boots in two seconds, so that none sees what another left behind.
-Usage: `run_all.py [SCENARIO...]`. Exits with 1 if a scenario failed; with 0, and the reason, where the lab
-cannot run. Logs: `.ansible/molecule/<scenario>/log`.
+Each scenario gets a lab of its own, which boots in two seconds, so that none sees what another does or left behind.
+Usage: `run_all.py [-n AT_A_TIME] [SCENARIO...]`. Exits with 1 if a scenario failed; with 0, and the reason, where the
+lab cannot run. Logs: `.ansible/molecule/<scenario>.log`.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 CHECKOUT = Path(__file__).resolve().parents[1]
@@ -23,12 +25,19 @@ from tests.lab import skip_reason  # noqa: E402 - the checkout is importable onl
 SCENARIOS = sorted(path.parent.name for path in CHECKOUT.glob("molecule/*/molecule.yml"))
 CONFIG = CHECKOUT / ".config" / "molecule" / "config.yml"
 TIMEOUT = 1200.0
-"""Seconds a scenario may take; it takes about thirty on a machine with nothing else to do."""
+"""Seconds a scenario may take; it takes about a minute on a machine with nothing else to do."""
+AT_A_TIME = 2
+LONG = ("launch", "agent", "bootstrap")
+"""Those that begin first, since they take longest."""
 
 
-def main(wanted: list[str]) -> int:
+def main(arguments: list[str]) -> int:
     """Run the wanted scenarios, all of them if none is named, and return the exit code."""
-    unknown = [name for name in wanted if name not in SCENARIOS]
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("-n", type=int, default=AT_A_TIME, help="how many at the same time [default: %(default)s]")
+    parser.add_argument("scenarios", nargs="*", metavar="SCENARIO")
+    options = parser.parse_args(arguments)
+    unknown = [name for name in options.scenarios if name not in SCENARIOS]
     if unknown:
         print(f"no scenario {', '.join(unknown)}; there are {', '.join(SCENARIOS)}", file=sys.stderr)
         return 2
@@ -37,7 +46,13 @@ def main(wanted: list[str]) -> int:
         print(f"Molecule skipped: {reason}")
         return 0
     subprocess.run([CHECKOUT / "bin" / "dev-collection"], check=True)
-    results = {name: run(name) for name in wanted or SCENARIOS}
+    wanted = sorted(options.scenarios or SCENARIOS, key=lambda name: name not in LONG)
+    pool = ThreadPoolExecutor(max(1, options.n))
+    try:
+        results = dict(zip(wanted, pool.map(run, wanted), strict=True))
+    finally:
+        # Interrupted: those that run destroy their labs, the others do not begin.
+        pool.shutdown(cancel_futures=True)
     failed = [name for name, well in results.items() if not well]
     print(f"{len(results) - len(failed)} of {len(results)} scenarios passed", end="")
     print(f"; failed: {', '.join(failed)}" if failed else "")
@@ -49,18 +64,17 @@ def run(name: str) -> bool:
     folder = CHECKOUT / ".ansible" / "molecule" / name
     folder.mkdir(parents=True, exist_ok=True)
     log = folder.with_suffix(".log")
-    print(f"{name:<12} ", end="", flush=True)
     started = time.monotonic()
     try:
-        code = _molecule(folder, log, "test", "--destroy", "always", "--scenario-name", name)
-    except BaseException:
-        # Interrupted: Molecule did not come to its own destroy.
+        well = _molecule(folder, log, "test", "--destroy", "always", "--scenario-name", name) == 0
+    except subprocess.TimeoutExpired:
+        well = False
+    if not well:
+        # Molecule may not have come to its own destroy: interrupted, or out of time.
         _molecule(folder, log, "destroy", "--scenario-name", name)
-        raise
-    print(f"{'passed' if code == 0 else 'FAILED'}  {time.monotonic() - started:.0f} s", flush=True)
-    if code != 0:
-        print(log.read_text(errors="replace"), flush=True)
-    return code == 0
+    said = "" if well else f"\n{log.read_text(errors='replace')}"
+    print(f"{name:<12} {'passed' if well else 'FAILED'}  {time.monotonic() - started:.0f} s{said}", flush=True)
+    return well
 
 
 def _molecule(folder: Path, log: Path, *arguments: str) -> int:

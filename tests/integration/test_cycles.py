@@ -45,7 +45,7 @@ def test_launching_and_stopping_leaks_nothing(ugro_here: Ugro) -> None:
 def test_a_job_of_another_store_with_the_same_name_is_left_alone(ugro_here: Ugro, tmp_path: Path) -> None:
     """Two people on one account, or a database that was deleted: the folder on the node has the job's name only."""
     words = ("--name", "same", "--script", PLAY, "--include", "gpu1", "--")
-    other = Ugro(ugro_here.home, tmp_path / "other")
+    other = Ugro(ugro_here.home, tmp_path / "other", ugro_here.inventory)
     try:
         other.run("launch", "-d", *words, "wait")
         other.wait_for_log("same", "waiting", [0])
@@ -64,7 +64,7 @@ def test_a_job_of_another_store_with_the_same_name_is_left_alone(ugro_here: Ugro
         (here / "pids").mkdir()
         gone = {"pid": 2**22, "start_ticks": 1, "boot_id": "another", "attempt": 1, "token": "another"}
         (here / "supervisor.json").write_text(json.dumps(gone))
-        third = Ugro(ugro_here.home, tmp_path / "third")
+        third = Ugro(ugro_here.home, tmp_path / "third", ugro_here.inventory)
         third.run("launch", *words, "say")
         assert json.loads(third.log("same", 0))["rank"] == 0
     finally:
