@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import sys
 import time
 from collections.abc import Callable
@@ -37,7 +38,10 @@ for line in sys.stdin:
     request = json.loads(line)
     if request["method"] == "hello":
         print(json.dumps({"id": request["id"], "result": {"t": time.time()}}), flush=True)
-    elif not os.path.exists(sys.argv[-1]):
+        continue
+    with open(sys.argv[-1] + ".asked", "a") as asked:
+        asked.write("%f\\n" % time.monotonic())
+    if not os.path.exists(sys.argv[-1]):
         print(json.dumps({"id": request["id"], "result": {"node": node, "gpu": gpu, "running": []}}), flush=True)
 """
 
@@ -132,19 +136,31 @@ def test_a_node_that_does_not_start_is_unreachable_and_the_others_go_on(folder: 
 
 
 def test_a_node_that_lives_and_gives_no_readings_is_degraded_not_lost(folder: Path, store: Store) -> None:
-    nodes = cluster(sick(folder))
+    """Its readings are given up at the deadline, asked for one at a time, and the other nodes are read as ever."""
+    nodes = cluster(sick(folder), node("well", sys.executable))
+    asked = folder / "mute.asked"
+    probes: list[int] = []
 
     async def body(sweeper: Sweeper) -> None:
         await until(lambda: sweeper.health.get("sick") and sweeper.health["sick"].state == "healthy", "healthy")
+        await until(lambda: "well" in sweeper.health, "well was probed")
         (folder / "mute").touch()
+        asked.unlink()
+        probes.append(sweeper._probes["well"].probes)
         await until(lambda: sweeper.health["sick"].state == "degraded", "its readings are old")
         assert "readings are" in sweeper.health["sick"].reason
+        probes.append(sweeper._probes["well"].probes)
+        assert sweeper.health["well"].state == "healthy"
         (folder / "mute").unlink()
         await until(lambda: sweeper.health["sick"].state == "healthy", "it reads itself again")
 
     watched(nodes, store, body)
-    texts = [event.text for event in store.events() if event.kind == "node_health"]
+    texts = [event.text for event in store.events() if (event.kind, event.node) == ("node_health", "sick")]
     assert len(texts) == 3 and texts[1].startswith("healthy -> degraded: its readings are")
+    assert probes[1] > probes[0], "another node was read meanwhile"
+    at = [float(line) for line in asked.read_text().splitlines()]
+    silent = [after - before for before, after in itertools.pairwise(at)][:2]
+    assert len(silent) == 2 and min(silent) >= 0.9 * probe.DEADLINE_S, "no second reading before the first is given up"
 
 
 def test_a_session_that_ends_is_opened_again_and_nobody_is_told(folder: Path, store: Store) -> None:
