@@ -8,6 +8,7 @@ import json
 import pwd
 import subprocess
 import sys
+from collections.abc import Iterator
 
 import pytest
 
@@ -134,6 +135,79 @@ def test_parallel_submissions_do_not_pass_a_quota(master: Master) -> None:
     finally:
         with master.store() as store:
             store.set_account("user", ALICE, max_queued=None)
+
+
+@pytest.fixture
+def drained(master: Master) -> Iterator[None]:
+    """Nothing starts meanwhile."""
+    assert master.ask("root", "POST", "/v1/nodes/here/drain", {})[0] == 200
+    yield
+    assert master.ask("root", "POST", "/v1/nodes/here/resume", {})[0] == 200
+
+
+def test_priorities_have_a_ceiling(master: Master, drained: None) -> None:
+    status, answer = submit(master, ALICE, "tooclever", priority=100)
+    assert status == 403 and f"{ALICE} may ask for 50 at most" in answer["error"]["came_back"], answer
+    assert submit(master, ALICE, "modest", priority=50)[0] == 200
+    assert master.ask(ALICE, "POST", "/v1/jobs/modest/priority", {"priority": 51})[0] == 403
+    with master.store() as store:
+        store.set_priority("modest", 90, "root")  # an admin's favour
+        store.cancel("modest", "root")
+    assert master.ask(ALICE, "POST", "/v1/jobs/modest/resume")[0] == 200
+    assert master.ask(ALICE, "POST", "/v1/jobs/modest/hold")[0] == 200
+    with master.store() as store:
+        assert store.job("modest").priority == 50, "once it has ended, that is over"
+        store.cancel("modest", "root")
+        store.set_account("user", ALICE, max_priority=100)
+    try:
+        assert submit(master, ALICE, "allowed", priority=100)[0] == 200
+        assert master.ask(ALICE, "POST", "/v1/jobs/allowed/cancel")[0] == 200
+    finally:
+        with master.store() as store:
+            store.set_account("user", ALICE, max_priority=None)
+
+
+def test_resumes_and_reruns_pass_neither_a_quota_nor_a_hold(master: Master, drained: None) -> None:
+    names = [f"again{number}" for number in range(6)]
+    for name in names:
+        assert submit(master, ALICE, name)[0] == 200
+    with master.store() as store:
+        for name in names[1:]:
+            store.cancel(name, ALICE)
+        assert store.hold(names[0], "root", admin=True), "an admin's hold is one where the owner held it before"
+        queued = sum(row.user == ALICE for row in store.jobs(active=True))
+        store.set_account("user", ALICE, max_queued=queued + 2)
+    try:
+        assert master.ask(ALICE, "POST", f"/v1/jobs/{names[0]}/release")[0] == 403
+        assert [master.ask(ALICE, "POST", f"/v1/jobs/{name}/resume")[0] for name in names[1:]] == [200] * 2 + [403] * 3
+        assert master.ask(ALICE, "POST", f"/v1/jobs/{names[5]}/rerun", {"name": "more"})[0] == 403
+        with master.store() as store:
+            assert sum(row.user == ALICE for row in store.jobs(active=True)) == queued + 2
+            store.set_account("user", ALICE, max_queued=None)
+        # Neither a rerun, nor an end and a resume, ends the hold.
+        assert master.ask(ALICE, "POST", f"/v1/jobs/{names[0]}/rerun", {"name": "copy"})[0] == 200
+        assert master.ask(ALICE, "POST", "/v1/jobs/copy/release")[0] == 403
+        assert master.ask(ALICE, "POST", f"/v1/jobs/{names[0]}/stop")[0] == 200
+        with master.store() as store:
+            wait_until(lambda: store.job(names[0]).status == "stopped", "it has ended", 20)
+        assert master.ask(ALICE, "POST", f"/v1/jobs/{names[0]}/resume")[0] == 200
+        with master.store() as store:
+            assert [store.job(name).held_by for name in (names[0], "copy")] == ["root", "root"]
+    finally:
+        with master.store() as store:
+            store.set_account("user", ALICE, max_queued=None)
+        for name in (*names[:3], "copy"):
+            master.ask(ALICE, "POST", f"/v1/jobs/{name}/stop", {"force": True})
+
+
+def test_a_flood_of_refused_requests_is_one_line(master: Master, job: str) -> None:
+    with master.store() as store:
+        before = len(store.audit(10_000, MALLORY))
+    answers = master.ask(MALLORY, "POST", f"/v1/jobs/{job}/stop", times=60)
+    assert {status for status, _ in answers} == {403}
+    with master.store() as store:
+        lines = store.audit(10_000, MALLORY)
+    assert len(lines) <= before + 2 and sum(line.count for line in lines if line.verb == "stop") >= 60
 
 
 def test_files_of_the_store_are_closed_to_others(master: Master, job: str) -> None:
