@@ -4,17 +4,15 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.integration.support import Ugro
+from tests.integration.support import MASTER_PORT, Ugro
 from tests.lab import Lab
 from ugro_py import paths
-from ugro_py.master_port import PORT_RANGE
 
 
 @pytest.fixture(scope="session")
@@ -60,15 +58,11 @@ def ugro(make_ugro: Callable[..., Ugro], lab3: Lab) -> Ugro:
 
 @pytest.fixture(scope="session")
 def here(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The embedded inventory with rendezvous ports of this process alone.
-
-    All runs of tests on this machine would else try the same port at the same moment, and one of them lose it.
-    """
+    """The embedded inventory, this machine alone, with ports that no other run of tests uses."""
     inventory = paths.embedded_inventory().read_text()
-    port = 16_000 + os.getpid() % 160 * PORT_RANGE  # below the ports that the kernel gives to connections
     assert inventory.count("  vars:\n") == 1
     path = tmp_path_factory.mktemp("here") / "hosts.yml"
-    path.write_text(inventory.replace("  vars:\n", f"  vars:\n    ugro_master_port: {port}\n"))
+    path.write_text(inventory.replace("  vars:\n", f"  vars:\n    ugro_master_port: {MASTER_PORT}\n"))
     return path
 
 

@@ -19,6 +19,7 @@ from typing import Any
 import yaml
 
 from tests.lab import Host, Lab
+from ugro_py.master_port import PORT_RANGE
 from ugro_py.state import JobRow, Store
 
 UGRO = Path(sys.prefix) / "bin" / "ugro"
@@ -26,6 +27,9 @@ SCRIPTS = Path(__file__).parent / "scripts"
 PLAY = SCRIPTS / "play.py"
 # A launch of a trivial script takes 3 to 10 s, nearly all of it torchrun importing torch; a busy machine may need more.
 PATIENCE_S = 120.0
+# Rendezvous ports of this process alone, below those that the kernel gives to connections: all runs of tests on this
+# machine would else try the same port at the same moment, and one of them lose it.
+MASTER_PORT = 16_000 + os.getpid() % 160 * PORT_RANGE
 _LIBC = ctypes.CDLL(None)
 
 

@@ -12,11 +12,10 @@ import yaml
 from tests.integration.agents import running_agent
 from tests.integration.support import SCRIPTS, Ugro, wait_until
 from tests.sinks import http_sink
-from ugro_py import paths
 
 
-def test_a_failed_job_is_told_of_once(make_ugro: Callable[..., Ugro], tmp_path: Path) -> None:
-    inventory = yaml.safe_load(paths.embedded_inventory().read_text())
+def test_a_failed_job_is_told_of_once(make_ugro: Callable[..., Ugro], here: Path, tmp_path: Path) -> None:
+    inventory = yaml.safe_load(here.read_text())
     with http_sink() as sink:
         settings = {"urls": [f"json://127.0.0.1:{sink.port}/hook"], "rules": [{"kinds": ["job_failed"]}]}
         inventory["ugro_nodes"]["vars"]["ugro_alerts"] = settings

@@ -11,13 +11,12 @@ import pytest
 
 from tests.integration.agents import running_agent
 from tests.integration.support import PLAY, SCRIPTS, Ugro, finish, interrupt, wait_until
-from ugro_py import paths
 
 pytestmark = [pytest.mark.slow]
 
 
-def test_launch_wait_detach_resume_and_rerun(make_ugro: Callable[..., Ugro], tmp_path: Path) -> None:
-    ugro = make_ugro(paths.embedded_inventory())
+def test_launch_wait_detach_resume_and_rerun(make_ugro: Callable[..., Ugro], here: Path, tmp_path: Path) -> None:
+    ugro = make_ugro(here)
     script = tmp_path / "code" / "mine.py"
     script.parent.mkdir()
     script.write_text("print('as submitted')\n")
