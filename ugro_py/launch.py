@@ -127,7 +127,7 @@ class Launcher:
             self.request.name, number, tuple(ready.placements), ready.master_addr, ready.master_port, token,
             resume_from, log_limit=int(self.cluster.settings.log_limit_gb * 2**30),
         )  # fmt: skip
-        save_gang(gang, self.cluster)
+        save_gang(gang, self.cluster, self.store.identity())
         self.store.set_job(gang.job, "starting")
         return gang
 

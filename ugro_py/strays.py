@@ -1,7 +1,7 @@
 """End what still runs of attempts that are over: a node that was cut off and comes back must not train on.
 
 The attempt is a fencing token: what a node tells of its running attempts is compared with the store at each contact.
-Attempts that this store does not know belong to another one, and are left alone.
+An attempt whose token neither this database nor this central store knows belongs to another master, and is left alone.
 """
 
 from __future__ import annotations
@@ -10,8 +10,10 @@ import asyncio
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from ugro_py.errors import NodeError, NotFoundError
+from ugro_py.errors import NodeError, NotFoundError, UsageError
+from ugro_py.names import check_name
 from ugro_py.plan import node_token
+from ugro_py.saved import load_gang, store_of
 from ugro_py.transport import Session
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ if TYPE_CHECKING:
 
 
 async def end_strays(store: Store, sessions: Mapping[str, Session], reports: Mapping[str, Mapping[str, Any]]) -> bool:
-    """Stop every attempt that runs on a node although this store knows that it is over; say whether there was one.
+    """Stop every attempt of this store that runs on a node although it is over; say whether there was one.
 
     Args:
         store: the state store.
@@ -42,17 +44,37 @@ def _is_over(store: Store, node: str, running: Mapping[str, Any]) -> bool:
         attempt, newest = store.attempt(job, number), store.attempt(job)
         active = store.job(job).active
     except NotFoundError:
-        return False
+        attempt = newest = None
+        active = False
     if attempt is None or newest is None or running["token"] != node_token(attempt.token, node):
-        return False  # a job of the same name, of another store
+        return _was_ours(store, node, running)
     return not active or number != newest.number or attempt.ended_at is not None
+
+
+def _was_ours(store: Store, node: str, running: Mapping[str, Any]) -> bool:
+    """Say whether an attempt was recorded in this very database, which does not know it any more: it is an older copy.
+
+    Nobody will ever follow such an attempt. One of the same name of another master has another token, and one of
+    another database over the same central store another identity.
+    """
+    try:
+        check_name(running["job"])  # it names a folder, and comes from the node
+        found = load_gang(running["job"], int(running["attempt"]))
+    except (UsageError, OSError, ValueError, KeyError, TypeError):
+        return False
+    mine = found is not None and running["token"] == node_token(found[0].token, node)
+    return mine and store_of(running["job"], int(running["attempt"])) == store.identity()
 
 
 async def _end(store: Store, session: Session, running: Mapping[str, Any]) -> None:
     job, number, node = running["job"], running["attempt"], session.node.name
+    severity, text = "info", f"{node}: ended attempt {number}, which was over"
     try:
         await session.call("stop", job=job, attempt=number, reason="the attempt is over", grace_s=0.0)
     except NodeError as error:
-        store.add_event("stray", f"{node}: attempt {number} still runs: {error}", job=job, node=node, severity="error")
-    else:
-        store.add_event("stray", f"{node}: ended attempt {number}, which was over", job=job, node=node)
+        severity, text = "error", f"{node}: attempt {number} still runs: {error}"
+    try:
+        store.add_event("stray", text, job=job, node=node, severity=severity)
+    except NotFoundError:
+        text = f"{text} (job {job}, which this database does not know)"
+        store.add_event("stray", text, node=node, severity=severity)

@@ -85,6 +85,13 @@ def test_a_dead_holder_of_this_host_is_followed_at_once(store: Store) -> None:
     assert held is not None and held.lease.term == 2 and held.valid
 
 
+def test_a_holder_from_before_a_reboot_is_followed_at_once_although_its_number_is_taken(store: Store) -> None:
+    assert store.acquire_lease(replace(HERE, boot_id="before"), 8.0)
+    held = Watch(store).try_once()
+    assert held is not None and held.lease.term == 2
+    assert replace(HERE, boot_id="before") in store.former_holders()
+
+
 def test_a_silent_holder_elsewhere_is_followed_when_its_lease_has_run_out(store: Store) -> None:
     clock = Clock()
     lease = store.acquire_lease(AWAY, DURATION_S)

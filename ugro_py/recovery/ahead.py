@@ -22,6 +22,7 @@ from ugro_py.plan import Gang, new_token, node_spec, node_token
 from ugro_py.ready import Ready, read_all
 from ugro_py.saved import save_gang
 from ugro_py.stage import checkpoint_bundle, stage
+from ugro_py.state.fence import LostControlError
 from ugro_py.transport import Session
 
 if TYPE_CHECKING:
@@ -141,7 +142,8 @@ class Ahead:
         except BaseException as error:
             await late.end_partly_started(launcher, gang, self._nodes, self._sessions)
             reason = f"could not be started: {error}" if str(error) else "its start was interrupted"
-            launcher.store.set_attempt(gang.job, gang.attempt, status="failed", reason=reason)
+            with contextlib.suppress(LostControlError):
+                launcher.store.set_attempt(gang.job, gang.attempt, status="failed", reason=reason)
             if isinstance(error, NodeError | UsageError):  # a checkpoint, say, that went meanwhile
                 return None
             raise
@@ -150,7 +152,7 @@ class Ahead:
 
     async def _go(self, gang: Gang, ready: Ready) -> None:
         launcher = self._launcher
-        save_gang(gang, launcher.cluster)
+        save_gang(gang, launcher.cluster, launcher.store.identity())
         launcher.store.set_job(gang.job, "starting")
         specs = await launcher.specs(ready, gang)
         secrets = secret_env.of(gang.job, launcher.request.secret_env)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -16,6 +17,7 @@ from ugro_py.ready import Ready, prepare
 from ugro_py.recovery.ahead import Ahead
 from ugro_py.request import JobRequest
 from ugro_py.saved import load_gang, save_gang
+from ugro_py.state.fence import LostControlError
 from ugro_py.transport import Session, close_all
 
 if TYPE_CHECKING:
@@ -81,14 +83,15 @@ async def relaunch(
         gang = launcher.next_attempt(ready, resume)
         if gang.world_size < wanted:
             gang = replace(gang, world_size_wanted=wanted)
-            save_gang(gang, launcher.cluster)
+            save_gang(gang, launcher.cluster, launcher.store.identity())
             _tell_fewer(launcher, gang)
         await launcher.start(ready, gang)
     except BaseException as error:
         await close_all(ready.sessions.values())
         if gang is not None:  # a node broke while it started, say: nothing runs, and another may do
             reason = f"could not be started: {error}" if str(error) else "its start was interrupted"
-            launcher.store.set_attempt(last.job, gang.attempt, status="failed", reason=reason)
+            with contextlib.suppress(LostControlError):
+                launcher.store.set_attempt(last.job, gang.attempt, status="failed", reason=reason)
         if isinstance(error, AllocationError | NodeError):
             raise NotNowError(error.what, error.came_back, error.next_step) from error
         raise

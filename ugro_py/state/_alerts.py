@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
+from uuid import uuid4
 
 from sqlalchemy import Connection, Row, Select, delete, func, insert, or_, select, update
 
@@ -16,7 +17,8 @@ from ugro_py.state.settled import Settled
 
 SEVERITIES = ("info", "warning", "error")
 # Others read these to know who may act, and which drains a person has overruled.
-_KEPT = ("lease_held", "lease_given_back", "node_drain", "node_resume")
+_IDENTITY = "database"
+_KEPT = (_IDENTITY, "lease_held", "lease_given_back", "node_drain", "node_resume")
 ALERTER = "alerter"
 """The cursor of the alerts."""
 
@@ -76,6 +78,18 @@ class Alerts(Part):
             here = events.c.id.between(event_id + 1, newest)
             query = self._wanted(connection, **wanted).where(here).order_by(events.c.id)
             return [_event_row(row) for row in connection.execute(query.limit(limit))]
+
+    def identity(self) -> str:
+        """Return what tells this database, and copies of it, from every other one: made when it is first asked for."""
+        query = select(events.c.data).where(events.c.kind == _IDENTITY).order_by(events.c.id).limit(1)
+        with self.database.read() as connection:
+            known = connection.scalar(query)
+        if known is None:
+            with self.database.write() as connection:
+                self._event(connection, _IDENTITY, "a database of its own", data={"id": uuid4().hex})
+            with self.database.read() as connection:  # of two that made one the first counts
+                known = connection.scalar(query)
+        return str((known or {})["id"])
 
     def find_events(self, limit: int = 100, **wanted: Any) -> list[EventRow]:
         """Return the newest `limit` events that fit, oldest first.
