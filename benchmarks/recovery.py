@@ -37,10 +37,10 @@ def measure(bed: Bed, n: int = 5) -> Result:
             "launch", "--script", str(script), "--nodes", str(len(bed.nodes)), "--name", job, "--retry", "1",
             "--env", "OMP_NUM_THREADS=1",
         )  # fmt: skip
-        logs = bed.jobs / job
+        folder = bed.jobs / job
         process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
         try:
-            return _kill_and_wait(bed, lambda: "".join(map(_read, sorted(logs.rglob("rank_*.log")))))
+            return _kill_and_wait(bed, lambda: "".join(map(_read, _logs(folder))))
         finally:
             subprocess.run(bed.ugro_argv("stop", job, "--force"), capture_output=True, check=False)
             process.wait()
@@ -112,6 +112,11 @@ def _wait(found: Callable[[], dict], size: int) -> dict:  # type: ignore[type-ar
             raise RuntimeError(f"no training step in {_PATIENCE_S:g} s")
         time.sleep(0.1)
     return values
+
+
+def _logs(folder: Path) -> list[Path]:
+    """Return the logs of all attempts of a job; other folders of it come and go while it runs."""
+    return sorted([*folder.glob("logs/rank_*.log"), *folder.glob("attempts/*/rank_*.log")])
 
 
 def _read(path: Path) -> str:
