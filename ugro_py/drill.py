@@ -67,30 +67,40 @@ class Result:
         return asdict(self)
 
 
-def choose(store: Store, job: str, action: str, rank: int | None, node: str | None, **more: Any) -> Target:
+def choose(
+    store: Store, job: str, action: str, rank: int | None, node: str | None, *, seconds: float, power: bool
+) -> Target:
     """Return what a drill on a job is to do; a rank or node that is not given is the last one.
 
     Raises:
-        NotFoundError: the job has no such rank or node.
+        NotFoundError: there is no such job, or it has no such rank or node.
+        UsageError: what is asked for does not go together.
     """
+    if power and action != "kill-node":
+        raise UsageError("--power", f"goes with kill-node, not with {action}", "leave it out")
+    if rank is not None and action != "kill-rank":
+        raise UsageError("--rank", f"goes with kill-rank, not with {action}", "use --node")
+    store.job(job)
     ranks = store.ranks(job)
     fits = [row for row in ranks if rank in (None, row.rank) and node in (None, row.node)]
     if not fits:
         wanted = f"rank {rank}" if rank is not None else f"node {node!r}"
         raise NotFoundError(f"{wanted} of job {job!r}", "it has none", f"see `ugro status {job}`")
     row: RankRow = fits[-1]
-    return Target(action, row.rank if action == "kill-rank" else None, row.node, **more)
+    pause = seconds if action == "pause-node" else 0.0
+    return Target(action, row.rank if action == "kill-rank" else None, row.node, pause, power)
 
 
-def refuse(store: Store, row: JobRow, target: Target, retries: int, sure: bool) -> None:
+def refuse(store: Store, person: users.Person, row: JobRow, target: Target, retries: int, sure: bool) -> None:
     """Raise unless the drill may be done: on one's own running job that will be tried again, or one is sure.
 
     Raises:
-        RightsError: it is somebody else's, and the caller is no admin.
+        RightsError: it is somebody else's, or a machine is to reboot, and `person` is no admin.
         UsageError: it does not run, or it takes `--yes`.
     """
-    person = users.me()
     users.check_owner(store, person, row, "drill")
+    if target.power:
+        users.check_admin(store, person, f"reboot {target.node}")
     attempt = store.attempt(row.name)
     if row.status != "running" or attempt is None:
         raise UsageError(f"drill on job {row.name}", f"it is {row.status}", "wait until it runs")
@@ -106,7 +116,14 @@ def refuse(store: Store, row: JobRow, target: Target, retries: int, sure: bool) 
 
 
 async def run(
-    store: Store, job: str, target: Target, *, timeout_s: float, sure: bool, tell: Callable[[str], None]
+    store: Store,
+    job: str,
+    target: Target,
+    *,
+    person: users.Person,
+    timeout_s: float,
+    sure: bool,
+    tell: Callable[[str], None],
 ) -> Result:
     """Do a drill on a job, and stay until it trains again, has ended, or the time is over.
 
@@ -122,7 +139,7 @@ async def run(
         raise StateError(f"drill on job {job}", "it has not been started yet", "wait until it runs")
     gang, cluster = found
     wanted = row.request.get("retry")
-    refuse(store, row, target, int(wanted if wanted is not None else cluster.settings.retry), sure)
+    refuse(store, person, row, target, int(wanted if wanted is not None else cluster.settings.retry), sure)
     node = cluster.node(target.node)
     session = await Session.open(node, fresh=True)
     try:
@@ -135,12 +152,14 @@ async def run(
         )  # fmt: skip
         offset = session.clock_offset_s
         store.add_event(
-            "drill", f"{action}: {where}, by {users.me().user}", job=job, node=target.node, rank=target.rank,
-            severity="warning", data={**asdict(target), "attempt": attempt.number, "by": users.me().user},
+            "drill", f"{action}: {where}, by {person.user}", job=job, node=target.node, rank=target.rank,
+            severity="warning", data={**asdict(target), "attempt": attempt.number, "by": person.user},
         )  # fmt: skip
     finally:
         await session.close()
-    if target.action == "kill-node" and not target.power:
+    # Who shares the account on the nodes shares its connections with the jobs of others: those stay up.
+    own = row.user in cluster.settings.accounts or users.is_admin(store, person)
+    if target.action == "kill-node" and not target.power and own:
         await _hang_up(node)
     tell(f"{action}: {where} at {datetime.fromtimestamp(done['t'] - offset, UTC):%H:%M:%S.%f} UTC")
     return await _measure(store, attempt, target, done["t"] - offset, offset, before, timeout_s, tell)
@@ -221,21 +240,3 @@ def _written(paths: JobPaths, attempt: int, node: str | None = None) -> Iterator
                 with contextlib.suppress(ValueError, KeyError, TypeError):
                     event: Mapping[str, Any] = json.loads(line)
                     yield str(event["kind"]), float(event["t"])
-
-
-def lines(result: Result) -> Iterator[str]:
-    """Yield what was measured, for a terminal."""
-
-    def seconds(value: float | None) -> str:
-        return "-" if value is None else f"{value:.2f} s"
-
-    where = f"rank {result.rank} on {result.node}" if result.rank is not None else result.node
-    rows = [
-        ("drill", f"{result.action}, {where}, job {result.job}, attempt {result.attempt}"),
-        ("noticed", f"{seconds(result.detection_s)}  {result.detected}".rstrip()),
-        ("next attempt", seconds(result.restart_s)),
-        ("trains again", f"{seconds(result.recovery_s)}  {result.recovered_by}".rstrip()),
-        ("job", result.status),
-    ]
-    for name, text in rows:
-        yield f"{name:<13} {text}"

@@ -142,6 +142,20 @@ def test_her_job_is_not_to_be_changed_or_broken(both: Master, hers: str) -> None
     assert both.as_user(MALLORY, ["/usr/bin/python3", "-c", sql]).returncode != 0
 
 
+def test_who_may_drill(both: Master, hers: str) -> None:
+    url, pause = f"/v1/jobs/{hers}/drill", {"action": "pause-node", "node": "gpu1", "seconds": 0.5, "timeout_s": 2}
+    assert both.ask(MALLORY, "POST", url, pause)[0] == 403
+    status, answer = both.ask(ALICE, "POST", url, pause)
+    assert status == 200 and (answer["result"]["node"], answer["result"]["status"]) == ("gpu1", "running"), answer
+    assert "pause-node: gpu1 at" in answer["lines"][0]
+    status, answer = both.ask(ALICE, "POST", url, {"action": "kill-node", "node": "gpu1", "power": True, "yes": True})
+    assert status == 403 and "only an admin may" in answer["error"]["came_back"], answer
+    status, answer = both.ask(ALICE, "POST", url, {"action": "kill-rank"})
+    assert status == 400 and "no retry is left" in answer["error"]["came_back"], answer
+    with both.store() as store:
+        assert [event.data["by"] for event in store.events(hers) if event.kind == "drill"] == [ALICE]
+
+
 def test_quotas_hold(both: Master, hers: str) -> None:
     with both.store() as store:
         store.set_account("user", MALLORY, max_gpus=1, max_queued=2)

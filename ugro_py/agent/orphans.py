@@ -7,12 +7,14 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections.abc import Collection
 
 from ugro_py.cluster import Cluster, Node
 from ugro_py.errors import NodeError, StateError
 from ugro_py.state import Store
 from ugro_py.strays import end_strays
 from ugro_py.transport import Session, close_all, open_sessions, report
+from ugro_py.users import cluster_for
 
 EVERY_S = 900.0
 _LOOK_S = 2.0
@@ -37,6 +39,21 @@ async def sweep(store: Store, nodes: list[Node]) -> bool:
         await close_all(opened.values())
 
 
+async def sweep_all(store: Store, cluster: Cluster, names: Collection[str] | None = None) -> bool:
+    """As `sweep`, under every account that jobs run as: each has its own attempts, which another does not see.
+
+    Args:
+        store: the state store.
+        cluster: the inventory.
+        names: of the nodes; default: all.
+    """
+    accounts = {account: user for user, account in cluster.settings.accounts.items()}
+    found = False
+    for nodes in (cluster.nodes, *(cluster_for(cluster, user).nodes for user in accounts.values())):
+        found |= await sweep(store, [node for node in nodes if names is None or node.name in names])
+    return found
+
+
 class Orphans:
     """Looks for orphans for as long as the agent runs."""
 
@@ -53,10 +70,10 @@ class Orphans:
             back = await self._back()
             if loop.time() >= due:
                 due = loop.time() + EVERY_S
-                await sweep(self._store, list(self._cluster.nodes))
+                await sweep_all(self._store, self._cluster)
             elif back:
                 _log.info("back: %s", ", ".join(node.name for node in back))
-                await sweep(self._store, back)
+                await sweep_all(self._store, self._cluster, {node.name for node in back})
             try:
                 await asyncio.wait_for(stop.wait(), _LOOK_S)
             except TimeoutError:

@@ -22,7 +22,7 @@ from ugro_py.agent.jobs import Jobs
 from ugro_py.agent.lease import Held, LeaseLostError, Watch
 from ugro_py.agent.loop import Loop
 from ugro_py.agent.notify import Notifier
-from ugro_py.agent.orphans import sweep
+from ugro_py.agent.orphans import sweep_all
 from ugro_py.agent.parts import Parts
 from ugro_py.agent.timings import Timings
 from ugro_py.agent.wiring import part_makers
@@ -66,7 +66,7 @@ class Agent:
         self._wake = asyncio.Event()
         self._parts = Parts(store)
         self.jobs = Jobs(store, me, self._wake.set, lambda: held.valid, held.lease)
-        self.jobs.sweep = lambda: sweep(store, list(self.cluster.nodes))
+        self.jobs.sweep = lambda: sweep_all(store, self.cluster)
         self._rounds = Loop(store, self.jobs, me, store.former_holders(), held.check)
 
     @property

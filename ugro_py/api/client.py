@@ -82,9 +82,9 @@ class Client:
         with self._request("GET", path, query) as response:
             return self._json(response)
 
-    def post(self, path: str, body: Mapping[str, Any] | None = None) -> Any:
+    def post(self, path: str, body: Mapping[str, Any] | None = None, timeout_s: float = TIMEOUT_S) -> Any:
         """Return the JSON that a POST request gives."""
-        with self._request("POST", path, body=body or {}) as response:
+        with self._request("POST", path, body=body or {}, timeout_s=timeout_s) as response:
             return self._json(response)
 
     def put(self, path: str, body: Mapping[str, Any]) -> Any:

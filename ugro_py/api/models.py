@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -123,6 +123,25 @@ class Move(_Asked):
 
     to: str | None = Field(None, pattern="^(first|last)$")
     before: str | None = None
+
+
+class Drill(_Asked):
+    """What to break of a running job; a rank or node that is not named is the last one. `docs/recovery.md` has more."""
+
+    action: Literal["kill-rank", "kill-node", "pause-node"]
+    rank: int | None = Field(None, ge=0)
+    node: str | None = None
+    seconds: float = Field(10.0, ge=0.1, le=600, description="length of a pause")
+    power: bool = Field(False, description="with kill-node: reboot the machine; admins only")
+    timeout_s: float = Field(300.0, ge=1, le=3600)
+    yes: bool = Field(False, description="also a job of somebody else, one without a retry left, or a reboot")
+
+
+class Drilled(_Answer):
+    """What a drill measured, and lines about it for people."""
+
+    result: dict[str, Any]
+    lines: list[str]
 
 
 class Drain(_Asked):

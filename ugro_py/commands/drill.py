@@ -30,22 +30,10 @@ def command(
     kill-rank sends SIGKILL to one rank. kill-node kills the supervisor and all processes of the job on one node at once
     and drops the connection to it; other jobs there go on. pause-node stops the ranks on one node for some seconds.
     """
-    import asyncio
     import json
 
-    from ugro_py import drill
-    from ugro_py.errors import UsageError
-    from ugro_py.state import Store
+    from ugro_py.drill_doors import do, lines
 
-    if power and action != "kill-node":
-        raise UsageError("--power", f"goes with kill-node, not with {action}", "leave it out")
-    if rank is not None and action != "kill-rank":
-        raise UsageError("--rank", f"goes with kill-rank, not with {action}", "use --node")
-    with Store.open() as store:
-        store.job(job)
-        target = drill.choose(
-            store, job, action, rank, node, seconds=seconds if action == "pause-node" else 0.0, power=power
-        )
-        work = drill.run(store, job, target, timeout_s=timeout, sure=yes, tell=lambda text: click.echo(text, err=True))
-        result = asyncio.run(work)
-    click.echo(json.dumps(result.as_json(), indent=2) if as_json else "\n".join(drill.lines(result)))
+    values = {"action": action, "rank": rank, "node": node, "seconds": seconds, "power": power, "yes": yes}
+    result = do(job, {**values, "timeout_s": timeout}, lambda text: click.echo(text, err=True))
+    click.echo(json.dumps(result, indent=2) if as_json else "\n".join(lines(result)))
