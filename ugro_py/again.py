@@ -126,4 +126,6 @@ def request_again(
         raise StateError(f"rerun job {name}", "its code was not kept", "launch it anew")
     chosen = check_name(new_name if new_name is not None else new_job_name())
     held = job.active and job.held and not holds_loosely(job.held_by, job.user)
-    return replace(old, name=chosen, hold=held, after=(), priority=min(old.priority, max_priority))
+    return replace(
+        old, name=chosen, hold=held, after=(), no_wait=False, priority=min(old.priority, max_priority)
+    )  # fmt: skip

@@ -34,13 +34,14 @@ def resume(
 ) -> None:
     """Run `ugro resume`: the job waits for its turn and goes on from its newest checkpoint; raises UgroError."""
     limit_s = request_options.time_limit(time_limit)
+    from ugro_py.agent_follow import newest_event
     from ugro_py.api.client import connect, job_path
 
     agent = connect()
     if agent is not None:
-        values = secret_env.from_environment(secrets)
+        values, after = secret_env.from_environment(secrets), newest_event(agent, job)
         agent.post(job_path(job, "resume"), {"secrets": values, "time_limit_s": limit_s})
-        _follow_agent(job, detach=detach, as_json=as_json)
+        _follow_agent(job, after, detach=detach, as_json=as_json)
         return
     values = take_secrets(secrets)
     with Store.open() as store:
@@ -62,7 +63,7 @@ def rerun(
     if agent is not None:
         values = secret_env.from_environment(secrets)
         made = agent.post(job_path(job, "rerun"), {"name": name, "secrets": values})
-        _follow_agent(str(made["job"]), detach=detach, as_json=as_json)
+        _follow_agent(str(made["job"]), 0, detach=detach, as_json=as_json)
         return
     with Store.open() as store:
         reconcile(store)
@@ -89,13 +90,13 @@ def _wait(store: Store, row: JobRow, inventory: str | None, me: Controller, *, d
         report(follow_here(store, job, me, work, runner, progress), job, as_json)
 
 
-def _follow_agent(job: str, *, detach: bool, as_json: bool) -> None:
+def _follow_agent(job: str, after: int, *, detach: bool, as_json: bool) -> None:
     from ugro_py.agent_launch import follow
 
     if detach:
         say_detached(job, "pending", as_json)
     else:
-        follow(job, as_json=as_json)
+        follow(job, as_json=as_json, after=after)
 
 
 def say_detached(job: str, status: str, as_json: bool) -> None:

@@ -20,6 +20,8 @@ from ugro_py.paths import JobPaths
 from ugro_py.request_sources import EMBEDDED_DATASET, check_source, presets
 from ugro_py.scheduler import Request, parse_selection
 
+NOT_AT_ONCE = "it could not start at once"
+"""How the reason of a job begins that was not to wait (`no_wait`) and would have had to."""
 TRAIN_SCRIPT = "train_production.py"
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _WORD = re.compile(r"(model|dataset|epochs|nodes|name)=(.*)", re.DOTALL)
@@ -32,7 +34,8 @@ class JobRequest:
     `model` and `dataset` are for the training UGRO ships; with `script` they are unused. `workdir` is the folder that
     is copied to every node, `script` the path inside it. `resume` is the checkpoint that the first attempt goes on
     from. `stall_timeout_s` 0 means never. `priority` (0 to 100), `hold`, `after` (jobs that must end first) are for the
-    queue; `min_nodes` is with how few nodes a retry may go on; `secret_env` names variables never kept.
+    queue, as is `no_wait` (end where it cannot start at once); `min_nodes` is with how few nodes a retry may go on;
+    `secret_env` names variables never kept.
     """
 
     name: str
@@ -60,6 +63,7 @@ class JobRequest:
     min_vram_gb: float | None = None
     max_vram_gb: float | None = None
     secret_env: tuple[str, ...] = ()
+    no_wait: bool = False
 
     def as_dict(self) -> dict[str, Any]:
         """Return the request as JSON values, to be kept with the job."""

@@ -21,6 +21,7 @@ from ugro_py.state import Controller, JobRow, Store
 from ugro_py.state._leases import Lease
 from ugro_py.state.database import AwayError
 from ugro_py.state.fence import LostControlError
+from ugro_py.state.later import Later
 from ugro_py.users import cluster_for
 
 _log = logging.getLogger("ugro.agent")
@@ -90,7 +91,7 @@ class Jobs:
             if job.controller != self._me:
                 text, data = f"process {os.getpid()} took over", {"pid": os.getpid()}
                 await self._store.patiently(self._store.add_event, "adopted", text, job=job.name, data=data)
-            return await takeover.adopt(self._theirs, job, controller, _listener(job.name))
+            return await takeover.adopt(self._theirs, job, controller, _listener(self._store, job.name))
 
         self._run(job, work)
 
@@ -117,7 +118,7 @@ class Jobs:
 
         async def work(controller: Controller) -> Outcome:
             theirs = cluster_for(cluster, job.user)
-            return await run_queued(self._theirs, theirs, job, start, controller, _listener(job.name))
+            return await run_queued(self._theirs, theirs, job, start, controller, _listener(self._store, job.name))
 
         self._run(job, work)
 
@@ -195,11 +196,16 @@ class Jobs:
         self._theirs.add_event("task_failed", text, job=job, severity="error")
 
 
-def _listener(job: str) -> Callable[[str, Mapping[str, Any]], None]:
+def _listener(store: Store, job: str) -> Callable[[str, Mapping[str, Any]], None]:
+    later = Later(store, lambda: None)
+
     def tell(kind: str, data: Mapping[str, Any]) -> None:
         if kind in ("step", "warning", "failed"):
             _log.info("job %s: %s", job, data["text"])
         elif kind == "suspect":
             _log.warning("job %s: %s is silent", job, data["node"])
+        if kind in ("step", "warning"):  # what somebody who launched it sees
+            severity = "info" if kind == "step" else "warning"
+            later.write(store.add_event, kind, data["text"], job=job, severity=severity)
 
     return tell

@@ -14,6 +14,7 @@ from ugro_py.queue.actions import preempt as make_room
 from ugro_py.queue.decide import decide
 from ugro_py.queue.model import Decision
 from ugro_py.queue.snapshot import snapshot_of
+from ugro_py.request import NOT_AT_ONCE
 from ugro_py.state import Controller, JobRow, Store
 
 _log = logging.getLogger("ugro.agent")
@@ -90,6 +91,11 @@ class Loop:
         for fail in decision.fail:
             if fail.job in ours:
                 self._jobs.end_waiting(ours[fail.job], "failed", fail.reason)
+        hasty = [job for job in ours.values() if job.request.get("no_wait") and job.started_at is None]
+        for job in hasty:
+            if job.name in decision.reasons and self._jobs.may(job):
+                why = f"{NOT_AT_ONCE}: {decision.reasons[job.name]}"
+                self._jobs.end_waiting(job, "stopped", why)
         for preempt in decision.preempt:
             await asyncio.to_thread(make_room, self._store, preempt.job, preempt.for_job)
 

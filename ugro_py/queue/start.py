@@ -19,9 +19,10 @@ from ugro_py.plan import Gang
 from ugro_py.queue import spool
 from ugro_py.queue.model import Start
 from ugro_py.ready import Reached, Ready
-from ugro_py.request import JobRequest
+from ugro_py.request import NOT_AT_ONCE, JobRequest
 from ugro_py.run import close_attempt, stay
 from ugro_py.state import Controller, JobRow, Store
+from ugro_py.state.fence import LostControlError
 from ugro_py.state.models import ENDED
 from ugro_py.transport import close_all
 from ugro_py.watch import Listener
@@ -120,6 +121,8 @@ async def _begin(launcher: Launcher, start: Start) -> tuple[Ready, Gang] | Outco
         return await _not_started(launcher, error)
     except _NotStartedError as failed:
         return await _not_started(launcher, failed.error)
+    except LostControlError:
+        raise
     except UgroError as error:
         launcher.end("failed", str(error), error.exit_code)
         tidy(store, name)
@@ -142,14 +145,14 @@ async def _started(launcher: Launcher, start: Start) -> tuple[Ready, Gang]:
         except BaseException as error:
             # Not only what was expected: Ctrl-C too leaves a job that waits, and nothing of it on the nodes.
             reason = str(error) or "the start was interrupted"
-            close_attempt(launcher.store, gang, Outcome("failed", reason, 1))
-            if launcher.store.job(gang.job).controller == launcher.controller:  # else another's, and may run by now
+            with contextlib.suppress(LostControlError):  # it is another's, and may run by now
+                close_attempt(launcher.store, gang, Outcome("failed", reason, 1))
                 launcher.store.release(gang.job)
                 launcher.store.set_waiting(gang.job, reason)
             raise
     except BaseException as error:
         await close_all(ready.sessions.values())
-        if isinstance(error, UgroError) and not isinstance(error, AllocationError):
+        if isinstance(error, UgroError) and not isinstance(error, AllocationError | LostControlError):
             raise _NotStartedError(error) from error
         raise
     return ready, gang
@@ -186,8 +189,8 @@ async def _not_started(launcher: Launcher, error: UgroError) -> Outcome:
     name, store = launcher.request.name, launcher.store
     store.add_event(NOT_STARTED, str(error), job=name, severity="warning")
     tries = sum(event.kind == NOT_STARTED for event in store.events(name, limit=50))
-    if tries > TRIES:
-        reason = f"could not be started {tries} times; last: {error}"
+    if tries > TRIES or _must_not_wait(launcher):
+        reason = f"could not be started {tries} times; last: {error}" if tries > 1 else str(error)
         launcher.end("failed", reason, error.exit_code)
         tidy(store, name)
         return Outcome("failed", reason, error.exit_code)
@@ -196,7 +199,17 @@ async def _not_started(launcher: Launcher, error: UgroError) -> Outcome:
 
 async def _back(launcher: Launcher, reason: str, pause_s: float) -> Outcome:
     """Let the job wait again; not at once, since the same decision would come to the same end."""
+    if _must_not_wait(launcher):
+        text = f"{NOT_AT_ONCE}: {reason}"
+        launcher.end("stopped", text)
+        tidy(launcher.store, launcher.request.name)
+        return Outcome("stopped", text)
     launcher.store.set_waiting(launcher.request.name, reason)
     launcher.tell("waiting", {"reason": reason})
     await pause(launcher.store, launcher.request.name, pause_s)
     return Outcome("pending", reason)
+
+
+def _must_not_wait(launcher: Launcher) -> bool:
+    """Say whether the job was to start at once or not at all, and never ran yet."""
+    return launcher.request.no_wait and launcher.store.job(launcher.request.name).started_at is None
