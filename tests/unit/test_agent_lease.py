@@ -8,6 +8,7 @@ import asyncio
 import subprocess
 import threading
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 from hypothesis import given, settings
@@ -132,6 +133,8 @@ def test_who_cannot_renew_stops_acting_and_who_lost_it_at_once(store: Store) -> 
 
 class Unusable:
     """A store whose database takes nothing."""
+
+    database = SimpleNamespace(sqlite=False)
 
     def renew_lease(self, lease: Lease) -> bool:
         raise StateError("state database", "database is locked")
