@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from tests.integration.support import PLAY, Ugro, wait_until
+from tests.lab import Lab
 
 
 def running(ugro: Ugro, name: str, *options: object) -> None:
@@ -75,3 +76,26 @@ def test_a_killed_node_is_noticed_and_the_job_trains_again(ugro: Ugro) -> None:
     first = ugro.json("explain", "nodeless", "--attempt", 1, "--json")
     assert first["node"] == "gpu2" and first["drill"]
     ugro.run("stop", "nodeless", "--force")
+
+
+@pytest.mark.lab
+@pytest.mark.slow
+def test_a_machine_that_goes_down_is_noticed_and_the_job_trains_again_on_the_spare(ugro: Ugro, lab3: Lab) -> None:
+    host = lab3.host("gpu-master")
+    running(ugro, "powerless", "--retry", 1, "--nodes", 2)
+    token = ugro.token("powerless", 1)
+    refused = ugro.run("drill", "kill-node", "powerless", "--node", "gpu-master", "--power", code=2)
+    assert "node gpu-master will reboot" in refused.stderr
+    found = ugro.json("drill", "kill-node", "powerless", "--node", "gpu-master", "--power", "--yes", "--json")
+    print(found)
+    try:
+        assert (found["node"], found["recovered_by"]) == ("gpu-master", "first step")
+        assert found["detection_s"] < 20
+        assert {node for node, _ in ugro.rank_states("powerless").values()} == {"gpu1", "gpu2"}
+        # A container that is told to reboot ends; a machine would come back by itself.
+        wait_until(lambda: not host.is_on(), "it went down")
+    finally:
+        host.pid = host.leader = 0
+        host.boot()
+    assert ugro.leftovers(token) == {}
+    ugro.run("stop", "powerless", "--force")
