@@ -38,7 +38,12 @@ def uptime() -> float:
 
 
 class LeaseLostError(StateError):
-    """This process may not act any more: another agent holds the lease, or may hold it by now."""
+    """This process may not act any more: another agent holds the lease, or may hold it by now.
+
+    `away`: nobody is known to hold it, the database did not take a renewal in time.
+    """
+
+    away = False
 
 
 class Held:
@@ -71,9 +76,11 @@ class Held:
             LeaseLostError: it may not.
         """
         if not self.valid:
-            raise LeaseLostError(
+            error = LeaseLostError(
                 "act as the agent", f"the lease could not be renewed for {GIVE_UP_S:g} s", "see that the database works"
             )
+            error.away = True
+            raise error
 
     async def keep(self) -> None:
         """Renew the lease until it is lost.

@@ -13,6 +13,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
@@ -28,6 +29,8 @@ from ugro_py.agent.timings import Timings
 from ugro_py.agent.wiring import part_makers
 from ugro_py.errors import StateError
 from ugro_py.state import Controller, Store
+from ugro_py.state._patience import AWAY_S
+from ugro_py.state.database import AwayError
 
 if TYPE_CHECKING:
     from ugro_py.api.server import Listen
@@ -173,15 +176,17 @@ async def run_agent(store: Store, inventory: Inventory, *, standby: bool = False
             held = await _get_lease(store, stop, notifier, standby)
             if held is None:
                 return
-            agent = Agent(store, inventory, held, timings, listen)
-            _log.info("acts for cluster %s, term %d", inventory.cluster.name, held.lease.term)
-            notifier.tell("READY=1", f"STATUS=acts for cluster {inventory.cluster.name}")
             try:
+                agent = Agent(store, inventory, held, timings, listen)
+                _log.info("acts for cluster %s, term %d", inventory.cluster.name, held.lease.term)
+                notifier.tell("READY=1", f"STATUS=acts for cluster {inventory.cluster.name}")
                 await agent.run(stop)
             except LeaseLostError as error:
-                if not standby:
+                if not (standby or error.away):
                     raise
                 _log.error("%s; waits", error)
+            except AwayError as error:  # of the moment between the lease and the first round
+                _log.error("%s", error)
     finally:
         notifier.tell("STOPPING=1")
         dog.cancel()
@@ -200,10 +205,15 @@ async def _get_lease(store: Store, stop: asyncio.Event, notifier: Notifier, stan
     """Return the lease; None if this process is to end before it can be had."""
     watch = Watch(store)
     address = socket.gethostname()
-    held = await asyncio.to_thread(watch.try_once, address)
-    if held is not None:
+    try:
+        held = await _tried(watch, address, stop)
+        other = None if held or stop.is_set() else await asyncio.to_thread(store.lease)
+    except AwayError:
+        if not standby:
+            raise
+        held = other = None
+    if held is not None or stop.is_set():
         return held
-    other = await asyncio.to_thread(store.lease)
     who = f"process {other.holder.pid} on {other.holder.host}" if other else "another process"
     if not standby:
         raise StateError(
@@ -221,6 +231,24 @@ async def _get_lease(store: Store, stop: asyncio.Event, notifier: Notifier, stan
     waiting.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         (await waiting).give_back()
+    return None
+
+
+async def _tried(watch: Watch, address: str, stop: asyncio.Event) -> Held | None:
+    """Try to get the lease, again where the database is away, but no longer than `AWAY_S`.
+
+    Raises:
+        AwayError: it stayed away.
+    """
+    deadline = time.monotonic() + AWAY_S
+    while not stop.is_set():
+        try:
+            return await asyncio.to_thread(watch.try_once, address)
+        except AwayError:
+            if time.monotonic() > deadline:
+                raise
+        with contextlib.suppress(TimeoutError):
+            await asyncio.wait_for(stop.wait(), ROUND_S)
     return None
 
 
