@@ -72,7 +72,8 @@ class Master:
         if inventory is None:
             inventory = folder / "hosts.yml"
             inventory.write_text(
-                f"ugro_nodes:\n  vars:\n    ugro_master_port: {MASTER_PORT}\n    ugro_accounts:\n      {ALICE}: {ALICE}\n"
+                f"ugro_nodes:\n  vars:\n    ugro_master_port: {MASTER_PORT}\n"
+                f"    ugro_accounts:\n      {ALICE}: {ALICE}\n"
                 "  hosts:\n    here: {ansible_connection: local, ansible_host: 127.0.0.1, ugro_role: master, "
                 f"ugro_python: {sys.executable}}}\n"
             )
