@@ -224,3 +224,17 @@ def test_a_gpu_that_is_not_shown_any_more_is_lost_until_the_node_boots_anew() ->
     assert memory.vanished(report("one", error={"kind": "timeout"})) == [], "that is a finding of its own"
     assert memory.vanished(report("one", "GPU-a", "GPU-b")) == []
     assert memory.vanished(report("two", "GPU-a")) == [], "somebody took it out"
+
+
+def test_what_others_marked_missing_is_there_again_when_the_node_shows_it(folder: Path, store: Store) -> None:
+    """A job lost its GPU, which was back before the next sweep: to the sweep nothing has changed."""
+    nodes = cluster(sick(folder))
+
+    async def body(_sweeper: Sweeper) -> None:
+        await until(lambda: [gpu.uuid for gpu in store.gpus()] == ["CPU-sick-0"], "the node was read")
+        store.gpu_is_gone("CPU-sick-0")
+        assert store.gpus() == [] and "is gone" in store.unusable_gpus()["CPU-sick-0"]
+        await until(lambda: store.gpus(), "it is there again")
+
+    watched(nodes, store, body)
+    assert [event.kind for event in store.events() if event.kind.startswith("gpu_")] == ["gpu_back"]

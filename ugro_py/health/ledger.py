@@ -41,6 +41,7 @@ class Ledger:
         self.held: frozenset[str] = frozenset()
         self._written: dict[str, tuple[float, Any]] = {}
         self._has: dict[str, Any] = {}
+        self._there: frozenset[str] = frozenset()
         self._resumed: dict[str, datetime] = {}
         self._looked_at = float("-inf")
         self._forgotten_at = float("-inf")
@@ -59,6 +60,8 @@ class Ledger:
         self._looked_at = time.monotonic()
         self.held = frozenset(self.store.busy())
         self._resumed = self.store.resumed_at()
+        # Others mark GPUs missing too: a launch that reads a node, a job that lost one.
+        self._there = frozenset(gpu.uuid for gpu in self.store.gpus())
 
     async def record(self, before: NodeHealth | None, now: NodeHealth, report: dict[str, Any] | None) -> None:
         """Write down the health of a node as far as that is news, and do what follows from it."""
@@ -94,6 +97,7 @@ class Ledger:
         if report is not None and gpus is not None and self._is_new(now.node, gpus, report):
             self.store.sync_node(self.cluster.node(now.node), gpus, facts_of(report))
             self._has[now.node] = _what(gpus, report)
+            self._there |= {gpu.uuid for gpu in gpus}
         if due:
             self.store.record_checks([self._check(now, unusable)])
             self._tell(before, now)
@@ -109,7 +113,9 @@ class Ledger:
         return gpus_of(alone, dict.fromkeys([node.name for node in alone], report))[name]
 
     def _is_new(self, name: str, gpus: list[Gpu], report: dict[str, Any] | None) -> bool:
-        return report is not None and self._has.get(name) != _what(gpus, report)
+        if report is None:
+            return False
+        return self._has.get(name) != _what(gpus, report) or not self._there.issuperset(gpu.uuid for gpu in gpus)
 
     def _check(self, now: NodeHealth, unusable: Mapping[str, str] | None) -> Check:
         return Check(
