@@ -146,7 +146,8 @@ async def salvage(
     """
 
     async def one(name: str, session: Session) -> bool:
-        state = await session.call("status", job=gang.job, attempt=gang.attempt)
+        key: dict[str, Any] = {"job": gang.job, "attempt": gang.attempt, "token": node_token(gang.token, name)}
+        state = await session.call("status", **key)
         if state["state"] != "absent":
             await _finish_copies(gang, session)
         return bool(state["state"] != "absent")

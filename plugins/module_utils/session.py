@@ -189,8 +189,12 @@ class Session:
         with secret_files.placed(spec, secrets) as known:
             return attempt.go(known)
 
-    def do_status(self, job: str, attempt: int) -> Dict[str, Any]:
-        return self._attempt(job, attempt).status()
+    def do_status(self, job: str, attempt: int, token: Optional[str] = None) -> Dict[str, Any]:
+        """With a `token` that is not the attempt's, that is one of another UGRO: the one asked for is absent."""
+        here = self._attempt(job, attempt)
+        status = here.status()
+        own = here.read("spec.json").get("token")
+        return dict(status, state="absent") if token is not None and own is not None and token != own else status
 
     def do_stop(
         self, job: str, attempt: int, reason: str, grace_s: float, token: Optional[str] = None
