@@ -17,7 +17,13 @@ import pytest
 from xdist.scheduler import LoadScopeScheduling
 
 # What takes longest, in this order; files that are not named follow in the order of collection, the short ones late.
-LONG: tuple[str, ...] = ()
+LONG = tuple(
+    f"integration/test_{name}.py"
+    for name in (
+        "playbooks", "faults", "recovery", "launch", "takeover", "agent", "training", "health", "waiting",
+        "hostile_nodes", "explain", "drill", "health_playbook", "retry", "cycles", "secrets", "controller_faults",
+    )
+)  # fmt: skip
 # What other tests could not bear beside them (the marker `alone`) comes when they are through.
 LAST = ("integration/test_false_alarms.py",)
 
