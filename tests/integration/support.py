@@ -61,6 +61,7 @@ class Ugro:
     def __init__(self, home: Path, data: Path, inventory: Path | None = None, lab: Lab | None = None) -> None:
         self.home, self.data, self.inventory, self.lab = home, data, inventory, lab
         self.cwd: Path | None = None
+        self.env_more: dict[str, str] = {}
         self._processes: list[subprocess.Popen[str]] = []
 
     @property
@@ -68,7 +69,11 @@ class Ugro:
         """The environment of `ugro`: the tests' own without anything that would lead to the user's UGRO."""
         kept = {key: value for key, value in os.environ.items() if not key.startswith(("UGRO_", "ANSIBLE_", "HF_"))}
         # A proxy is for the network outside; what is asked of the hub must fail here, on every machine alike.
-        return kept | {"HOME": str(self.home), "UGRO_DATA": str(self.data), "HF_ENDPOINT": "http://127.0.0.1:9"}
+        return (
+            kept
+            | {"HOME": str(self.home), "UGRO_DATA": str(self.data), "HF_ENDPOINT": "http://127.0.0.1:9"}
+            | self.env_more
+        )
 
     def start(self, *arguments: object) -> subprocess.Popen[str]:
         """Start `ugro ARGUMENTS` in a session of its own and return the process."""
