@@ -164,6 +164,7 @@ def torchrun_command(gang: Gang, node: Node, group: Sequence[Placement], script:
     """
     nodes = gang.nodes if gang.even else [str(place.rank) for place in gang.placements]
     node_rank = nodes.index(node.name) if gang.even else group[0].rank
+    # Behind `--` no word of the script's is taken for one of torchrun's: it would refuse `--n` as ambiguous.
     # `-u` and the interpreter only fit Python; any other program is started as it is.
     is_python = script[0].endswith(".py")
     return [
@@ -171,7 +172,7 @@ def torchrun_command(gang: Gang, node: Node, group: Sequence[Placement], script:
         *("--nnodes", str(len(nodes)), "--nproc-per-node", str(len(group)), "--node-rank", str(node_rank)),
         *("--master-addr", gang.master_addr, "--master-port", str(gang.master_port)),
         *("--rdzv-id", gang.token, "--local-addr", node.address, "--max-restarts", "0"),
-        *("--no-python", "{python}", "-S", "{rank_exec}", "{attempt}"),
+        *("--no-python", "--", "{python}", "-S", "{rank_exec}", "{attempt}"),
         *(("{python}", script[0]) if is_python else (f"./{script[0]}",)),
         *script[1:],
     ]

@@ -4,7 +4,11 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 from pathlib import Path
+
+import pytest
 
 from ugro_py.cluster import Cluster, Node
 from ugro_py.plan import Gang, new_token, node_spec
@@ -19,12 +23,12 @@ NODES = (
 INTERFACES = {"gpu-master": "enp5s0", "gpu1": "eno1", "gpu2": "br0"}
 
 
-def specs() -> dict[str, dict]:  # type: ignore[type-arg]
+def specs(*args: str) -> dict[str, dict]:  # type: ignore[type-arg]
     cluster = Cluster("lab", NODES, Path("hosts.yml"))
     gpus = [Gpu(f"CPU-{node.name}-0", node.name, 0, "cpu", "CPU", None) for node in NODES]
     places = tuple(Placement(rank, gpu.node, 0, gpu) for rank, gpu in enumerate(gpus))
     gang = Gang("a", 1, places, NODES[0].address, 29500, new_token())
-    request = JobRequest("a", script="train.py", workdir="/x")
+    request = JobRequest("a", script="train.py", workdir="/x", args=args)
     return {
         node.name: node_spec(gang, node, request, cluster, {"node": {"interface": INTERFACES[node.name]}}, 1)
         for node in NODES
@@ -37,6 +41,16 @@ def test_torchrun_is_told_the_address_of_its_node() -> None:
         command = specs()[node.name]["launches"][0]["command"]
         assert command[command.index("--local-addr") + 1] == node.address
         assert command[command.index("--master-addr") + 1] == NODES[0].address
+
+
+@pytest.mark.torch
+def test_torchrun_leaves_the_words_of_the_script_alone() -> None:
+    """It would refuse `--n 200` as an option that could be several of its own, and take `--role` for its own."""
+    words = ["--n", "200", "--m", "--role", "x", "--", "-t", "--", "y"]
+    command = specs(*words)["gpu1"]["launches"][0]["command"]
+    code = "import sys; from torch.distributed import run; print(run.parse_args(sys.argv[1:]).training_script_args)"
+    done = subprocess.run([sys.executable, "-c", code, *command[3:]], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == repr(["-S", "{rank_exec}", "{attempt}", "{python}", "train.py", *words])
 
 
 def test_each_node_talks_through_the_interface_that_holds_its_address() -> None:
