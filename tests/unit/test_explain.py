@@ -227,6 +227,15 @@ def test_torchrun_that_fails_before_a_rank_starts() -> None:
     assert found.evidence[0].file == "attempts/1/gpu0.torchrun.log"
 
 
+def test_a_job_that_waits_to_be_tried_again_and_the_attempt_that_failed() -> None:
+    reason = "GPU GPU-1 of rank 1 on gpu1 was lost"
+    attempt = AttemptRow("a", 1, "failed", reason, "10.0.0.1", 29500, "t", None, None, NOW, NOW)
+    waits = Facts(job("pending", "gpu1 lost a GPU"), attempt, {0: told(0), 1: told(1)}, newest=1, now=NOW)
+    assert "it has waited" in explain(waits).title
+    named = explain(replace(waits, named=True))
+    assert (named.cause, named.title) == ("gpu_lost", reason)
+
+
 def test_jobs_that_have_not_failed() -> None:
     early = NOW - timedelta(minutes=10)
     waits = Facts(job("pending", "3 GPUs wanted, 1 is free; job big holds 2", created_at=early), now=NOW)

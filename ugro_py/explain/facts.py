@@ -55,7 +55,10 @@ class NodeFacts:
 
 @dataclass(frozen=True)
 class Facts:
-    """A job and one of its attempts; `around` are events of its nodes in that time that are no job's."""
+    """A job and one of its attempts; `around` are events of its nodes in that time that are no job's.
+
+    `named` says that a person asked for this attempt, whatever the job does now.
+    """
 
     job: JobRow
     attempt: AttemptRow | None = None
@@ -65,6 +68,7 @@ class Facts:
     around: Sequence[EventRow] = ()
     asked: Sequence[AskedRow] = ()
     newest: int = 0
+    named: bool = False
     now: datetime = field(default_factory=lambda: datetime.now(UTC))
 
 
@@ -97,13 +101,14 @@ def gather(store: Store, name: str, number: int | None = None) -> Facts:
             told, nodes[node] = _read_node(paths, attempt.number, node, memory.get(node))
             for row in (row for row in rows if row.node == node):
                 log = paths.rank_log(row.rank)
-                if attempt.number != last:
-                    log = paths.attempt(attempt.number) / log.name
+                kept = paths.attempt(attempt.number) / log.name  # put there when it is to be tried again
+                if attempt.number != last or kept.exists():
+                    log = kept
                 ranks[row.rank] = told.get(row.rank, _Told()).facts(row.rank, node, row.status, tail(paths.root, log))
             around += [
                 e for e in store.find_events(200, node=node, since=begin - _BEFORE, until=until) if e.job is None
             ]
-    return Facts(job, attempt, ranks, nodes, events, around, store.asked(name), last, now)
+    return Facts(job, attempt, ranks, nodes, events, around, store.asked(name), last, number is not None, now)
 
 
 def tail(root: Path, path: Path) -> tuple[Line, ...]:

@@ -19,10 +19,14 @@ def of_present(facts: Facts) -> Finding | None:
     if (
         attempt is not None
         and attempt.status == "failed"
-        and (job.status != "pending" or attempt.number < facts.newest)
+        and (job.status != "pending" or attempt.number < facts.newest or facts.named)
     ):
         return None if not _stopped_by_person(facts) else _stopped(facts)
-    if attempt is not None and attempt.number < facts.newest and attempt.status in ("preempted", "requeued"):
+    if (
+        attempt is not None
+        and (attempt.number < facts.newest or facts.named)
+        and attempt.status in ("preempted", "requeued")
+    ):
         return None
     if job.status == "pending":
         return _waiting(facts)
