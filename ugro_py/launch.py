@@ -25,7 +25,7 @@ from ugro_py.ready import NotFreeError, Reached, Ready, prepare
 from ugro_py.request import JobRequest
 from ugro_py.saved import save_gang
 from ugro_py.scheduler import Placement
-from ugro_py.stage import Bundle, checkpoint_bundle, stage
+from ugro_py.stage import Bundle, checkpoint_bundle, stage, stage_source
 from ugro_py.state import Controller, Store
 from ugro_py.transport import Session, close_all
 from ugro_py.watch import Listener
@@ -84,6 +84,7 @@ class Launcher:
         self.sources: spool.Sources
         self.may_wait = may_wait
         self._kept = False
+        self._token: str | None = None
 
     def _step(self, text: str) -> None:
         self.tell("step", {"text": text, "elapsed_s": round(time.time() - self.begun, 2)})
@@ -117,11 +118,12 @@ class Launcher:
             raise
 
     def next_attempt(self, ready: Ready, resume_from: str = "") -> Gang:
-        """Record the next attempt with its ranks and hold its GPUs."""
-        token = new_token()
-        number = self.store.start_attempt(
-            self.request.name, ready.placements,
-            master_addr=ready.master_addr, master_port=ready.master_port, token=token,
+        """Record the next attempt with its ranks, and hold its GPUs. After `AwayError` it may be called again."""
+        job, token = self.request.name, self._token or new_token()
+        known = self.store.attempt(job) if self._token else None
+        self._token = token
+        number = known.number if known and known.token == token else self.store.start_attempt(
+            job, ready.placements, master_addr=ready.master_addr, master_port=ready.master_port, token=token
         )  # fmt: skip
         gang = Gang(
             self.request.name, number, tuple(ready.placements), ready.master_addr, ready.master_port, token,
@@ -129,6 +131,7 @@ class Launcher:
         )  # fmt: skip
         save_gang(gang, self.cluster, self.store.identity())
         self.store.set_job(gang.job, "starting")
+        self._token = None
         return gang
 
     async def start(self, ready: Ready, gang: Gang) -> None:
@@ -205,13 +208,13 @@ class Launcher:
             session, node = ready.sessions[name], ready.nodes[name]
             await stage(session, self.code)
             others = self.sources.others.items()
-            words = {spool.WORDS[part]: await _stage_source(session, content) for part, content in others}
+            words = {spool.WORDS[part]: await stage_source(session, content) for part, content in others}
             here = sum(1 for place in gang.placements if _same_machine(ready.nodes[place.node], node))
             spec = node_spec(gang, node, self.request, self.cluster, ready.reports[name], here)
             for start in spec["launches"]:
                 own = len(start["command"]) - len(self.request.args)  # the rest is the user's, word for word
                 start["command"][:own] = [words.get(word, word) for word in start["command"][:own]]
-            spec["env"]["UGRO_RESUME_FROM"] = await _stage_source(session, resume) if resume else ""
+            spec["env"]["UGRO_RESUME_FROM"] = await stage_source(session, resume) if resume else ""
             kept = JobPaths(gang.job).node_spec(gang.attempt, name)
             kept.touch(mode=0o600)  # its environment may hold what is nobody else's business
             kept.write_text(json.dumps(spec, indent=1), encoding="utf-8")
@@ -245,12 +248,6 @@ class Launcher:
         self.store.unclaim(self.request.name, self.controller)
 
 
-async def _stage_source(session: Session, content: Bundle) -> str:
-    """Stage a data set, model or checkpoint and return its path on the node: the folder, or the first file in it."""
-    place = await stage(session, content)
-    return f"{place}/{content.files[0]}" if content.single else place
-
-
 def _same_machine(one: Node, other: Node) -> bool:
     return one.name == other.name or one.connection == other.connection == "local"
 
@@ -274,7 +271,7 @@ async def start_job(launcher: Launcher) -> tuple[Ready, Gang]:
         try:
             await unless_called_off(launcher.store, gang.job, launcher.start(ready, gang))
         except BaseException as error:
-            _not_started(launcher, gang, error)
+            not_started(launcher, gang, error)
             raise
     except BaseException:
         await close_all(ready.sessions.values())
@@ -282,8 +279,13 @@ async def start_job(launcher: Launcher) -> tuple[Ready, Gang]:
     return ready, gang
 
 
-def _not_started(launcher: Launcher, gang: Gang, error: BaseException) -> None:
-    """Record that an attempt came to nothing: the job has ended then, or waits because it is held."""
+def not_started(launcher: Launcher, gang: Gang, error: BaseException) -> None:
+    """Record that an attempt came to nothing, by `error`: the job has ended then, or waits because it is held.
+
+    Raises:
+        NotFreeError: it was held, and waits.
+        JobStoppedError: it was stopped.
+    """
     store, reason = launcher.store, "the launch was interrupted"
     if isinstance(error, UgroError | OSError):
         reason = str(error)

@@ -19,11 +19,12 @@ from typing import Any
 
 from ugro_py import interrupt, users
 from ugro_py.audit import audited_here
+from ugro_py.call_off import CalledOffError, unless_called_off
 from ugro_py.cluster import Cluster
 from ugro_py.display import safe_line
 from ugro_py.errors import JobFailedError, JobStoppedError, StateError, UgroError, UsageError
 from ugro_py.gang import Outcome
-from ugro_py.launch import Launcher, check_new
+from ugro_py.launch import Launcher, check_new, not_started
 from ugro_py.live import Progress
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
@@ -170,8 +171,15 @@ async def _in_turn(launcher: Launcher, queue: bool) -> Gang:
 
 
 async def _prepare(launcher: Launcher, turn: Start | None = None) -> Gang:
+    name = launcher.request.name
+    verifying = launcher.ready(decided=turn.placements if turn else None)
     try:
-        ready = await launcher.ready(decided=turn.placements if turn else None)
+        ready = await (unless_called_off(launcher.store, name, verifying) if turn else verifying)
+    except CalledOffError as error:
+        if error.held:
+            raise NotFreeError(error.what, error.reason) from error
+        launcher.end("stopped", error.reason)
+        raise JobStoppedError(f"job {name}", error.reason) from error
     except UgroError as error:
         if turn and not isinstance(error, NotFreeError):
             launcher.end("failed", str(error), error.exit_code)
@@ -180,11 +188,10 @@ async def _prepare(launcher: Launcher, turn: Start | None = None) -> Gang:
         await launcher.read_code()
         gang = launcher.next_attempt(ready, launcher.request.resume or "") if turn else launcher.allocate(ready)
         try:
-            await launcher.specs(ready, gang)
+            await unless_called_off(launcher.store, name, launcher.specs(ready, gang))
             launcher.write_capsule(ready, gang)
         except BaseException as error:
-            reason = str(error) if isinstance(error, UgroError) else "the launch was interrupted"
-            launcher.end("failed", reason, getattr(error, "exit_code", 1))
+            not_started(launcher, gang, error)
             raise
     finally:
         await close_all(ready.sessions.values())

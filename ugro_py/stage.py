@@ -10,6 +10,7 @@ import hashlib
 import os
 import shlex
 import tempfile
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from fnmatch import fnmatch
@@ -124,6 +125,12 @@ async def stage(session: Session, content: Bundle) -> str:
     return str(taken["path"])
 
 
+async def stage_source(session: Session, content: Bundle) -> str:
+    """Stage a data set, model or checkpoint and return its path on the node: the folder, or the first file in it."""
+    place = await stage(session, content)
+    return f"{place}/{content.files[0]}" if content.single else place
+
+
 async def _rsync(node: Node, content: Bundle, target: str) -> None:
     """Copy the files of `content` into the folder `target` of the node."""
     with tempfile.NamedTemporaryFile("wb", prefix="ugro-files-") as listing:
@@ -131,16 +138,22 @@ async def _rsync(node: Node, content: Bundle, target: str) -> None:
         listing.flush()
         options = ["--from0", f"--files-from={listing.name}"]
         if node.connection == "local":
-            await asyncio.to_thread(_copy_here, content, Path(target))
+            given_up = threading.Event()
+            try:
+                await asyncio.to_thread(_copy_here, content, Path(target), given_up)
+            finally:
+                given_up.set()  # a thread is not cancelled with who waits for it
             return
         await rsync(node, [*options, f"{content.root}/", remote(node, f"{target}/")], f"copy {content.root}")
 
 
-def _copy_here(content: Bundle, target: Path) -> None:
-    """Copy on this machine, which need not have rsync to train by itself."""
+def _copy_here(content: Bundle, target: Path, given_up: threading.Event) -> None:
+    """Copy on this machine, which need not have rsync to train by itself; not on where that is given up."""
     import shutil
 
     for name in content.files:
+        if given_up.is_set():
+            return
         (target / name).parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(content.root / name, target / name, follow_symlinks=False)
 

@@ -13,12 +13,14 @@ import pytest
 
 from tests.integration.support import processes_here
 from tests.unit.here import JOB, Here, here, until  # noqa: F401 - a fixture
-from ugro_py import call_off, launch, ready
+from ugro_py import call_off, launch, playbook, ready
 from ugro_py.errors import JobStoppedError, NodeError
 from ugro_py.launch import Launcher, start_job
 from ugro_py.queue import wait
+from ugro_py.queue.model import Start
 from ugro_py.ready import NotFreeError
 from ugro_py.request import JobRequest
+from ugro_py.scheduler import Request, place
 from ugro_py.transport import Session
 
 FOR_EVER_S = 600.0
@@ -203,3 +205,29 @@ def test_a_hold_that_comes_when_the_ranks_are_on_their_way_sends_the_job_back(he
     assert (row.status, row.reason, row.held, row.preempted) == ("pending", "held by ob", True, 0)
     assert outcome.status == "pending"
     assert here.store.busy() == {}
+
+
+@pytest.mark.parametrize("what", ["stop", "hold"])
+@pytest.mark.parametrize("phase", ["verify", "staging"])
+def test_so_does_the_start_that_a_playbook_prepares(
+    here: Here, monkeypatch: pytest.MonkeyPatch, phase: str, what: str
+) -> None:
+    store = here.store
+
+    async def play() -> None:
+        reached = asyncio.Event()
+        _hangs(monkeypatch, phase, reached)
+        await here.submit(WAITS)
+        placements = place(Request(), ("a", "b"), store.gpus(), {})
+        launcher = Launcher(JobRequest.from_dict(store.job(JOB).request), here.cluster, store, "ob", may_wait=True)
+        work = asyncio.create_task(playbook._prepare(launcher, Start(JOB, tuple(placements))))
+        await reached.wait()
+        if what == "stop":
+            store.request_stop(JOB)
+        else:
+            store.hold(JOB, "ob")
+        await work
+
+    with pytest.raises(NotFreeError if what == "hold" else JobStoppedError):
+        asyncio.run(play())
+    assert (store.job(JOB).status, store.busy()) == ("pending" if what == "hold" else "stopped", {})
