@@ -67,6 +67,9 @@ class Postgres:
         while any(Path(f"/proc/{pid}/stat").exists() and not _zombie(pid) for pid in killed):
             assert time.monotonic() < deadline, "it lives on"
             time.sleep(0.02)
+        # A process that nobody reaps counts as alive to who starts the next.
+        for left in (self._data / "postmaster.pid", *self.folder.glob(".s.PGSQL.*")):
+            left.unlink(missing_ok=True)
 
     def _run(self, program: str, *arguments: str) -> subprocess.CompletedProcess[str]:
         """Run a program on its data; PostgreSQL refuses to run as root, so root hands it to an unprivileged user."""

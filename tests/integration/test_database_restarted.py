@@ -1,0 +1,136 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""PostgreSQL is killed under jobs and started again: they run on, end, and have every line of metrics once."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.integration.support import Ugro, finish, processes_here, wait_until
+from tests.postgres import Postgres, running_postgres
+from ugro_py.agent.lease import GIVE_UP_S
+from ugro_py.state import Store
+
+pytestmark = pytest.mark.slow
+
+# Does steps until the file named by its argument is there, and a few more.
+STEPS = """
+import json, os, pathlib, sys, time
+with open(os.environ["UGRO_METRICS_FILE"], "a", buffering=1) as metrics:
+    step = left = 0
+    while left < 5:
+        step += 1
+        left += pathlib.Path(sys.argv[1]).exists()
+        metrics.write(json.dumps({"step": step, "training_loss": 1 / step}) + chr(10))
+        time.sleep(0.05)
+print("did", step, flush=True)
+"""
+
+
+class OnServer(Ugro):
+    """`ugro` on this machine's slots, its store on a PostgreSQL that can be killed."""
+
+    server: Postgres
+
+    def store(self) -> Store:
+        return Store.open(self.server.url)
+
+    def steps(self, job: str) -> Counter[tuple[int, int]]:
+        """Return how often each step of each rank is in metrics.jsonl."""
+        file = self.folder(job) / "metrics.jsonl"
+        lines = map(json.loads, file.read_text().splitlines()) if file.exists() else ()
+        return Counter((line["rank"], line["step"]) for line in lines)
+
+    def away(self, seconds: float) -> None:
+        """Kill the server, and start it again after a while."""
+        self.server.kill()
+        time.sleep(seconds)
+        self.server.start()
+
+    def check_every_line_is_there_once(self, job: str) -> None:
+        done = [int(self.log(job, rank).split()[-1]) for rank in (0, 1)]
+        expected = Counter((rank, step) for rank in (0, 1) for step in range(1, done[rank] + 1))
+        assert self.steps(job) == expected
+
+    def outages(self) -> int:
+        with self.store() as store:
+            return sum(event.kind == "database_away" for event in store.events(limit=1000))
+
+
+@pytest.fixture
+def ugro(home: Path, here: Path, tmp_path: Path) -> Iterator[OnServer]:
+    with running_postgres() as server:
+        ugro = OnServer(home, tmp_path / "data", here)
+        ugro.server = server
+        ugro.env_more = {"UGRO_DB": server.url}
+        ugro.data.mkdir(mode=0o700)
+        (tmp_path / "steps.py").write_text(STEPS)
+        yield ugro
+        for process in ugro._processes:
+            if process.poll() is None:
+                process.kill()
+                process.wait()
+
+
+def test_a_foreground_launch_outlives_its_database(ugro: OnServer, tmp_path: Path) -> None:
+    script, go = tmp_path / "steps.py", tmp_path / "go"
+    launch = ugro.start("launch", "--name", "one", "--nodes", 2, "--script", script, "--", go)
+    wait_until(lambda: len(ugro.steps("one")) > 20, "it does steps")
+    ugro.server.kill()
+    before = len(ugro.steps("one"))
+    wait_until(lambda: len(ugro.steps("one")) > before + 60, "lines arrive without the database")
+    go.touch()  # it ends without the database, and what that means is recorded when it is back
+    wait_until(lambda: all("did" in ugro.log("one", rank) for rank in (0, 1)), "the ranks end")
+    time.sleep(1)
+    assert launch.poll() is None
+    ugro.server.start()
+    finish(launch)
+    assert ugro.job("one").status == "completed"
+    ugro.check_every_line_is_there_once("one")
+    assert ugro.busy() == {}
+    assert ugro.outages() == 1
+
+
+def test_jobs_of_the_agent_outlive_a_database_that_is_away_for_longer_than_its_lease(
+    ugro: OnServer, tmp_path: Path
+) -> None:
+    script, go = tmp_path / "steps.py", tmp_path / "go"
+    agent = ugro.start("agent")
+
+    def term() -> int:
+        with ugro.store() as store:
+            lease = store.lease()
+        return lease.term if lease and lease.held and lease.holder.pid == agent.pid else 0
+
+    wait_until(term, "the agent acts", 60)
+    ugro.run("launch", "-d", "--name", "one", "--nodes", 2, "--script", script, "--", go)
+    wait_until(lambda: len(ugro.steps("one")) > 20, "it does steps")
+    ranks = processes_here(ugro.token("one"))
+
+    ugro.away(0.5)
+    before = len(ugro.steps("one"))
+    wait_until(lambda: len(ugro.steps("one")) > before + 20, "it is followed")
+    assert term() == 1, "so short an outage costs no lease"
+
+    ugro.away(GIVE_UP_S + 4)
+    wait_until(lambda: term() == 2, "the agent acts again", 60)
+    before = len(ugro.steps("one"))
+    wait_until(lambda: len(ugro.steps("one")) > before + 20, "it is followed again")
+    assert agent.poll() is None
+    assert set(ranks) <= set(processes_here(ugro.token("one"))), "nothing of it was stopped"
+    go.touch()
+    row = ugro.wait_for("one", "completed", "failed")
+    assert row.status == "completed", row.reason
+    ugro.check_every_line_is_there_once("one")
+    with ugro.store() as store:
+        attempt = store.attempt("one")
+    assert attempt is not None and attempt.number == 1
+    wait_until(lambda: ugro.busy() == {}, "its GPUs are free")
+    agent.terminate()
+    assert agent.wait(20) == 0
