@@ -233,7 +233,15 @@ TRAINING_KEYS: dict[str, Callable[[Any], Any]] = {
     "gradient_accumulation": _count,
 }
 # Mappings that say how the cluster is run; `ugro_py.inventory_settings` knows their keys.
-SETTINGS_NAMES = ("ugro_recovery", "ugro_health", "ugro_queue", "ugro_alerts", "ugro_accounts")
+SETTINGS_NAMES = (
+    "ugro_recovery",
+    "ugro_health",
+    "ugro_queue",
+    "ugro_alerts",
+    "ugro_users",
+    "ugro_logs",
+    "ugro_accounts",
+)
 
 
 def unknown_key(key: str, *, strict: bool = True) -> str | None:

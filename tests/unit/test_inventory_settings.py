@@ -27,6 +27,7 @@ ugro_nodes:
     ugro_alerts:
       urls: [{file: /etc/ugro/mail}, "ntfy://lab"]
       rules: [{kinds: [node_lost], repeat_h: 4}]
+    ugro_users: {max_priority: 90, audit_days: 30}
     ugro_accounts: {alice: trainer}
   hosts:
     gpu-master: {ugro_role: master, ansible_host: 10.0.0.1}
@@ -36,7 +37,7 @@ EXPECTED = Settings(
     health_interval_s=5.0, health_retention_days=7.0, health_thresholds={"temperature_c_warning": 80.0},
     fair_share_half_life_h=24.0, preemption=True,
     alert_urls=({"file": "/etc/ugro/mail"}, "ntfy://lab"), alert_rules=({"kinds": ["node_lost"], "repeat_h": 4},),
-    accounts={"alice": "trainer"},
+    accounts={"alice": "trainer"}, max_priority=90, audit_days=30.0,
 )  # fmt: skip
 
 
