@@ -34,6 +34,10 @@ class Node:
     vram_gb: float | None = None
     slots: int = 1
 
+    def same_machine(self, other: Node) -> bool:
+        """Say whether two nodes are one machine: logical nodes of this one share it."""
+        return self.name == other.name or self.connection == other.connection == "local"
+
 
 @dataclass(frozen=True)
 class TrainingDefaults:

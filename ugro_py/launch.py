@@ -16,7 +16,7 @@ from typing import Any
 
 from ugro_py import capsule, late, secret_env
 from ugro_py.call_off import CalledOffError, unless_called_off
-from ugro_py.cluster import Cluster, Node
+from ugro_py.cluster import Cluster
 from ugro_py.errors import AllocationError, JobStoppedError, NodeError, UgroError, UsageError
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, new_token, node_spec, node_token
@@ -209,7 +209,7 @@ class Launcher:
             await stage(session, self.code)
             others = self.sources.others.items()
             words = {spool.WORDS[part]: await stage_source(session, content) for part, content in others}
-            here = sum(1 for place in gang.placements if _same_machine(ready.nodes[place.node], node))
+            here = sum(ready.nodes[place.node].same_machine(node) for place in gang.placements)
             spec = node_spec(gang, node, self.request, self.cluster, ready.reports[name], here)
             for start in spec["launches"]:
                 own = len(start["command"]) - len(self.request.args)  # the rest is the user's, word for word
@@ -246,10 +246,6 @@ class Launcher:
         self.store.release(self.request.name)
         self.store.set_job(self.request.name, status, reason, exit_code)
         self.store.unclaim(self.request.name, self.controller)
-
-
-def _same_machine(one: Node, other: Node) -> bool:
-    return one.name == other.name or one.connection == other.connection == "local"
 
 
 def _count(number: int, word: str) -> str:
