@@ -63,6 +63,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         f"{_U}/test_nvml.py::test_driver_and_library_mismatch",
         f"{_U}/test_nvidia_smi.py::test_driver_and_library_mismatch",
         f"{_U}/test_health_states.py::test_only_what_no_waiting_puts_right_drains_a_node",
+        f"{_U}/test_health_drains.py::test_a_node_that_is_well_again_gets_jobs_again",
     ),
     "a GPU is gone, with a message of the kernel or without: compared with the inventory, drained": (
         f"{_I}/test_health.py::test_a_lost_gpu_drains_its_node_and_a_foreign_process_only_its_gpu",
@@ -72,6 +73,8 @@ FAULTS: dict[str, tuple[str, ...]] = {
     "a reading that hangs: given up at its deadline, the other nodes are read": (
         f"{_U}/test_nvml.py::test_a_driver_that_hangs_is_given_up_at_the_deadline",
         f"{_U}/test_readings.py::test_a_report_that_does_not_come",
+        f"{_U}/test_sweeper.py::test_a_node_that_lives_and_gives_no_readings_is_degraded_not_lost",
+        f"{_U}/test_sweeper.py::test_a_node_that_does_not_start_is_unreachable_and_the_others_go_on",
     ),
     "a GPU that slows itself down: a warning, no drain": (
         f"{_U}/test_health.py::test_temperature",
@@ -106,6 +109,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         f"{_I}/test_health.py::test_a_short_cut_is_no_alarm_and_a_long_one_is_noticed_in_five_seconds",
     ),
     "a node that was cut off comes back: never two live attempts": (
+        f"{_I}/test_faults.py::test_of_two_attempts_one_lives_when_the_node_of_the_first_comes_back",
         f"{_I}/test_faults.py::test_an_unplugged_node_is_reported_and_the_others_are_freed",
         f"{_U}/test_isolation.py::test_isolated_only_when_no_peer_answers_any_more",
     ),
@@ -141,6 +145,7 @@ FAULTS: dict[str, tuple[str, ...]] = {
         f"{_U}/test_runner.py::test_an_interrupt_ends_ansible_and_its_workers",
     ),
     "a half-open connection: noticed in seconds": (
+        f"{_I}/test_health.py::test_a_short_cut_is_no_alarm_and_a_long_one_is_noticed_in_five_seconds",
         f"{_I}/test_faults.py::test_an_unplugged_node_is_reported_and_the_others_are_freed",
     ),
     "SQLite on a network file system: refused": (

@@ -125,6 +125,26 @@ def test_an_unplugged_node_is_reported_and_the_others_are_freed(ugro: Ugro, lab3
     assert ugro.busy() == {}
 
 
+def test_of_two_attempts_one_lives_when_the_node_of_the_first_comes_back(ugro: Ugro, lab3: Lab) -> None:
+    process = started(ugro, "back", 3, "--retry", 1, "--min-nodes", 2, "--", "wait")
+    first, host = ugro.token("back"), lab3.host("gpu2")
+    both = {"gpu-master", "gpu1"}
+    host.unplug()
+    try:
+        gang = ugro.folder("back") / "attempts" / "2" / "gang.json"
+        wait_until(lambda: gang.exists() and set(ugro.leftovers(ugro.token("back", 2))) >= both, "attempt 2 runs", 60)
+        wait_until(lambda: ugro.job("back").status == "running", "and is known to")
+        assert set(ugro.leftovers(first)) <= {"gpu2"}, "where the first could be reached it was ended before"
+    finally:
+        host.plug()
+    wait_until(lambda: not ugro.leftovers(first), "what the node still ran of the first is ended", 60)
+    assert set(ugro.leftovers(ugro.token("back", 2))) == both, "the second goes on"
+    ugro.run("stop", "back", "--force")
+    finish(process, code=10)
+    assert {rank: node for rank, (node, _state) in ugro.rank_states("back").items()} == {0: "gpu-master", 1: "gpu1"}
+    assert_clean(ugro, "back")
+
+
 def test_a_cut_shorter_than_the_limit_costs_nothing(ugro: Ugro, lab3: Lab) -> None:
     process = ugro.start("launch", "--name", "blink", "--script", PLAY, *TWO, "--", "steps", 60, 0.1)
     ugro.wait_for_log("blink", "step 2 ", (0, 1))
