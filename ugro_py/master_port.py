@@ -17,6 +17,10 @@ if TYPE_CHECKING:
 PORT_RANGE = 100
 
 
+def _leased(store: Store) -> set[int]:
+    return {attempt.master_port for job in store.jobs(active=True) if (attempt := store.attempt(job.name))}
+
+
 async def try_port(cluster: Cluster, store: Store, chosen: list[str], sessions: Mapping[str, Session]) -> int:
     """Return a free port on the first node that every other node reaches.
 
@@ -25,7 +29,7 @@ async def try_port(cluster: Cluster, store: Store, chosen: list[str], sessions: 
     """
     master = sessions[chosen[0]]
     address = master.node.address
-    leased = {attempt.master_port for job in store.jobs(active=True) if (attempt := store.attempt(job.name))}
+    leased = await store.patiently(_leased, store)
     last: UgroError | None = None
     for port in range(cluster.master_port, min(cluster.master_port + PORT_RANGE, 65536)):
         if port in leased:

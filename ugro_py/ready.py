@@ -102,10 +102,12 @@ async def prepare(
         if not dry_run and await end_strays(store, answering, reports):
             reports, errors = await read_all(candidates, sessions)  # what they held is free now
         if decided is None:
-            placements = place_free(request, cluster, store, reports, errors, dry_run=dry_run)
+            placements = await store.patiently(
+                place_free, request, cluster, store, reports, errors, dry_run=dry_run
+            )  # fmt: skip
         else:
             placements = list(decided)
-            confirm(placements, request.name, cluster, store, reports, errors)
+            await store.patiently(confirm, placements, request.name, cluster, store, reports, errors)
         chosen = list(dict.fromkeys(rank.node for rank in placements))
         findings = verify.findings([cluster.node(name) for name in chosen], reports)
         if not dry_run:

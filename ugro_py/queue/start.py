@@ -6,6 +6,7 @@ node that fails its verification or its start, at most `TRIES` times.
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 
 from ugro_py import checkpoints, secret_env
@@ -22,6 +23,7 @@ from ugro_py.ready import Reached, Ready
 from ugro_py.request import NOT_AT_ONCE, JobRequest
 from ugro_py.run import close_attempt, stay
 from ugro_py.state import Controller, JobRow, Store
+from ugro_py.state.database import AwayError
 from ugro_py.state.fence import LostControlError
 from ugro_py.state.models import ENDED
 from ugro_py.transport import close_all
@@ -71,12 +73,12 @@ async def run_queued(
         UgroError: something broke while it ran; that it has failed is recorded.
     """
     store = store.acting_as(controller)
-    if not store.claim(job.name, controller):
+    if not await store.patiently(store.claim, job.name, controller):
         return Outcome("pending", "another process controls it")
-    now = store.job(job.name)
+    now = await store.patiently(store.job, job.name)
     if not now.active:  # cancelled between the decision and the claim
-        store.unclaim(job.name, controller)
-        tidy(store, job.name)
+        await store.patiently(store.unclaim, job.name, controller)
+        await store.patiently(tidy, store, job.name)
         return Outcome(now.status, now.reason, now.exit_code or 0)
     if now.held or now.stop_requested:
         return Outcome("pending", "held" if now.held else "to be stopped")
@@ -89,7 +91,7 @@ async def run_queued(
         return await stay(launcher, gang, ready.nodes, ready.sessions)
     finally:
         await close_all(ready.sessions.values())
-        tidy(store, job.name)
+        await asyncio.to_thread(tidy, store, job.name)
 
 
 def tidy(store: Store, job: str) -> None:
@@ -108,24 +110,23 @@ async def _begin(launcher: Launcher, start: Start) -> tuple[Ready, Gang] | Outco
     except secret_env.SecretsLostError as error:
         words = " --secret-env ".join(launcher.request.secret_env)
         held_by = f"ugro until `ugro resume {name} --secret-env {words}` gives its secrets again"
-        store.set_waiting(name, str(error), held_by=held_by)
+        await store.patiently(store.set_waiting, name, str(error), held_by=held_by)
         launcher.tell("warning", {"text": str(error)})
         return Outcome("pending", str(error))
     try:
         return await unless_called_off(store, name, _started(launcher, start))
     except CalledOffError as error:
-        return _called_off(launcher, error)
+        return await _called_off(launcher, error)
     except AllocationError as error:
         return await _back(launcher, str(error), BACK_OFF_S[0])
     except (NodeError, VerificationError) as error:
         return await _not_started(launcher, error)
     except _NotStartedError as failed:
         return await _not_started(launcher, failed.error)
-    except LostControlError:
+    except (LostControlError, AwayError):  # whoever controls it next finds what has started, and puts it back
         raise
     except UgroError as error:
-        launcher.end("failed", str(error), error.exit_code)
-        tidy(store, name)
+        await _end(launcher, "failed", str(error), error.exit_code)
         raise
 
 
@@ -139,39 +140,50 @@ async def _started(launcher: Launcher, start: Start) -> tuple[Ready, Gang]:
     await launcher.read_code()
     ready = await launcher.ready(decided=start.placements)
     try:
-        gang = _next_attempt(launcher, ready)
+        gang, newest = await launcher.store.patiently(_next_attempt, launcher, ready)
+        if newest:
+            launcher.tell("step", {"text": f"attempt {gang.attempt} goes on from {newest}"})
         try:
             await launcher.start(ready, gang)
         except BaseException as error:
             # Not only what was expected: Ctrl-C too leaves a job that waits, and nothing of it on the nodes.
             reason = str(error) or "the start was interrupted"
-            with contextlib.suppress(LostControlError):  # it is another's, and may run by now
-                close_attempt(launcher.store, gang, Outcome("failed", reason, 1))
-                launcher.store.release(gang.job)
-                launcher.store.set_waiting(gang.job, reason)
+            with contextlib.suppress(LostControlError, AwayError):  # it is another's, and may run by now
+                await launcher.store.patiently(_put_back, launcher.store, gang, reason)
             raise
     except BaseException as error:
         await close_all(ready.sessions.values())
-        if isinstance(error, UgroError) and not isinstance(error, AllocationError | LostControlError):
+        if isinstance(error, UgroError) and not isinstance(error, AllocationError | LostControlError | AwayError):
             raise _NotStartedError(error) from error
         raise
     return ready, gang
 
 
-def _called_off(launcher: Launcher, error: CalledOffError) -> Outcome:
+def _put_back(store: Store, gang: Gang, reason: str) -> None:
+    close_attempt(store, gang, Outcome("failed", reason, 1))
+    store.release(gang.job)
+    store.set_waiting(gang.job, reason)
+
+
+async def _end(launcher: Launcher, status: str, reason: str, exit_code: int = 0) -> Outcome:
+    """End a job that does not start."""
+    await launcher.store.patiently(launcher.end, status, reason, exit_code)
+    await launcher.store.patiently(tidy, launcher.store, launcher.request.name)
+    return Outcome(status, reason, exit_code)
+
+
+async def _called_off(launcher: Launcher, error: CalledOffError) -> Outcome:
     """End a job that was stopped while it started, or let it wait until it is released."""
     name, store = launcher.request.name, launcher.store
     if error.held:
-        store.set_waiting(name, error.reason)
+        await store.patiently(store.set_waiting, name, error.reason)
         launcher.tell("waiting", {"reason": error.reason})
         return Outcome("pending", error.reason)
-    launcher.end("stopped", error.reason)
-    tidy(store, name)
-    return Outcome("stopped", error.reason)
+    return await _end(launcher, "stopped", error.reason)
 
 
-def _next_attempt(launcher: Launcher, ready: Ready) -> Gang:
-    """Record the next attempt: of a job that ran before, it goes on from its newest complete checkpoint."""
+def _next_attempt(launcher: Launcher, ready: Ready) -> tuple[Gang, str | None]:
+    """Record the next attempt: of a job that ran before, it goes on from its newest complete checkpoint, named here."""
     name = launcher.request.name
     last = launcher.store.attempt(name)
     newest = None
@@ -179,32 +191,27 @@ def _next_attempt(launcher: Launcher, ready: Ready) -> Gang:
         JobPaths(name).keep_logs(last.number)
         newest = checkpoints.newest(JobPaths(name))
     gang = launcher.next_attempt(ready, str(newest or launcher.request.resume or ""))
-    if newest:
-        launcher.tell("step", {"text": f"attempt {gang.attempt} goes on from {newest.name}"})
-    return gang
+    return gang, newest.name if newest else None
 
 
 async def _not_started(launcher: Launcher, error: UgroError) -> Outcome:
     """Put the job back because a node could not start it, or end it if that happened too often."""
     name, store = launcher.request.name, launcher.store
-    store.add_event(NOT_STARTED, str(error), job=name, severity="warning")
-    tries = sum(event.kind == NOT_STARTED for event in store.events(name, limit=50))
-    if tries > TRIES or _must_not_wait(launcher):
+    await store.patiently(store.add_event, NOT_STARTED, str(error), job=name, severity="warning")
+    events = await store.patiently(store.events, name, limit=50)
+    tries = sum(event.kind == NOT_STARTED for event in events)
+    if tries > TRIES or await store.patiently(_must_not_wait, launcher):
         reason = f"could not be started {tries} times; last: {error}" if tries > 1 else str(error)
-        launcher.end("failed", reason, error.exit_code)
-        tidy(store, name)
-        return Outcome("failed", reason, error.exit_code)
+        return await _end(launcher, "failed", reason, error.exit_code)
     return await _back(launcher, str(error), BACK_OFF_S[min(tries, len(BACK_OFF_S)) - 1])
 
 
 async def _back(launcher: Launcher, reason: str, pause_s: float) -> Outcome:
     """Let the job wait again; not at once, since the same decision would come to the same end."""
-    if _must_not_wait(launcher):
-        text = f"{NOT_AT_ONCE}: {reason}"
-        launcher.end("stopped", text)
-        tidy(launcher.store, launcher.request.name)
-        return Outcome("stopped", text)
-    launcher.store.set_waiting(launcher.request.name, reason)
+    store = launcher.store
+    if await store.patiently(_must_not_wait, launcher):
+        return await _end(launcher, "stopped", f"{NOT_AT_ONCE}: {reason}")
+    await store.patiently(store.set_waiting, launcher.request.name, reason)
     launcher.tell("waiting", {"reason": reason})
     await pause(launcher.store, launcher.request.name, pause_s)
     return Outcome("pending", reason)

@@ -22,6 +22,7 @@ from ugro_py.plan import Gang, new_token, node_spec, node_token
 from ugro_py.ready import Ready, read_all
 from ugro_py.saved import save_gang
 from ugro_py.stage import checkpoint_bundle, stage
+from ugro_py.state.database import AwayError
 from ugro_py.state.fence import LostControlError
 from ugro_py.transport import Session
 
@@ -95,7 +96,9 @@ class Ahead:
             )
         except UgroError as error:
             text = f"the next attempt could not be made ready in advance: {error}"
-            launcher.store.add_event("standby", text, job=gang.job, severity="warning")
+            await launcher.store.patiently(
+                launcher.store.add_event, "standby", text, job=gang.job, severity="warning"
+            )  # fmt: skip
             await self._remove()
             return
         self._ready = ready
@@ -129,31 +132,36 @@ class Ahead:
         try:
             port = await try_port(launcher.cluster, launcher.store, self._next.nodes, self._sessions)
             gang = replace(self._next, master_port=port, resume_from=resume_from)
-            number = launcher.store.start_attempt(
-                gang.job, gang.placements, master_addr=gang.master_addr, master_port=port, token=gang.token
-            )
+            number = await launcher.store.patiently(
+                launcher.store.start_attempt, gang.job, gang.placements,
+                master_addr=gang.master_addr, master_port=port, token=gang.token,
+            )  # fmt: skip
         except (AllocationError, NodeError):
             return None  # whoever asks looks for other GPUs, and says what is in the way if there are none
         if number != gang.attempt:
-            launcher.store.set_attempt(gang.job, number, status="failed", reason="another attempt came before")
+            await self._failed(number, "another attempt came before")
             return None
         try:
             await self._go(gang, ready)
         except BaseException as error:
             await late.end_partly_started(launcher, gang, self._nodes, self._sessions)
             reason = f"could not be started: {error}" if str(error) else "its start was interrupted"
-            with contextlib.suppress(LostControlError):
-                launcher.store.set_attempt(gang.job, gang.attempt, status="failed", reason=reason)
+            with contextlib.suppress(LostControlError, AwayError):
+                await self._failed(gang.attempt, reason)
             if isinstance(error, NodeError | UsageError):  # a checkpoint, say, that went meanwhile
                 return None
             raise
         self._ready = self._task = None  # it is no longer in advance of anything
         return gang
 
+    async def _failed(self, number: int, reason: str) -> None:
+        store = self._launcher.store
+        await store.patiently(store.set_attempt, self._next.job, number, status="failed", reason=reason)
+
     async def _go(self, gang: Gang, ready: Ready) -> None:
         launcher = self._launcher
         save_gang(gang, launcher.cluster, launcher.store.identity())
-        launcher.store.set_job(gang.job, "starting")
+        await launcher.store.patiently(launcher.store.set_job, gang.job, "starting")
         specs = await launcher.specs(ready, gang)
         secrets = secret_env.of(gang.job, launcher.request.secret_env)
         hidden: dict[str, Any] = {"secrets": secrets} if secrets else {}

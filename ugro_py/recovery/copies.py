@@ -96,18 +96,22 @@ class Copies:
             try:
                 path = await self._copy(node, name)
             except UgroError as error:
+                self._current = None
                 if node not in self._failed:  # told once; what follows is collected at the end, or is the node's loss
                     self._failed.add(node)
                     text = f"{node}: {name} was not copied while the job runs: {error}"
-                    self._store.add_event("copy_failed", text, job=self._gang.job, node=node, severity="warning")
+                    await self._told("copy_failed", text, node, "warning")
                 continue
+            self._current = None
             self._failed.discard(node)
-            self._store.add_event(
-                "checkpoint", f"{name} of {node} is in the central store", job=self._gang.job, node=node
-            )
+            await self._told("checkpoint", f"{name} of {node} is in the central store", node, "info")
             self._forget_old(path)
             self._copied(path)
         self._current = None
+
+    async def _told(self, kind: str, text: str, node: str, severity: str) -> None:
+        job = self._gang.job
+        await self._store.patiently(self._store.add_event, kind, text, job=job, node=node, severity=severity)
 
     async def _copy(self, node: str, name: str) -> Path:
         """Copy one checkpoint and its manifest.

@@ -17,6 +17,7 @@ from ugro_py.ready import Ready, prepare
 from ugro_py.recovery.ahead import Ahead
 from ugro_py.request import JobRequest
 from ugro_py.saved import load_gang, save_gang
+from ugro_py.state.database import AwayError
 from ugro_py.state.fence import LostControlError
 from ugro_py.transport import Session, close_all
 
@@ -67,7 +68,7 @@ async def relaunch(
     paths.keep_logs(last.attempt)
     newest = checkpoints.newest(paths)
     resume = str(newest or launcher.request.resume or "")
-    unfit = _unfit(launcher, last, outcome)
+    unfit = await launcher.store.patiently(_unfit, launcher, last, outcome)
     if ahead is not None and not unfit:
         gang = await ahead.go(resume)
         if gang is not None:
@@ -80,18 +81,20 @@ async def relaunch(
     gang = None
     try:
         wanted = _first_world_size(last)
-        gang = launcher.next_attempt(ready, resume)
+        gang = await launcher.store.patiently(launcher.next_attempt, ready, resume)
         if gang.world_size < wanted:
             gang = replace(gang, world_size_wanted=wanted)
             save_gang(gang, launcher.cluster, launcher.store.identity())
-            _tell_fewer(launcher, gang)
+            await _tell_fewer(launcher, gang)
         await launcher.start(ready, gang)
     except BaseException as error:
         await close_all(ready.sessions.values())
         if gang is not None:  # a node broke while it started, say: nothing runs, and another may do
             reason = f"could not be started: {error}" if str(error) else "its start was interrupted"
-            with contextlib.suppress(LostControlError):
-                launcher.store.set_attempt(last.job, gang.attempt, status="failed", reason=reason)
+            with contextlib.suppress(LostControlError, AwayError):
+                await launcher.store.patiently(
+                    launcher.store.set_attempt, last.job, gang.attempt, status="failed", reason=reason
+                )
         if isinstance(error, AllocationError | NodeError):
             raise NotNowError(error.what, error.came_back, error.next_step) from error
         raise
@@ -123,7 +126,7 @@ async def _find_place(launcher: Launcher, last: Gang, unfit: Mapping[str, str]) 
             return await prepare(request, launcher.cluster, launcher.store, decided=last.placements)
         except _NOT_NOW as error:
             first = str(error)
-    launcher.store.release(last.job)
+    await launcher.store.patiently(launcher.store.release, last.job)
     gone = ", ".join(f"{name} {why}" for name, why in unfit.items())
     for attempt in _requests(request, last, tuple(unfit)):
         try:
@@ -168,10 +171,11 @@ def _tell(launcher: Launcher, gang: Gang, resume: str) -> None:
     launcher.tell("step", {"text": f"attempt {gang.attempt} {where}"})
 
 
-def _tell_fewer(launcher: Launcher, gang: Gang) -> None:
+async def _tell_fewer(launcher: Launcher, gang: Gang) -> None:
     text = (
         f"attempt {gang.attempt} goes on with {gang.world_size} ranks instead of {gang.world_size_wanted}: nothing else"
         " is free; the global batch is kept by more gradient accumulation"
     )
     launcher.tell("warning", {"text": text})
-    launcher.store.add_event("fewer_nodes", text, job=gang.job, severity="warning")
+    store = launcher.store
+    await store.patiently(store.add_event, "fewer_nodes", text, job=gang.job, severity="warning")
