@@ -28,6 +28,7 @@ class Bed:
     home: Path
     inventory: Path
     cluster: Cluster
+    lab: Lab
 
     @property
     def nodes(self) -> tuple[Node, ...]:
@@ -98,7 +99,7 @@ def bed(hosts: int = 3) -> Iterator[Bed]:
         os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
         (home / ".ugro" / "cm").mkdir(mode=0o700, parents=True)
         inventory = lab.inventory_file()
-        test_bed = Bed(home, inventory, load_cluster(inventory))
+        test_bed = Bed(home, inventory, load_cluster(inventory), lab)
         try:
             yield test_bed
         finally:

@@ -26,7 +26,6 @@ from benchmarks.agent_idle import running_agent
 from benchmarks.bed import SCRIPTS, Bed, bed
 from benchmarks.measure import Figure
 from tests.lab import Host
-from tests.lab.lab import labs
 from tests.nvml import hosts as gpus
 from ugro_py.inventory import load_cluster
 from ugro_py.state import Store
@@ -71,7 +70,7 @@ def measure(_bed: Bed, n: int | None = None) -> list[Figure]:
     """Do everything `n` times on a lab of its own."""
     count = n or int(os.environ.get("UGRO_DETECT_N", "6"))
     with bed(_HOSTS) as many:
-        lab = next(one for one in labs() if many.inventory.is_relative_to(one.folder))
+        lab = many.lab  # this very object: hosts that another one of it boots again would outlive the lab
         for host in lab.hosts:
             gpus.give(host, many.home / "nvml")
         inventory = lab.inventory(ugro_python=gpus.PYTHON)
