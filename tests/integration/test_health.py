@@ -241,7 +241,11 @@ def test_drained_nodes_are_shown_everywhere_and_health_can_be_watched(ugro: Ugro
 
 
 def test_check_fix_repairs_what_it_may_and_names_the_rest(ugro: Ugro, lab3: Lab) -> None:
-    """root may write /etc/hosts, ob may not."""
+    """root may write /etc/hosts, ob may not; whose folder it is may close it to others."""
+    third = lab3.hosts[2]
+    third.run(["mkdir", "--mode=755", f"{third.home}/open"])
+    ugro.inventory = edited(lab3, "fix.yml", lambda hosts: hosts["gpu2"].update(ugro_node_dir="~/open"))
+    ugro.run("check")  # which makes the folders of hosts that nobody used yet
     names = {}
     for host in lab3.hosts[:2]:
         names[host.name] = host.enter(["hostname"]).stdout.strip()
@@ -250,13 +254,21 @@ def test_check_fix_repairs_what_it_may_and_names_the_rest(ugro: Ugro, lab3: Lab)
         shown = ugro.run("check", "--fix", "--diff", code=5).stdout
         assert "gpu-master: would repair: Write the name to /etc/hosts" in shown
         assert f"+{lab3.hosts[0].address} lost-gpu-master" in shown
+        assert "gpu2: would repair: Make the folder UGRO keeps on the node" in shown
         assert "its own name lost-gpu-master does not resolve" in shown, "nothing was changed"
+        assert third.run(["stat", "--format=%a", f"{third.home}/open"]).stdout.strip() == "755"
         fixed = ugro.run("check", "--fix", code=5).stdout
         assert "gpu-master: repaired: Write the name to /etc/hosts" in fixed
         assert "gpu1: not repaired: its own name does not resolve, and it may not change that" in fixed
         assert f"add to /etc/hosts: {lab3.hosts[1].address} lost-gpu1" in fixed
+        assert "gpu2: repaired: Make the folder UGRO keeps on the node" in fixed
+        assert third.run(["stat", "--format=%a", f"{third.home}/open"]).stdout.strip() == "700"
         assert "its own name lost-gpu-master does not" not in fixed and "its own name lost-gpu1 does not" in fixed
+        for host in lab3.hosts[:2]:
+            host.enter(["hostname", names[host.name]])
+        again = ugro.run("check", "--fix").stdout
+        assert [f"{host.name}: nothing to repair" in again for host in lab3.hosts] == [True] * 3
     finally:
         for host in lab3.hosts[:2]:
             host.enter(["hostname", names[host.name]])
-    assert "gpu-master: nothing to repair" in ugro.run("check", "gpu-master", "--fix").stdout
+        third.run(["rm", "-r", f"{third.home}/open"])
