@@ -20,8 +20,9 @@ from xdist.scheduler import LoadScopeScheduling
 LONG = tuple(
     f"integration/test_{name}.py"
     for name in (
-        "playbooks", "faults", "recovery", "launch", "takeover", "agent", "training", "health", "waiting",
-        "hostile_nodes", "explain", "drill", "health_playbook", "retry", "cycles", "secrets", "controller_faults",
+        "playbooks", "recovery", "waiting", "launch", "faults", "explain", "agent", "training", "drill", "takeover",
+        "secrets", "health", "retry", "launch_by_agent", "hostile_nodes", "health_playbook", "playbook_input",
+        "controller_faults", "cycles",
     )
 )  # fmt: skip
 # What other tests could not bear beside them (the marker `alone`) comes when they are through.

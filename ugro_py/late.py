@@ -171,7 +171,7 @@ async def end_partly_started(
 ) -> None:
     """Stop an attempt that did not start everywhere; what ranks wrote where it did is kept, then its folders go.
 
-    What cannot be had is an event, and stays on its node for `ugro collect`.
+    What cannot be had is an event, and stays on its node until somebody collects it.
     """
     silent = await launcher.stop_started(gang, sessions)
     answering = {name: session for name, session in sessions.items() if name not in silent}
