@@ -40,10 +40,11 @@ async def adopt(
         UgroError: something broke; that the job has failed is recorded.
     """
     store = store.acting_as(controller)
-    attempt = store.attempt(job.name)
+    attempt = await store.patiently(store.attempt, job.name)
     loaded = load_gang(job.name, attempt.number) if attempt else None
     if loaded is None:
-        return _start_anew(store, job, controller, "its controller ended before anything was started")
+        reason = "its controller ended before anything was started"
+        return await store.patiently(_start_anew, store, job, controller, reason)
     gang, cluster = loaded
     nodes = nodes_of(gang, cluster)
     launcher = Launcher(JobRequest.from_dict(job.request), cluster, store, job.user, tell, controller)
@@ -53,14 +54,15 @@ async def adopt(
     try:
         if start_error or (job.status in ("pending", "starting") and not await _all_started(gang, sessions)):
             await late.end_partly_started(launcher, gang, nodes, sessions)
-            close_attempt(store, gang, Outcome("failed", _ROLLED_BACK, 1))
+            await store.patiently(close_attempt, store, gang, Outcome("failed", _ROLLED_BACK, 1))
             if not start_error and not job.stop_requested and _failed(store, job.name, gang.attempt - 1):
                 # A retry was on its way: it is made once more, from where the attempt before it had come to.
                 tell("step", {"text": f"attempt {gang.attempt} had not started everywhere; it is started anew"})
                 return await stay(launcher, gang, nodes, sessions, lost, ended=Outcome("failed", _ROLLED_BACK, 1))
             if start_error:
-                return give_up(store, job.name, controller, f"{start_error}; rolled back")
-            return _start_anew(store, job, controller, "its controller ended in mid-launch; rolled back")
+                return await store.patiently(give_up, store, job.name, controller, f"{start_error}; rolled back")
+            reason = "its controller ended in mid-launch; rolled back"
+            return await store.patiently(_start_anew, store, job, controller, reason)
         return await stay(launcher, gang, nodes, sessions, lost)
     finally:
         await close_all(sessions.values())
