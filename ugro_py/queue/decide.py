@@ -14,11 +14,15 @@ from ugro_py.queue.filters import Filter, Filters, selection_key
 from ugro_py.queue.grid import Free, Grid, Taken
 from ugro_py.queue.model import BATCH, URGENT, Decision, Fail, Preempt, Running, Snapshot, Start, Waiting
 from ugro_py.queue.order import ordered
-from ugro_py.queue.quotas import Quotas
+from ugro_py.queue.quotas import Quotas, asked
 from ugro_py.queue.reserve import Holder, Kept, Reservation, holder
 from ugro_py.scheduler import Request
 
 _EXPLAINED = 200  # of so many different requests it is said in detail what they wait for; it takes a look at every GPU
+
+
+_Case = tuple[int, int | None]
+"""The reservations that a job surely ends before, as bits, and how many GPUs its quota leaves (None: any number)."""
 
 
 def decide(snapshot: Snapshot) -> Decision:
@@ -54,7 +58,7 @@ class _Round:
             for uuid in job.gpus:
                 self._use(self.free, uuid)
                 self.held[uuid] = (job.job, job.ends_at, job.stopping)
-        self.quotas = Quotas(snapshot)
+        self.quotas = Quotas(snapshot, self._possible)
         self.kept = Kept(self.free)
         self.left = sum(bits.bit_count() for bits in self.free.free)
         self.start: list[Start] = []
@@ -63,8 +67,8 @@ class _Round:
         self.fail: list[Fail] = []
         self.expected: dict[str, float] = {}
         self._behind: dict[Any, str] = {}
-        self._cannot: dict[Any, bool] = {}
-        self._impossibles: dict[Any, str] = {}
+        self._kinds: dict[Any, _Kind] = {}
+        self._impossibles = 0
 
     def _use(self, free: Free, uuid: str) -> None:
         place = self.grid.where.get(uuid)
@@ -73,10 +77,28 @@ class _Round:
 
     def decision(self) -> Decision:
         line = ordered(self.snapshot)
-        for job in line:
-            reason = self._may_not(job) or self._turn(job)
+        quotas, kinds, kept, reasons, now = self.quotas, self._kinds, self.kept, self.reasons, self.now
+        for job in line:  # ten thousand times: what is the same for jobs of a kind is looked up
+            request, limit = job.request, job.time_limit_s
+            key = _key(request)
+            kind = kinds.get(key)
+            if kind is None:
+                kind = kinds[key] = _Kind(request, self.filters.of(request))
+            reason: str | None = None
+            if job.held_by is not None or job.blocked or job.after:
+                reason = self._may_not(job)
+            if not reason and quotas and quotas.limits(job):
+                reason = quotas.refuses(job, kind.asked)
+            if not reason:
+                ends = None if limit is None else now + limit
+                # A job without numbers takes what there is; its user's quota is the most of it.
+                capped = None if request.gpus is not None or not quotas else quotas.room(job)
+                case = (kept.before(ends), capped) if self.left else None
+                reason = kind.reasons.get(case)
+                if reason is None:
+                    reason = self._turn(job, kind, case, ends)
             if reason:
-                self.reasons[job.job] = reason
+                reasons[job.job] = reason
         return Decision(
             tuple(self.start), self.reasons, tuple(self.preempt), tuple(self.fail),
             tuple([job.job for job in line]), self.expected,
@@ -88,46 +110,28 @@ class _Round:
             return f"held by {job.held_by}"
         if job.blocked:
             return job.blocked
-        if job.after:
-            ended = self.snapshot.ended
-            for name in job.after:
-                how = ended.get(name)
-                if how is not None and how != "completed":
-                    reason = f"job {name}, which it was to follow, " + (f"has {how}" if how else "does not exist")
-                    self.fail.append(Fail(job.job, reason.replace("has stopped", "was stopped")))
-                    return self.fail[-1].reason
-            waits_for = [name for name in job.after if name not in ended]
-            if waits_for:
-                return f"after job{'s' if len(waits_for) > 1 else ''} {', '.join(waits_for)}"
-        return self.quotas.refuses(job, lambda: not self._impossible(job, _key(job.request))) if self.quotas else ""
+        ended = self.snapshot.ended
+        for name in job.after:
+            how = ended.get(name)
+            if how is not None and how != "completed":
+                reason = f"job {name}, which it was to follow, " + (f"has {how}" if how else "does not exist")
+                self.fail.append(Fail(job.job, reason.replace("has stopped", "was stopped")))
+                return self.fail[-1].reason
+        waits_for = [name for name in job.after if name not in ended]
+        return f"after job{'s' if len(waits_for) > 1 else ''} {', '.join(waits_for)}" if waits_for else ""
 
-    def _turn(self, job: Waiting) -> str:
+    def _turn(self, job: Waiting, kind: _Kind, case: _Case | None, ends: float | None) -> str:
         """Start a job if its GPUs are free and it delays nobody; return why it waits otherwise."""
-        request = job.request
-        same = _key(request)
         fits = False
-        if self.left:
-            # A job without numbers takes what there is; its user's quota is the most of it.
-            capped = self._within_quota(job)
-            ends = None if job.time_limit_s is None else self.now + job.time_limit_s
-            key = (same, self.kept.before(ends), capped)
-            known = self._cannot.get(key)
-            if known is None:
-                allowed = self.filters.of(request)
-                taken = self.kept.place(job, allowed, ends)
-                if taken is not None and capped is not None:
-                    taken = self._cut(taken, request, allowed, capped, ends)
-                if taken is not None:
-                    self._start(job, taken, ends)
-                    return ""
-                known = self._cannot[key] = self.kept.refused
-            fits = known
-        return self._why(job, same, fits)
-
-    def _within_quota(self, job: Waiting) -> int | None:
-        if not self.quotas or job.request.gpus is not None:
-            return None
-        return self.quotas.room(job)
+        if case is not None:
+            taken = self.kept.place(job, kind.allowed, ends)
+            if taken is not None and case[1] is not None:
+                taken = self._cut(taken, job.request, kind.allowed, case[1], ends)
+            if taken is not None:
+                self._start(job, taken, ends)
+                return ""
+            fits = self.kept.refused
+        return self._why(job, kind, fits, case)
 
     def _cut(self, taken: Taken, request: Request, allowed: Filter, most: int, ends: float | None) -> Taken | None:
         """Return no more GPUs than the quota leaves, for a job that takes every one it finds."""
@@ -148,30 +152,33 @@ class _Round:
         for placement in self.start[-1].placements:
             self.held[placement.gpu.uuid] = (job.job, ends, False)
 
-    def _why(self, job: Waiting, key: Any, fits: bool) -> str:
+    def _why(self, job: Waiting, kind: _Kind, fits: bool, case: _Case | None) -> str:
         """Return why a job that could not be placed waits; keep GPUs for it if it is the first in line for them.
 
-        With `fits` it was not placed because that would have delayed others.
+        With `fits` it was not placed because that would have delayed others. Reservations are never taken back, so
+        what is said of one job holds for all of its kind after it.
         """
-        impossible = self._impossible(job, key)
-        if impossible:
-            return impossible
-        allowed = self.filters.of(job.request)
-        ahead = self.kept.first_for(allowed)
-        if ahead is None:
-            return self._reserve(job, allowed)
-        text = self._behind.get((ahead.job.job, fits))
-        if text is None:
-            text = words.kept(ahead, self.now) if fits else words.behind(ahead)
-            self._behind[ahead.job.job, fits] = text
+        text = self._impossible(kind)
+        if not text:
+            ahead = self.kept.first_for(kind.allowed)
+            if ahead is None:
+                return self._reserve(job, kind.allowed)
+            text = self._behind.get((ahead.job.job, fits), "")
+            if not text:
+                text = words.kept(ahead, self.now) if fits else words.behind(ahead)
+                self._behind[ahead.job.job, fits] = text
+        kind.reasons[case] = text
         return text
 
-    def _impossible(self, job: Waiting, key: Any) -> str:
-        """Return why the job could not start even if every job ended; empty if it could."""
-        text = self._impossibles.get(key)
-        if text is None:
-            text = self._impossibles[key] = self._never(job.request)
-        return text
+    def _possible(self, request: Request) -> bool:
+        return not self._impossible(self._kinds[_key(request)])
+
+    def _impossible(self, kind: _Kind) -> str:
+        """Return why a job of the kind could not start even if every job ended; empty if it could."""
+        if kind.impossible is None:
+            kind.impossible = self._never(kind.request)
+            self._impossibles += 1
+        return kind.impossible
 
     def _never(self, request: Request) -> str:
         allowed = self.filters.of(request)
@@ -182,7 +189,7 @@ class _Round:
         if self.exists.choose(request, allowed) is None:
             exist = allowed.bits.bit_count()
             return f"cannot start: asks for {words.asks(request)}; it may use {exist} GPU{'' if exist == 1 else 's'}"
-        if len(self._impossibles) > _EXPLAINED:
+        if self._impossibles > _EXPLAINED:
             return f"waits for {words.asks(request)}"
         return words.waits(request, allowed, self.grid, self.snapshot, self.held)
 
@@ -230,6 +237,27 @@ class _Round:
         return chosen
 
 
+class _Kind:
+    """What is known of all jobs that ask for the same.
+
+    Attributes:
+        request: what they ask for; `asked` is how many GPUs that is at least, `allowed` the GPUs they may have.
+        reasons: why they wait, by case; None is the case that nothing is free.
+        impossible: why they could not start even if every job ended; None while nobody has asked.
+    """
+
+    __slots__ = ("allowed", "asked", "impossible", "reasons", "request")
+
+    def __init__(self, request: Request, allowed: Filter) -> None:
+        self.request = request
+        self.allowed = allowed
+        self.asked = asked(request)
+        self.reasons: dict[_Case | None, str] = {}
+        self.impossible: str | None = None
+
+
 def _key(request: Request) -> tuple[Any, ...]:
     """Return what tells whether two jobs ask for the same."""
-    return (selection_key(request), request.gpus, request.nodes)
+    if not request.include and not request.exclude:
+        return (request.gpus, request.nodes, request.min_vram_gb, request.max_vram_gb)
+    return (request.gpus, request.nodes, selection_key(request))

@@ -28,11 +28,11 @@ def ordered(snapshot: Snapshot) -> list[Waiting]:
     share = shares(snapshot.usage, {job.user for job in snapshot.waiting})
     per_second, now = POINTS_PER_DAY / _DAY_S, snapshot.now
     keyed = [
-        (-(job.priority + (now - job.submitted_at) * per_second + share[job.user]), job.submitted_at, job.job, job)
-        for job in snapshot.waiting
+        (-(job.priority + (now - job.submitted_at) * per_second + share[job.user]), job.submitted_at, job.job, number)
+        for number, job in enumerate(snapshot.waiting)
     ]
-    keyed.sort(key=lambda item: item[:3])
-    return _moved([item[3] for item in keyed])
+    keyed.sort()
+    return _moved([snapshot.waiting[item[3]] for item in keyed])
 
 
 def shares(usage: Mapping[str, float], users: Iterable[str]) -> dict[str, float]:
