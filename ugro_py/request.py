@@ -71,11 +71,18 @@ class JobRequest:
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> JobRequest:
-        """Return the request kept by `as_dict`."""
-        known = {key: values[key] for key in cls.__dataclass_fields__ if key in values}
-        for key in ("include", "exclude", "args", "after", "secret_env"):
-            known[key] = tuple(known.get(key) or ())
-        return cls(**known)
+        """Return the request kept by `as_dict`.
+
+        Raises:
+            UsageError: the values are those of no request.
+        """
+        try:
+            known = {key: values[key] for key in cls.__dataclass_fields__ if key in values}
+            for key in ("include", "exclude", "args", "after", "secret_env"):
+                known[key] = tuple(known.get(key) or ())
+            return cls(**known)
+        except TypeError as error:
+            raise UsageError("what the job asked for, in the database", str(error), "launch it anew") from error
 
     @property
     def selection(self) -> Request:

@@ -253,7 +253,8 @@ def _job_row(row: Row[Any]) -> JobRow:
         status=row.status,
         reason=row.reason,
         exit_code=row.exit_code,
-        request=row.request,
+        # A row that was damaged must not keep the others from being shown.
+        request=row.request if isinstance(row.request, dict) else {},
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,

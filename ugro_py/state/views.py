@@ -130,7 +130,8 @@ def _nodes_of(ranks: list[RankRow]) -> list[str]:
 
 def _model(job: JobRow) -> str | None:
     """Return what the job trains: its model, or the script it runs."""
-    return job.request.get("script") or job.request.get("model")
+    found = job.request.get("script") or job.request.get("model")
+    return found if isinstance(found, str) else None
 
 
 def iso(at: datetime | None) -> str | None:

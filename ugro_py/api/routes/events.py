@@ -40,7 +40,11 @@ Wanted = Annotated[dict[str, Any], Depends(_wanted)]
 
 @router.get("/events", responses={200: {"model": list[Event]}}, response_model=None)
 def list_events(
-    agent: Agent, who: Who, wanted: Wanted, limit: int = Query(100, ge=1, le=10_000), after: int | None = None
+    agent: Agent,
+    who: Who,
+    wanted: Wanted,
+    limit: int = Query(100, ge=1, le=10_000),
+    after: int | None = Query(None, ge=0, le=1 << 60),
 ) -> list[dict[str, Any]]:
     """Return the newest events, oldest first; with `after` those that come after the one with that id."""
     if after is not None:
@@ -57,7 +61,7 @@ def list_alerts(agent: Agent, who: Who, all: bool = False, limit: int = Query(10
 
 @router.get("/events/stream", responses={200: {"content": {"text/event-stream": {}}}}, response_model=None)
 async def stream_events(
-    request: Request, agent: Agent, who: Who, wanted: Wanted, after: int | None = Query(None, ge=0)
+    request: Request, agent: Agent, who: Who, wanted: Wanted, after: int | None = Query(None, ge=0, le=1 << 60)
 ) -> StreamingResponse:
     """Stream events as they come; `Last-Event-ID` (or `after`) goes on after that one, so that none is missed."""
     newest = await run_in_threadpool(agent.store.newest_event)

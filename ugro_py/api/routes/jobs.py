@@ -30,7 +30,9 @@ def show_job(job: str, agent: Agent, who: Who) -> dict[str, Any]:
 
 
 @router.get("/{job}/explain")
-def explain_job(job: str, agent: Agent, who: Who, attempt: int | None = Query(None, ge=1)) -> dict[str, Any]:
+def explain_job(
+    job: str, agent: Agent, who: Who, attempt: int | None = Query(None, ge=1, le=1_000_000)
+) -> dict[str, Any]:
     """Say why a job failed, waits or stands still: as JSON values, and as the lines `ugro explain` shows."""
     agent.store.job(job)
     found = explain(gather(agent.store, job, attempt))

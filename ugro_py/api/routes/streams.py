@@ -34,7 +34,7 @@ async def get_logs(
     agent: Agent,
     who: Who,
     rank: str = Query("all", pattern="^(all|[0-9]{1,6})$"),
-    tail: int | None = Query(None, ge=0),
+    tail: int | None = Query(None, ge=0, le=1 << 40),
     follow: bool = False,
     form: Literal["raw", "terminal", "json"] = "raw",
 ) -> StreamingResponse:
@@ -81,7 +81,7 @@ def _end_of(agent: AgentView, job: str) -> Callable[[], bool]:
 
 @router.get("/metrics", responses={200: {"content": {"text/event-stream": {}}}}, response_model=None)
 async def get_metrics(
-    job: str, request: Request, agent: Agent, who: Who, follow: bool = True, after: int = Query(0, ge=0)
+    job: str, request: Request, agent: Agent, who: Who, follow: bool = True, after: int = Query(0, ge=0, le=1 << 60)
 ) -> StreamingResponse:
     """Stream the lines of `metrics.jsonl`; the id of each is where the next begins, to go on from (`Last-Event-ID`)."""
     await run_in_threadpool(agent.store.job, job)
