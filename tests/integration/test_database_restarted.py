@@ -1,10 +1,13 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""PostgreSQL is killed under jobs and started again: they run on, end, and have every line of metrics once."""
+"""PostgreSQL is killed under jobs, SQLite is locked: they run on, end, and have every line of metrics once."""
 
 from __future__ import annotations
 
+import http.client
 import json
+import socket
+import sqlite3
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -132,5 +135,69 @@ def test_jobs_of_the_agent_outlive_a_database_that_is_away_for_longer_than_its_l
         attempt = store.attempt("one")
     assert attempt is not None and attempt.number == 1
     wait_until(lambda: ugro.busy() == {}, "its GPUs are free")
+    agent.terminate()
+    assert agent.wait(20) == 0
+
+
+class _OverSocket(http.client.HTTPConnection):
+    def __init__(self, path: Path) -> None:
+        super().__init__("localhost", timeout=60)
+        self._path = path
+
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.settimeout(self.timeout)
+        self.sock.connect(str(self._path))
+
+
+def _asked(path: Path) -> float:
+    """Return how long the agent took to answer what needs no database."""
+    begin = time.monotonic()
+    connection = _OverSocket(path)
+    connection.request("GET", "/v1/openapi.json")
+    assert connection.getresponse().read()
+    connection.close()
+    return time.monotonic() - begin
+
+
+def test_a_locked_file_holds_up_neither_the_agents_streams_nor_its_api_nor_its_lease(
+    ugro_here: Ugro, tmp_path: Path
+) -> None:
+    ugro, go = ugro_here, tmp_path / "go"
+    code = tmp_path / "code"
+    code.mkdir()
+    (code / "steps.py").write_text(STEPS)
+    agent = ugro.start("agent")
+    api = ugro.data / "agent.sock"
+    wait_until(api.exists, "the agent listens", 60)
+    ugro.run("launch", "-d", "--name", "one", "--nodes", 2, "--script", code / "steps.py", "--", go)
+    metrics = ugro.folder("one") / "metrics.jsonl"
+    wait_until(lambda: metrics.exists() and metrics.stat().st_size > 3000, "it does steps")
+    ugro.wait_for("one", "running")
+    with ugro.store() as store:
+        before = store.lease()
+    _asked(api)
+    other = sqlite3.connect(ugro.data / "ugro.db", isolation_level=None)
+    other.execute("BEGIN IMMEDIATE")
+    answers, gaps = [0.0], [0.0]
+    try:
+        size, seen, until = metrics.stat().st_size, time.monotonic(), time.monotonic() + GIVE_UP_S + 4
+        while (now := time.monotonic()) < until:
+            answers.append(_asked(api))
+            if metrics.stat().st_size != size:
+                gaps.append(now - seen)
+                size, seen = metrics.stat().st_size, now
+            time.sleep(0.05)
+        gaps.append(time.monotonic() - seen)
+    finally:
+        other.execute("ROLLBACK")
+        other.close()
+    assert max(answers) < 3.0, answers  # measured on an idle machine: 0.04 s
+    assert max(gaps) < 3.0, gaps  # 0.6 s
+    go.touch()
+    assert ugro.wait_for("one", "completed", "failed").status == "completed"
+    with ugro.store() as store:
+        after = store.lease()
+    assert before and after and after.term == before.term
     agent.terminate()
     assert agent.wait(20) == 0
