@@ -52,10 +52,10 @@ class LogRoom:
         self._low = False
         self._due = 0.0
 
-    def look(self) -> None:
-        """Look whether anything is to be done; to be called several times a second."""
+    def look(self, *, last: bool = False) -> None:
+        """Look whether anything is to be done; to be called several times a second, and once more at the end."""
         now = time.monotonic()
-        if now < self._due:
+        if now < self._due and not last:
             return
         self._due = now + _EVERY_S
         for node, mirror in self._mirrors.items():
@@ -63,7 +63,7 @@ class LogRoom:
                 said = f"{name} of {node} has reached its limit of {mirror.limit / 2**30:g} GB"
                 self._tell("log_limit", f"{said}: what comes after that is not kept")
         low = is_low(self._folder)
-        if low == self._low:
+        if low == self._low or last:
             return
         self._low = low
         for mirror in self._mirrors.values():

@@ -133,6 +133,7 @@ class Watcher:
                 # Without a failure all is done, or an earlier controller had it stopped.
                 outcome = await self._fail() if self.state.failures else self._ended()
             await self._drain()
+            self._room.look(last=True)
             await self._later.flush()
         finally:
             self._silence.cancel()

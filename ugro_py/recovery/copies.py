@@ -79,7 +79,7 @@ class Copies:
             slow = self._current
             await self.cancel()
             self._due.setdefault(*slow)
-        if self._due:
+        if self._due and (self._task is None or self._task.done()):
             self._task = asyncio.create_task(self._work())
         if self._task is not None:
             await asyncio.gather(self._task, return_exceptions=True)
