@@ -25,7 +25,7 @@ from ugro_py.recovery.ahead import Ahead
 from ugro_py.recovery.copies import Copies
 from ugro_py.recovery.relaunch import NotNowError, Running, relaunch
 from ugro_py.state import Controller, Store
-from ugro_py.state.database import AwayError
+from ugro_py.state.away import AwayError
 from ugro_py.state.fence import LostControlError
 from ugro_py.state.models import ENDED
 from ugro_py.transport import Session, close_all

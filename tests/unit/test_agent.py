@@ -24,7 +24,7 @@ from ugro_py.errors import InventoryError, NodeError, StateError
 from ugro_py.gang import Outcome
 from ugro_py.inventory import load_cluster
 from ugro_py.state import Controller, Store
-from ugro_py.state.database import AwayError
+from ugro_py.state.away import AwayError
 
 ME = Controller.me()
 DEAD = Controller(ME.host, ME.boot_id, 1, 1)  # another process has this number now

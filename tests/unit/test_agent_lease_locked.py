@@ -16,7 +16,7 @@ from tests.unit.test_agent_lease import AWAY, Clock
 from ugro_py.agent import lease as module
 from ugro_py.agent.lease import DURATION_S, GIVE_UP_S, LeaseLostError, Watch
 from ugro_py.state import Controller, Store
-from ugro_py.state.database import AwayError
+from ugro_py.state.away import AwayError
 
 
 @pytest.fixture

@@ -21,7 +21,7 @@ from tests.integration.support import processes_here
 from tests.unit.here import JOB, Here, here, until  # noqa: F401 - a fixture
 from ugro_py import takeover
 from ugro_py.state import Controller, _patience
-from ugro_py.state.database import AwayError
+from ugro_py.state.away import AwayError
 
 # Goes on for as long as the file `go` is not there, then to its last step.
 STEPS = """

@@ -18,7 +18,7 @@ import pytest
 from tests.postgres import Postgres
 from ugro_py.errors import NotFoundError
 from ugro_py.state import Store, _patience
-from ugro_py.state.database import AwayError
+from ugro_py.state.away import AwayError
 from ugro_py.state.later import Later
 
 

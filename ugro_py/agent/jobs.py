@@ -19,7 +19,7 @@ from ugro_py.queue.model import Start
 from ugro_py.queue.start import run_queued
 from ugro_py.state import Controller, JobRow, Store
 from ugro_py.state._leases import Lease
-from ugro_py.state.database import AwayError
+from ugro_py.state.away import AwayError
 from ugro_py.state.fence import LostControlError
 from ugro_py.state.later import Later
 from ugro_py.users import cluster_for

@@ -19,7 +19,7 @@ from typing import NoReturn
 from ugro_py.errors import StateError
 from ugro_py.state import Controller, Store
 from ugro_py.state._leases import Lease
-from ugro_py.state.database import hurry
+from ugro_py.state.away import hurry
 
 DURATION_S = 8.0
 GIVE_UP_S = 6.0

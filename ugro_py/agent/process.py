@@ -30,7 +30,7 @@ from ugro_py.agent.wiring import part_makers
 from ugro_py.errors import StateError
 from ugro_py.state import Controller, Store
 from ugro_py.state._patience import AWAY_S
-from ugro_py.state.database import AwayError
+from ugro_py.state.away import AwayError
 
 if TYPE_CHECKING:
     from ugro_py.api.server import Listen

@@ -23,7 +23,7 @@ from ugro_py.ready import Reached, Ready
 from ugro_py.request import NOT_AT_ONCE, JobRequest
 from ugro_py.run import close_attempt, stay
 from ugro_py.state import Controller, JobRow, Store
-from ugro_py.state.database import AwayError
+from ugro_py.state.away import AwayError
 from ugro_py.state.fence import LostControlError
 from ugro_py.state.models import ENDED
 from ugro_py.transport import close_all

@@ -22,7 +22,7 @@ from ugro_py.plan import Gang, new_token, node_spec, node_token
 from ugro_py.ready import Ready, read_all
 from ugro_py.saved import save_gang
 from ugro_py.stage import checkpoint_bundle, stage
-from ugro_py.state.database import AwayError
+from ugro_py.state.away import AwayError
 from ugro_py.state.fence import LostControlError
 from ugro_py.transport import Session
 

@@ -17,7 +17,7 @@ from ugro_py.ready import Ready, prepare
 from ugro_py.recovery.ahead import Ahead
 from ugro_py.request import JobRequest
 from ugro_py.saved import load_gang, save_gang
-from ugro_py.state.database import AwayError
+from ugro_py.state.away import AwayError
 from ugro_py.state.fence import LostControlError
 from ugro_py.transport import Session, close_all
 

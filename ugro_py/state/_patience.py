@@ -13,7 +13,7 @@ from typing import ParamSpec, TypeVar
 
 from ugro_py.errors import StateError
 from ugro_py.state._base import Part
-from ugro_py.state.database import AwayError, hurry
+from ugro_py.state.away import AwayError, hurry
 
 AWAY_S = 60.0
 """So long a database may be away before those who wait for it give up; what runs goes on without them then."""

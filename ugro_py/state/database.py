@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import sqlite3
-import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -13,25 +12,16 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine import URL, make_url
-from sqlalchemy.exc import ArgumentError, DBAPIError, IntegrityError, InterfaceError, OperationalError, SQLAlchemyError
-from sqlalchemy.exc import TimeoutError as PoolTimeoutError
+from sqlalchemy.exc import ArgumentError, IntegrityError, SQLAlchemyError
 
 from ugro_py.errors import StateError
+from ugro_py.state.away import AwayError, busy_s, libpq_options, may_pass
 from ugro_py.state.outage import Outage
 
 HEAD = "0002"
 """The newest revision in `migrations/versions`; held here so that opening need not import Alembic."""
 
 BUSY_TIMEOUT_S = 30
-# libpq's own defaults wait for minutes for a server whose host is gone, and for ever for a lock.
-_LIBPQ = {
-    "connect_timeout": 5, "keepalives_idle": 5, "keepalives_interval": 2, "keepalives_count": 3,
-    "tcp_user_timeout": 10_000,  # ms
-    # A client that is frozen must not hold its locks for ever.
-    "options": "-c lock_timeout=10s -c statement_timeout=30s -c idle_in_transaction_session_timeout=30s",
-}  # fmt: skip
-# What SQLite calls an operational error and no waiting mends.
-_LASTING = ("no such", "malformed", "not a database", "syntax error", "has no column", "readonly")
 _MIGRATION_LOCK = 0x7567726F  # "ugro": the key of PostgreSQL's advisory lock
 _NETWORK_FILE_SYSTEMS = frozenset(
     {"nfs", "nfs4", "cifs", "smbfs", "smb2", "smb3", "9p", "afs", "davfs", "ncpfs"}
@@ -65,31 +55,6 @@ def network_file_system(path: Path, mounts: Path = Path("/proc/mounts")) -> str 
         return None
     network = kind in _NETWORK_FILE_SYSTEMS or (kind.startswith("fuse") and kind not in _LOCAL_FUSE)
     return kind if network else None
-
-
-class AwayError(StateError):
-    """The database does not answer or takes nothing at the moment: it is locked, restarted, or its disk is full."""
-
-
-class _Hurry(threading.local):
-    busy_s: float | None = None
-
-
-_hurry = _Hurry()
-
-
-def _busy_s() -> float:
-    return BUSY_TIMEOUT_S if _hurry.busy_s is None else _hurry.busy_s
-
-
-@contextmanager
-def hurry(busy_s: float) -> Iterator[None]:
-    """Have what this thread asks of SQLite wait for its lock for `busy_s` only."""
-    before, _hurry.busy_s = _hurry.busy_s, busy_s
-    try:
-        yield
-    finally:
-        _hurry.busy_s = before
 
 
 class Database:
@@ -197,12 +162,12 @@ class Database:
             advice = "free some space on its disk"
         elif "not a database" in came_back or "malformed" in came_back:
             advice = "move the file away; UGRO makes a new one"
-        kind = AwayError if _may_pass(error, came_back) else StateError
+        kind = AwayError if may_pass(error, came_back) else StateError
         return kind(f"state database {self.shown}", came_back, advice)
 
     def _engine(self) -> Engine:
         options: dict[str, Any] = {} if self.sqlite else {"pool_pre_ping": True}
-        options["connect_args"] = {"timeout": BUSY_TIMEOUT_S} if self.sqlite else _libpq_options(self.url)
+        options["connect_args"] = {"timeout": BUSY_TIMEOUT_S} if self.sqlite else libpq_options(self.url)
         try:
             engine = create_engine(self.url, **options)
         except ModuleNotFoundError as error:
@@ -252,19 +217,6 @@ class Database:
             return found
 
 
-def _may_pass(error: SQLAlchemyError, came_back: str) -> bool:
-    """Say whether the same may work in a moment."""
-    if isinstance(error, DBAPIError) and error.connection_invalidated:
-        return True
-    passing = isinstance(error, OperationalError | InterfaceError | PoolTimeoutError)
-    return passing and not any(words in came_back for words in _LASTING)
-
-
-def _libpq_options(url: URL) -> dict[str, Any]:
-    """Return options that bound every wait; what the URL says itself stays."""
-    return {name: value for name, value in _LIBPQ.items() if name not in url.query}
-
-
 def _checked_url(url: str) -> URL:
     try:
         parsed = make_url(url)
@@ -310,7 +262,7 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
     for pragma in ("foreign_keys = ON", "synchronous = FULL"):
         connection.execute(f"PRAGMA {pragma}")
     # The switch to WAL happens once in the life of a file; SQLite does not wait for other openers there.
-    until = time.monotonic() + _busy_s()
+    until = time.monotonic() + busy_s(BUSY_TIMEOUT_S)
     while True:
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -324,5 +276,5 @@ def _configure_sqlite(connection: sqlite3.Connection, _record: object) -> None:
 def _begin_sqlite(connection: Connection) -> None:
     writing = connection.get_execution_options().get("ugro_write", False)
     if writing:
-        connection.exec_driver_sql(f"PRAGMA busy_timeout = {_busy_s() * 1000:.0f}")
+        connection.exec_driver_sql(f"PRAGMA busy_timeout = {busy_s(BUSY_TIMEOUT_S) * 1000:.0f}")
     connection.exec_driver_sql("BEGIN IMMEDIATE" if writing else "BEGIN")
