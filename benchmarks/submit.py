@@ -2,8 +2,8 @@
 
 Both sides submit held jobs, one after the other, from the request of a client to its answer. Ours go to a running
 `ugro agent` over its socket: a loop over one connection (`submit`, beside a loop of `sbatch`), and one process for
-each, `ugro launch --detach --hold` (`submit_process`). Each job is in the database and its files are in place when it is
-answered, committed with fsync. Slurm answers before its controller has saved its state.
+each, `ugro launch --detach --hold` (`submit_process`). Each job is in the database and its files are in place when it
+is answered, committed with fsync. Slurm answers before its controller has saved its state.
 
 Slurm (Debian: slurm-wlm, munge) runs for this alone: its own folders, ports and keys, ended at the end.
 """
@@ -51,31 +51,34 @@ def measure(_bed: Bed | None, n: int = 5) -> list[Result | Figure]:
     if why:
         print(f"{NAME}: skipped: {why}", flush=True)
         return []
-    with tempfile.TemporaryDirectory(prefix="ugro-submit-") as folder:
-        with slurm(Path(folder)) as env, agent(Path(folder)) as ours_env:
-            connection = HTTPConnection("localhost")
-            connection.sock = unix.connect(Path(ours_env["UGRO_DATA"]) / "agent.sock", 60)
+    with (
+        tempfile.TemporaryDirectory(prefix="ugro-submit-") as folder,
+        slurm(Path(folder)) as env,
+        agent(Path(folder)) as ours_env,
+    ):
+        connection = HTTPConnection("localhost")
+        connection.sock = unix.connect(Path(ours_env["UGRO_DATA"]) / "agent.sock", 60)
 
-            def ours(number: int) -> float:
-                return _each(AT_ONCE, lambda job: _post(connection, f"job-{number}-{job}"))
+        def ours(number: int) -> float:
+            return _each(AT_ONCE, lambda job: _post(connection, f"job-{number}-{job}"))
 
-            def process(number: int) -> float:
-                argv = [ours_env["UGRO_COMMAND"], "launch", "--detach", "--hold", "--gpus", "1", "--name"]
-                return _each(PROCESSES, lambda job: run_with(ours_env, *argv, f"own-{number}-{job}"))
+        def process(number: int) -> float:
+            argv = [ours_env["UGRO_COMMAND"], "launch", "--detach", "--hold", "--gpus", "1", "--name"]
+            return _each(PROCESSES, lambda job: run_with(ours_env, *argv, f"own-{number}-{job}"))
 
-            def hand(number: int, times: int = AT_ONCE) -> float:
-                return _each(
-                    times, lambda _: run_with(env, "sbatch", "--hold", "--quiet", "--output=/dev/null", "--wrap=true")
-                )
+        def hand(number: int, times: int = AT_ONCE) -> float:
+            return _each(
+                times, lambda _: run_with(env, "sbatch", "--hold", "--quiet", "--output=/dev/null", "--wrap=true")
+            )
 
-            try:
-                # Each against sbatch of the same moments: both queues grow, and the machine has other things to do.
-                return [
-                    Result(NAME, "s", *paired(n, ours, hand), limit=1.0),
-                    Result(f"{NAME}_process", "s", *paired(n, process, lambda number: hand(number, PROCESSES)), 1.0),
-                ]
-            finally:
-                connection.close()
+        try:
+            # Each against sbatch of the same moments: both queues grow, and the machine has other things to do.
+            return [
+                Result(NAME, "s", *paired(n, ours, hand), limit=1.0),
+                Result(f"{NAME}_process", "s", *paired(n, process, lambda number: hand(number, PROCESSES)), 1.0),
+            ]
+        finally:
+            connection.close()
 
 
 def _each(times: int, submit: Callable[[int], object]) -> float:

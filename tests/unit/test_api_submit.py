@@ -203,3 +203,16 @@ def test_what_fails_for_all_is_raised_for_each() -> None:
         assert first.result() == 2
         assert all(isinstance(other.exception(), RightsError) for other in others)
     assert together(4) == 8
+
+
+def test_a_secret_that_no_variable_can_hold_is_refused(start: Serve) -> None:
+    served = start()
+    client = Client(served.path)
+    request = {"name": "job", "secret_env": ["KEY"], "hold": True}
+    for wrong in ({"KEY": "a\0b"}, {}, {"KEY": "x", "OTHER": "y"}):
+        with pytest.raises(UsageError, match=r"KEY|secrets"):
+            client.submit(request, None, wrong)
+    for name in ("a b", "UGRO_TOKEN", "A\0", "A=B"):
+        with pytest.raises(UsageError, match="secret-env"):
+            client.submit({**request, "secret_env": [name]}, None, {name: "x"})
+    assert served.agent.store.jobs() == []

@@ -79,6 +79,7 @@ class Submissions:
         checked = _checked(asked, files)
         if set(given) != set(checked.secret_env):
             raise UsageError("secrets", "are not those that `secret_env` names", "give a value for each name")
+        secret_env.from_environment(checked.secret_env, given)  # what `ugro launch` refuses is refused here too
         excluded = {str(name): True for name in checked.exclude}
         users.check_isolation(self._agent.cluster, who.person, who.admin, excluded)
         person = who.person
