@@ -2,8 +2,9 @@
 
 Both sides submit held jobs, one after the other, from the request of a client to its answer. Ours go to a running
 `ugro agent` over its socket: a loop over one connection (`submit`, beside a loop of `sbatch`), and one process for
-each, `ugro launch --detach --hold` (`submit_process`). Each job is in the database and its files are in place when it
-is answered, committed with fsync. Slurm answers before its controller has saved its state.
+each, `ugro launch --detach --hold` (`submit_process`). A job that is answered is
+committed and its files are in place, so it outlives any process; it is safe from a failure of power 0.2 s later. Slurm
+too answers before its controller has saved its state.
 
 Slurm (Debian: slurm-wlm, munge) runs for this alone: its own folders, ports and keys, ended at the end.
 """
