@@ -15,6 +15,7 @@ import json
 import os
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -103,6 +104,7 @@ class _Place:
 
     def __init__(self, bed: Bed, store: Store, pool: ThreadPoolExecutor) -> None:
         self._bed, self._store, self._pool = bed, store, pool
+        self._launching = threading.Lock()
 
     def all_of(
         self, name: str, kind: Kind, count: int, one: Callable[..., float], places: Sequence[Host | tuple[Host, Host]]
@@ -121,7 +123,8 @@ class _Place:
         for one in pair:
             self._wait_well(one)
         chosen = [word for one in pair for word in ("--include", f"{one.name}:1")]
-        self._bed.ugro("launch", "-d", "--name", job, "--script", str(_GO), *chosen)
+        with self._launching:  # nobody may send the files of many jobs at once
+            self._bed.ugro("launch", "-d", "--name", job, "--script", str(_GO), *chosen)
         try:
             _wait(lambda: self._ready(job) == 2, f"the ranks of {job}")
             _wait(lambda: self._store.job(job).status == "running", f"{job} runs")

@@ -6,6 +6,7 @@ import ast
 import functools
 import os
 import re
+import threading
 from pathlib import Path
 
 from ugro_py import paths
@@ -14,12 +15,15 @@ from ugro_py.errors import UsageError
 EMBEDDED_DATASET = "python-docs"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9][\w.-]{0,95})?")
 _HUB_TIMEOUT_S = 5.0
+# Python 3.11 fails where two threads make syntax trees at once (SystemError: recursion depth mismatch).
+_PARSING = threading.Lock()
 
 
 def presets() -> tuple[str, ...]:
     """Return the names of the model presets, read off train/model.py without importing torch."""
     source = paths.train_dir() / "model.py"
-    return _presets(source, source.stat().st_mtime_ns)
+    with _PARSING:
+        return _presets(source, source.stat().st_mtime_ns)
 
 
 @functools.lru_cache(maxsize=4)  # the agent asks for every job
