@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""A controller takes over a job in the middle of its end: how it ended is what the nodes wrote, not what is seen now."""
+"""A controller takes over a job in the middle of its end: how it ended is what the nodes wrote."""
 
 # ruff: noqa: F811 - the fixture
 from __future__ import annotations
@@ -115,9 +115,7 @@ def test_a_node_that_is_away_before_it_told_its_end_is_lost(taken: Taken) -> Non
         (endings.STOPPED, "stopped", 0),
     ],
 )
-def test_why_it_was_stopped_is_what_the_nodes_were_told(
-    taken: Taken, told: str, status: str, exit_code: int
-) -> None:
+def test_why_it_was_stopped_is_what_the_nodes_were_told(taken: Taken, told: str, status: str, exit_code: int) -> None:
     for rank in range(3):
         taken.node(rank, told=told, exit_code=143)
     outcome = taken.follow()

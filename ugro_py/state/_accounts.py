@@ -148,8 +148,9 @@ class Accounts(Part):
         What was not done is counted in the line of the first of its kind within a minute (same user, verb and word for
         the outcome, whatever the target): who asks without end must not fill the disk.
         """
+        at = now()
         values = {
-            "at": now(), "user": user, "uid": uid, "verb": verb[:40], "target": target[:200], "outcome": outcome[:500],
+            "at": at, "user": user, "uid": uid, "verb": verb[:40], "target": target[:200], "outcome": outcome[:500],
             "data": dict(data) if data is not None else None,
         }  # fmt: skip
         word = outcome.partition(":")[0]
@@ -157,7 +158,7 @@ class Accounts(Part):
             if word in ("refused", "failed"):
                 same = (
                     select(audit.c.id)
-                    .where(audit.c.at > values["at"] - _TOGETHER, audit.c.user == user, audit.c.verb == verb[:40])
+                    .where(audit.c.at > at - _TOGETHER, audit.c.user == user, audit.c.verb == verb[:40])
                     .where(audit.c.outcome.startswith(word[:500], autoescape=True))
                     .order_by(audit.c.id.desc())
                     .limit(1)
@@ -179,7 +180,11 @@ class Accounts(Part):
             query = query.where(audit.c.user == user)
         with self.database.read() as connection:
             rows = connection.execute(query).all()
-        return [AuditRow(r.at, r.user, r.uid, r.verb, r.target, r.outcome, r.data, r.count) for r in reversed(rows)]
+        # "count" is a method of rows.
+        return [
+            AuditRow(r.at, r.user, r.uid, r.verb, r.target, r.outcome, r.data, r._mapping["count"])
+            for r in reversed(rows)
+        ]
 
 
 def _check(kind: str, name: str, values: Mapping[str, Any]) -> None:
