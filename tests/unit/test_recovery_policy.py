@@ -40,6 +40,15 @@ def test_the_same_failure_at_the_same_step_is_not_tried_a_third_time() -> None:
     assert decide([rank(1, seconds=4000), rank(2, seconds=4000)], 5, 0).again
 
 
+def test_a_signal_to_another_rank_is_another_failure() -> None:
+    def killed(attempt: int, number: int) -> Failed:
+        failure = Failure(0.0, "x", number, "gpu1", -9, ["begins at step 31"])
+        return failed(attempt, Outcome("failed", "x", -9, failure, last_lines=["begins at step 31"]), 34, 3.0)
+
+    assert decide([killed(1, 2), killed(2, 0)], 5, 0).again
+    assert not decide([killed(1, 2), killed(2, 2)], 5, 0).again
+
+
 def test_a_job_that_stands_still_twice_at_the_same_step_is_not_tried_a_third_time() -> None:
     stalled = [Failed(number, "stalled", "None: ", 41, 300.0) for number in (1, 2)]
     assert not decide(stalled, 5, 0).again

@@ -63,7 +63,9 @@ def failed(attempt: int, outcome: Outcome, step: int | None, seconds: float) -> 
     else:
         kind = failure.kind if failure else "rank"
     last = _NUMBERS.sub("#", lines[-1])[:200] if lines else ""
-    return Failed(attempt, kind, f"{code}: {last}", step, round(seconds, 1))
+    # A signal mostly comes from outside (the kernel out of memory, a person): another rank's is another failure.
+    whose = f" in rank {failure.rank}" if failure and code is not None and code < 0 else ""
+    return Failed(attempt, kind, f"{code}{whose}: {last}", step, round(seconds, 1))
 
 
 def decide(failures: Sequence[Failed], retry: int, backoff_s: float) -> Verdict:
