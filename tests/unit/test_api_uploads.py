@@ -13,6 +13,7 @@ import socket
 import tarfile
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
 import pytest
@@ -90,7 +91,8 @@ def upload(served: Served, size: int = 10) -> str:
     return client.Client(served.path).upload(stream, len(stream.getvalue()))
 
 
-def test_one_user_sends_only_so_many_at_once(served: Served) -> None:
+def test_one_user_sends_only_so_many_at_once(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(uploads, "TURN_S", 0.2)
     senders = [Sender(served) for _ in range(uploads.AT_ONCE)]
     for sender in senders:
         sender.send(b"x" * 2000)
@@ -104,8 +106,24 @@ def test_one_user_sends_only_so_many_at_once(served: Served) -> None:
     client.Client(served.path).submit({"name": "job", "script": "train.py"}, name)
 
 
+def test_one_more_upload_waits_for_its_turn(served: Served) -> None:
+    senders = [Sender(served) for _ in range(uploads.AT_ONCE)]
+    for sender in senders:
+        sender.send(b"x" * 2000)
+    until(lambda: len(kept()) == len(senders))
+    with ThreadPoolExecutor(12) as pool:  # as many as a loop of `ugro launch --detach` starts
+        more = [pool.submit(upload, served) for _ in range(12)]
+        time.sleep(0.3)
+        assert not any(one.done() for one in more)
+        for sender in senders:
+            sender.connection.close()
+        for number, one in enumerate(as_completed(more, 20)):
+            client.Client(served.path).submit({"name": f"job-{number}", "script": "train.py"}, one.result())
+
+
 def test_who_keeps_uploads_waiting_is_refused_before_sending(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(uploads, "MOST", 2)
+    monkeypatch.setattr(uploads, "TURN_S", 0.2)
     names = [upload(served) for _ in range(2)]
     with pytest.raises(RightsError, match="uploads of"):
         upload(served, 4 << 20)  # the answer comes while it is still sent

@@ -7,6 +7,7 @@ into a file without a name, and unpacked only when it is whole.
 
 from __future__ import annotations
 
+import asyncio
 import os
 import secrets
 import shutil
@@ -35,6 +36,10 @@ MOST = 4
 """Uploads of one user, with those that wait for their job."""
 USER_BYTES = 4 << 30
 """Bytes of one user's uploads, with those that wait for their job."""
+TURN_S = 20.0
+"""How long an upload waits for its turn, where its user or all users send as many as they may: a sweep starts many."""
+WAIT_MOST = 64
+"""Uploads of one user that wait for their turn."""
 MOST_FILES = 200_000
 RESERVE_BYTES = 1 << 30
 RESERVE_PART, RESERVE_MOST_BYTES = 0.05, 20 << 30
@@ -112,6 +117,27 @@ class Uploads:
         self.lock = threading.Lock()
         self._incoming: set[Incoming] = set()
         self._waiting: dict[str, Uploaded] = {}
+        self._in_turn: dict[str, int] = {}
+
+    async def turn(self, user: str) -> None:
+        """Wait until the user may send one more, at most `TURN_S`; `receive` says then what is in the way."""
+        if self._in_turn.get(user, 0) >= WAIT_MOST:
+            return
+        self._in_turn[user] = self._in_turn.get(user, 0) + 1
+        until = time.monotonic() + TURN_S
+        try:
+            while self._crowded(user) and time.monotonic() < until:
+                await asyncio.sleep(0.05)
+        finally:
+            self._in_turn[user] -= 1
+            if not self._in_turn[user]:
+                del self._in_turn[user]
+
+    def _crowded(self, user: str) -> bool:
+        with self.lock:
+            mine = sum(one.user == user for one in self._incoming)
+            waiting = sum(one.user == user for one in self._waiting.values())
+            return mine >= AT_ONCE or mine + waiting >= MOST or len(self._incoming) >= ALL_AT_ONCE
 
     @contextmanager
     def receive(self, user: str, announced: int) -> Iterator[Incoming]:

@@ -22,7 +22,9 @@ async def upload(request: Request, agent: Agent, who: Who) -> Any:
     if request.headers.get("content-type", "").split(";")[0].strip() != UPLOADS:
         raise UsageError("POST /v1/uploads", f"is not {UPLOADS}", "send a tar stream")
     announced = int(request.headers.get("content-length", "0"))
-    with request.app.state.submissions.uploads.receive(who.person.user, announced) as incoming:
+    uploads = request.app.state.submissions.uploads
+    await uploads.turn(who.person.user)
+    with uploads.receive(who.person.user, announced) as incoming:
         try:
             async for block in request.stream():
                 await incoming.add(block)
