@@ -40,6 +40,7 @@ def main(
         from ugro_py.api.server import Listen
 
         door = Listen.parse(listen, token_file, **(tls or {}))
+        door.check()  # else its part would fail again and again, and the socket with it
     with Store.open() as store:
         read = Inventory(inventory)
         gc.freeze()  # what was imported lives as long as the agent: no collection need look at it

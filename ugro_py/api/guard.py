@@ -37,6 +37,7 @@ class Guard:
         app: what it protects.
         hosts: names under which the API may be asked, without ports; names may be added as doors are opened. A page
             of another site that makes its name point here (DNS rebinding) is refused by its `Host`, on every method.
+            The address that was connected to is known too: no other site can be called that.
     """
 
     def __init__(self, app: App, hosts: Set[str]) -> None:
@@ -49,7 +50,9 @@ class Guard:
             await self.app(scope, receive, send)
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        refused = self._refused(headers)
+        # (address, port) over TCP; IPv4 on an IPv6 socket has a prefix that nobody asks by
+        server = str((scope.get("server") or ("",))[0]).removeprefix("::ffff:")
+        refused = self._refused(headers, server)
         if refused is not None:
             await _answer(send, *refused)
             return
@@ -57,11 +60,11 @@ class Guard:
         limit = _limit(headers)
         await self.app(scope, _limited(receive, limit, hang_up), _timed(send, hang_up))
 
-    def _refused(self, headers: dict[str, str]) -> tuple[int, str] | None:
-        if not self._known(f"//{headers.get('host', '')}"):
+    def _refused(self, headers: dict[str, str], server: str) -> tuple[int, str] | None:
+        if not self._known(f"//{headers.get('host', '')}", server):
             return 421, f"the host {headers.get('host', '')!r:.80} is not served here"
         origin = headers.get("origin")
-        if origin is not None and not self._known(origin):
+        if origin is not None and not self._known(origin, server):
             return 403, f"pages of {origin!r:.80} may not use this API"
         if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
             return 403, "pages of other sites may not use this API"
@@ -72,12 +75,12 @@ class Guard:
             return 413, f"the body has {length} bytes, {_limit(headers)} are taken"
         return None
 
-    def _known(self, url: str) -> bool:
+    def _known(self, url: str, server: str) -> bool:
         try:
             name = urlsplit(url).hostname
         except ValueError:
             return False
-        return name is not None and name in self.hosts
+        return bool(name) and (name in self.hosts or name == server)
 
 
 def _limit(headers: dict[str, str]) -> int:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import ipaddress
 import socket
+import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,7 +30,8 @@ _GRACE_S = 1
 class Listen:
     """A TCP door: `address` and `port`, the file of tokens, and TLS (PEM files).
 
-    `hosts` are further names it is asked under. Beyond this machine's loopback TLS is demanded, unless `plain`.
+    `hosts` are further names it is asked under, beside the machine's own and the address that was connected to. Beyond
+    this machine's loopback TLS is demanded, unless `plain`.
     """
 
     address: str
@@ -45,7 +47,8 @@ class Listen:
         """Return the door that `ADDRESS:PORT` means.
 
         Raises:
-            UsageError: it is no address and port, there is no token file, or it would be open in clear text.
+            UsageError: it is no address and port, there is no token file, it would be open in clear text, or an option
+                would do nothing.
         """
         address, colon, port = text.rpartition(":")
         address = address.strip("[]")
@@ -54,12 +57,36 @@ class Listen:
         if token_file is None:
             raise UsageError(f"--listen {text}", "needs --token-file", "on TCP nobody is known without a token")
         listen = cls(address, int(port), token_file, **options)  # type: ignore[arg-type]
+        if listen.key is not None and listen.certificate is None:
+            raise UsageError(f"--tls-key {listen.key}", "needs --tls-cert", "give both")
+        if listen.certificate is not None and listen.plain:
+            raise UsageError("--plain-http", "contradicts --tls-cert", "leave out one of them")
         if not _is_loopback(address) and listen.certificate is None and not listen.plain:
             raise UsageError(
                 f"--listen {text}", "would send tokens in clear text over the network",
                 "give --tls-cert and --tls-key, or say --plain-http where the network itself is encrypted",
             )  # fmt: skip
         return listen
+
+    def check(self) -> None:
+        """Read the files that it needs.
+
+        Raises:
+            StateError: one cannot be used.
+        """
+        read_tokens(self.token_file)
+        if self.certificate is None:
+            return
+        try:
+            # Without the function OpenSSL would ask the terminal for the key's passphrase, and wait.
+            ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(self.certificate, self.key, lambda: b"")
+        except OSError as error:
+            key = self.key or self.certificate
+            said = error.strerror or str(error)
+            raise StateError(
+                f"read the TLS certificate {self.certificate} and the key {key}", said,
+                "give --tls-cert and --tls-key as PEM files that belong together, the key without a passphrase",
+            ) from error  # fmt: skip
 
 
 def _is_loopback(address: str) -> bool:
@@ -106,7 +133,9 @@ async def serve(
         servers.append((_server(app, None), listener))
         if listen is not None:
             app.state.tokens.update(read_tokens(listen.token_file))
-            app.state.hosts.update(name.lower().strip("[]") for name in (listen.address, *listen.hosts))
+            app.state.hosts.update(
+                name.lower().strip("[]") for name in (listen.address, socket.gethostname(), *listen.hosts)
+            )
             servers.append((_server(app, listen), _tcp(listen)))
         tasks = [asyncio.create_task(server.serve([sock])) for server, sock in servers]
         waiting = asyncio.create_task(stop.wait())

@@ -13,6 +13,7 @@ import click
 @click.option("--token-file", type=click.Path(path_type=Path), help="File of the API's tokens and their users.")
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="TLS certificate of --listen (PEM).")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its key (PEM).")
+@click.option("--host-name", "host_names", metavar="NAME", multiple=True, help="Another name --listen is asked under.")
 @click.option("--plain-http", is_flag=True, help="Allow --listen beyond this machine without TLS.")
 @click.pass_context
 def command(
@@ -22,6 +23,7 @@ def command(
     token_file: Path | None,
     tls_cert: Path | None,
     tls_key: Path | None,
+    host_names: tuple[str, ...],
     plain_http: bool,
 ) -> None:
     """Be the agent, in the foreground: follow jobs, start those in the queue, watch the nodes, serve the API.
@@ -32,8 +34,11 @@ def command(
     if ctx.invoked_subcommand:
         return
     from ugro_py.agent.main import main
+    from ugro_py.errors import UsageError
 
-    tls = {"certificate": tls_cert, "key": tls_key, "plain": plain_http}
+    tls = {"certificate": tls_cert, "key": tls_key, "plain": plain_http, "hosts": host_names}
+    if listen is None and any((token_file, *tls.values())):
+        raise UsageError("ugro agent", "these options are for --listen", "say where, for example 127.0.0.1:7070")
     main(ctx.obj, standby=standby, listen=listen, token_file=token_file, tls=tls)
 
 
