@@ -6,9 +6,9 @@ copied there first.
 
 from __future__ import annotations
 
-import hashlib
 import io
 import re
+import secrets
 import shlex
 import signal
 import subprocess
@@ -23,7 +23,13 @@ _DESTINATION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(@[A-Za-z0-9_\[][A-Za-z0-
 _SSH_FAILED = 255
 # A login shell, because that has the PATH on which people install `ugro`.
 _RUN = 'exec ugro "$@"'
-_TAKE = 'umask 077 && mkdir -p "$1" && exec tar -x -f - -C "$1"'
+_SENT = ".cache/ugro/sent"
+# First what was sent a day ago or earlier goes: a launch has made its own copy within seconds. Only folders that are
+# named as ours; what cannot be removed (another launch removes it too) keeps nobody from launching.
+_TAKE = (
+    f'[ ! -d {_SENT} ] || LC_ALL=C find {_SENT} -mindepth 1 -maxdepth 1 -type d -name "{"[0-9a-f]" * 24}" -mtime +0 '
+    '-exec rm -rf -- {} + ; umask 077 && mkdir -p "$1" && exec tar -x -f - -C "$1"'
+)
 
 
 def run(destination: str, arguments: Sequence[str]) -> int:
@@ -103,8 +109,7 @@ def _send_code(destination: str, words: list[str]) -> list[str]:
     with tarfile.open(fileobj=stream, mode="w", format=tarfile.PAX_FORMAT) as tar:
         for name in content.files:
             tar.add(content.root / name, name, recursive=False)
-    digest = hashlib.sha256(content.digest.encode()).hexdigest()[:24]
-    there = f".cache/ugro/sent/{digest}"
+    there = f"{_SENT}/{secrets.token_hex(12)}"  # new each time: nobody removes it as an old one meanwhile
     command = _ssh(destination, _TAKE, [there])
     done = subprocess.run(command, input=stream.getvalue(), capture_output=True, check=False)
     if done.returncode:
