@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from tests.integration.support import processes_here
-from tests.unit.here import JOB, Here, here  # noqa: F401 - a fixture
+from tests.unit.here import JOB, Here, here, until  # noqa: F401 - a fixture
 from ugro_py.errors import AllocationError, NodeError, StateError, UgroError
 from ugro_py.recovery.ahead import Ahead
 from ugro_py.state import Store
@@ -19,7 +19,7 @@ from ugro_py.state import Store
 # The first attempt ends when the next one stands by; the second completes.
 SCRIPT = """
 import json, os, sys, time
-print("step 1 loss=1.0", flush=True)
+print("step 1 loss=1.0 of attempt", os.environ["UGRO_ATTEMPT"], flush=True)
 if os.environ["UGRO_ATTEMPT"] == "1":
     while not os.path.exists(sys.argv[1]):
         time.sleep(0.05)
@@ -69,6 +69,8 @@ def test_an_attempt_that_could_not_start_whole_is_ended(
     async def half(self: Ahead, gang: Any, ready: Any) -> None:
         told.append(gang)
         await real(self, gang, ready)
+        log = here.on_node("a", gang.attempt) / "logs" / "rank_0.log"
+        await until(lambda: log.exists() and log.read_text(), "rank 0 prints")
         raise error
 
     monkeypatch.setattr(Ahead, "_go", half)
@@ -83,3 +85,7 @@ def test_an_attempt_that_could_not_start_whole_is_ended(
     assert second is not None and second.status == "failed" and "could not be started" in second.reason
     assert not here.on_node("a", 2).exists()
     assert here.store.busy() == {}
+    if status == "completed":  # each attempt has its own lines
+        logs = [here.paths.attempt(1), here.paths.attempt(2), here.paths.logs]
+        said = [(folder / "rank_0.log").read_text() for folder in logs]
+        assert said == [f"step 1 loss=1.0 of attempt {number}\n" for number in (1, 2, 3)]

@@ -18,6 +18,7 @@ from ugro_py import late, secret_env
 from ugro_py.cluster import Node
 from ugro_py.errors import AllocationError, NodeError, UgroError, UsageError
 from ugro_py.master_port import try_port
+from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, new_token, node_spec, node_token
 from ugro_py.ready import Ready, read_all
 from ugro_py.saved import save_gang
@@ -149,6 +150,7 @@ class Ahead:
             with contextlib.suppress(LostControlError, AwayError):
                 await self._failed(gang.attempt, reason)
             if isinstance(error, NodeError | UsageError):  # a checkpoint, say, that went meanwhile
+                JobPaths(gang.job).keep_logs(gang.attempt)  # the attempt after it writes new ones
                 return None
             raise
         self._ready = self._task = None  # it is no longer in advance of anything
