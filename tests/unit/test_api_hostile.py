@@ -19,8 +19,16 @@ from ugro_py.api import unix
 from ugro_py.api.app import create_app
 from ugro_py.paths import JobPaths
 
-ROWS = ("{}", "[]", "null", '"text"', "7", '{"model": 5, "script": {}, "include": 3, "after": "x", "env": null}')
-NAMES = ("nope", "job-0", "job-1", "job-5", "..", "a/b", "A" * 300, "\0", "ä", "%00", " ", "*", "-1")
+ROWS = (
+    "{}",
+    "{no JSON",
+    "[]",
+    "null",
+    '"text"',
+    "7",
+    '{"model": 5, "script": {}, "include": 3, "after": "x", "env": null}',
+)
+NAMES = ("nope", "job-0", "job-1", "job-6", "..", "a/b", "A" * 300, "\0", "ä", "%00", " ", "*", "-1")
 VALUES = ("", "-1", "0", "9" * 30, "1e400", "nan", "x", "\0", "true", "ä" * 2000, "[]", "1; DROP TABLE jobs", "1d")
 BODIES = (b"", b"{}", b"[]", b"null", b"7", b"{", b"\xff\xfe", b'{"request": []}', b'{"a": ' + b"[" * 20_000,
           b'{"request": {"name": 5}}', b'{"request": {"name": "x", "epochs": 1e400}}',
@@ -112,7 +120,7 @@ def test_whatever_is_asked_is_answered(served: Served) -> None:
             elif status < 400 and kind == "application/json":
                 json.loads(content)
         for body in BODIES if method != "GET" else ():
-            for name in ("nope", "job-0", "job-5", "\0"):
+            for name in ("nope", "job-0", "job-6", "\0"):
                 url = filled(path, name)
                 status, kind, content = asking.ask(method, url, body)
                 count += 1
@@ -120,6 +128,6 @@ def test_whatever_is_asked_is_answered(served: Served) -> None:
                     wrong.append((status, f"{method} {url[:120]}", body[:60], content[:200]))
     assert not wrong, "\n".join(map(str, wrong))
     assert count > 500
-    assert [line["job"] for line in json.loads(asking.ask("GET", "/v1/jobs?all=true")[2])][-6:] == [
-        f"job-{number}" for number in reversed(range(6))
+    assert [line["job"] for line in json.loads(asking.ask("GET", "/v1/jobs?all=true")[2])][-7:] == [
+        f"job-{number}" for number in reversed(range(7))
     ]

@@ -7,9 +7,10 @@ import time
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import insert, select, update
+from sqlalchemy import insert, select, text, update
 
 from tests.unit.queue_store import CLUSTER, NODES, known, now_decided, order, start, submit  # noqa: F401 - a fixture
+from ugro_py.errors import StateError
 from ugro_py.queue import actions
 from ugro_py.queue.model import Snapshot
 from ugro_py.queue.snapshot import decayed_usage, snapshot_of
@@ -198,3 +199,26 @@ def test_a_request_that_makes_no_sense_holds_up_nobody(known: Store, request_: o
     assert start(known, now_decided(known)) == ["good"]
     bad = known.job("bad")
     assert bad.status == "failed" and bad.reason.startswith("its request in the database makes no sense: ")
+
+
+@pytest.mark.parametrize(
+    "row", ["", "{", "no JSON", '{"name": "bad"', "[" * 5000, '"text"', "[]", "null", "7", b"\xff\xfe"]
+)
+def test_a_request_that_cannot_be_read_breaks_no_other_row(known: Store, row: str | bytes) -> None:
+    submit(known, "bad")
+    submit(known, "good")
+    wanted = known.job("good").request
+    change = "UPDATE jobs SET request = :row WHERE name = 'bad'"
+    try:
+        with known.database.write() as connection:
+            connection.execute(text(change), {"row": row})
+    except StateError:
+        assert not known.database.sqlite  # PostgreSQL keeps such a text out
+        return
+    for found in (known.jobs(), known.jobs(active=True)):
+        assert {job.name: job.request for job in found} == {"bad": {}, "good": wanted}
+    assert known.job("bad").request == {}
+    assert start(known, now_decided(known)) == ["good"]
+    assert known.job("bad").status == "failed"
+    assert known.reopen("bad", time_limit_s=60.0)
+    assert known.job("bad").request == {"time_limit_s": 60.0}

@@ -141,7 +141,7 @@ class Jobs(Part):
                 "after": [], "preempt_for": None, "priority": min(old.priority, max_priority),
             }  # fmt: skip
             if time_limit_s is not None:
-                request = {**(old.request or {}), "time_limit_s": time_limit_s}
+                request = {**old.request, "time_limit_s": time_limit_s}
                 values |= {"time_limit_s": time_limit_s, "request": request}
             again = update(jobs).where(jobs.c.id == job_id, jobs.c.status.in_(ENDED)).values(**values)
             if connection.execute(again).rowcount != 1:
@@ -253,8 +253,7 @@ def _job_row(row: Row[Any]) -> JobRow:
         status=row.status,
         reason=row.reason,
         exit_code=row.exit_code,
-        # A row that was damaged must not keep the others from being shown.
-        request=row.request if isinstance(row.request, dict) else {},
+        request=row.request,
         created_at=row.created_at,
         started_at=row.started_at,
         ended_at=row.ended_at,

@@ -5,7 +5,6 @@ SQLAlchemy Core, not its ORM: the store hands out frozen rows, and Core loads in
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import (
@@ -14,8 +13,6 @@ from sqlalchemy import (
     Boolean,
     CheckConstraint,
     Column,
-    DateTime,
-    Dialect,
     Float,
     ForeignKey,
     Index,
@@ -28,31 +25,12 @@ from sqlalchemy import (
     false,
     true,
 )
-from sqlalchemy.types import TypeDecorator
+
+from ugro_py.state._types import JsonObject, UtcDateTime
 
 JOB_STATUSES = ("pending", "starting", "running", "collecting", "completed", "failed", "stopped")
 ENDED = frozenset({"completed", "failed", "stopped"})
 """The statuses after which nothing of a job, an attempt or a rank runs any more."""
-
-
-class UtcDateTime(TypeDecorator[datetime]):
-    """An aware datetime in UTC; SQLite forgets the zone, so it is put back on reading."""
-
-    impl = DateTime(timezone=True)
-    cache_ok = True
-
-    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        if value.tzinfo is None:
-            raise ValueError(f"{value!r} has no time zone")
-        return value.astimezone(UTC)
-
-    def process_result_value(self, value: datetime | None, dialect: Dialect) -> datetime | None:
-        if value is None:
-            return None
-        return value.replace(tzinfo=UTC) if value.tzinfo is None else value.astimezone(UTC)
-
 
 # Names of constraints are fixed, so that migrations can address them on every database.
 metadata = MetaData(
@@ -118,7 +96,7 @@ jobs = Table(
     Column("status", String(20), nullable=False, index=True),
     Column("reason", Text, nullable=False, server_default=""),
     Column("exit_code", Integer),
-    Column("request", JSON, nullable=False),
+    Column("request", JsonObject, nullable=False),
     Column("created_at", UtcDateTime, nullable=False),
     Column("started_at", UtcDateTime),
     Column("ended_at", UtcDateTime),

@@ -11,11 +11,14 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy import Connection
 
-from ugro_py.state.models import UtcDateTime, metadata
+from ugro_py.state._types import JsonObject, UtcDateTime
+from ugro_py.state.models import metadata
 
 
 def _render(kind: str, item: Any, _context: Any) -> str | Literal[False]:
     # A revision stays what it was when the models move on: it must not import them.
+    if kind == "type" and isinstance(item, JsonObject):
+        return "sa.JSON()"
     return "sa.DateTime(timezone=True)" if kind == "type" and isinstance(item, UtcDateTime) else False
 
 
