@@ -52,6 +52,11 @@ class LogRoom:
         self._low = False
         self._due = 0.0
 
+    @property
+    def deaf(self) -> bool:
+        """Whether a rank may print what does not come here."""
+        return any(mirror.cut for mirror in self._mirrors.values())
+
     def look(self, *, last: bool = False) -> None:
         """Look whether anything is to be done; to be called several times a second, and once more at the end."""
         now = time.monotonic()

@@ -7,17 +7,22 @@ the node where the central store has no room for them (log_room.py).
 
 from __future__ import annotations
 
+import asyncio
 import base64
 import fcntl
 import json
 import os
-from collections.abc import Collection, Iterator
+import time
+from collections.abc import Collection, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ugro_py.errors import StateError
 from ugro_py.paths import EVENTS, JobPaths
 from ugro_py.plan import Gang
+
+if TYPE_CHECKING:
+    from ugro_py.transport import Session
 
 NO_LIMIT = 1 << 62
 
@@ -91,6 +96,12 @@ class Mirror:
         """Say whether a file is not to be here: another's log, or any where there is no room for logs."""
         return _is_log(name) and (self.paused or (self._names is not None and name not in self._names))
 
+    @property
+    def cut(self) -> bool:
+        """Whether one of its logs is not written now, or not any more."""
+        logs = [name for name in self._names or self._files if _is_log(name)]
+        return self.paused or any(self.offset(name) >= self.limit for name in logs)
+
     def newly_full(self) -> list[str]:
         """Return the logs that have reached their limit since this was asked last."""
         new = [name for name in self._files if name not in self._full and _is_log(name)]
@@ -154,6 +165,23 @@ class Mirror:
 def mirror_of(gang: Gang, node: str) -> Mirror:
     """Return the copies of what a node writes of an attempt."""
     return Mirror(JobPaths(gang.job), gang.attempt, node, gang.numbers_on(node), gang.log_limit)
+
+
+async def drain(session: Session, mirror: Mirror, key: Mapping[str, Any], patience_s: float = 10.0) -> None:
+    """Wait until a node that is followed has sent all it wrote; one that sends nothing for so long is let be.
+
+    Raises:
+        NodeError: it does not answer.
+    """
+    here, deadline = -1, 0.0
+    sizes = await session.call("sizes", **key)
+    while not mirror.has(sizes):
+        before, here = here, sum(map(mirror.offset, sizes))
+        deadline = time.monotonic() + patience_s if here != before else deadline
+        if time.monotonic() > deadline:
+            break
+        await asyncio.sleep(0.02)
+    await session.call("unfollow", **key)
 
 
 def _is_log(name: str) -> bool:

@@ -19,7 +19,7 @@ from ugro_py.errors import NodeError, StateError
 from ugro_py.gang import GangState, Outcome
 from ugro_py.log_room import LogRoom
 from ugro_py.metrics import Appender
-from ugro_py.mirror import mirror_of
+from ugro_py.mirror import drain, mirror_of
 from ugro_py.orders import Orders, Rules
 from ugro_py.paths import EVENTS, TORCHRUN_LOG, JobPaths
 from ugro_py.plan import Gang
@@ -63,6 +63,7 @@ class Watcher:
         self.sessions = sessions
         self.paths = JobPaths(gang.job)
         self._gang = gang
+        self._key: dict[str, Any] = {"job": gang.job, "attempt": gang.attempt}
         self._nodes = nodes
         self._listener = listener or (lambda kind, data: None)
         self._rules = rules or Rules()
@@ -128,7 +129,7 @@ class Watcher:
                 if self.state.failures and outcome is None:
                     outcome = await self._fail()
                 elif outcome is None and 0 < self._rules.stall_timeout_s < now - self._heard:
-                    outcome = await self._end(endings.stalled(self._rules.stall_timeout_s), FAILURE_GRACE_S)
+                    outcome = await self._stalled()
             if outcome is None:
                 # Without a failure all is done, or an earlier controller had it stopped.
                 outcome = await self._fail() if self.state.failures else self._ended()
@@ -165,13 +166,12 @@ class Watcher:
         session.on_lost = lambda lost: self._silence.recover(name)
         wanted = self._mirrors[name].wanted(self._gang.numbers_on(name))
         try:
-            await session.call(
-                "follow", job=self._gang.job, attempt=self._gang.attempt, timeout_s=NODE_LOST_S, **wanted
-            )
+            await session.call("follow", **self._key, timeout_s=NODE_LOST_S, **wanted)
         except NodeError:
             self._silence.recover(name)
 
     def _follow_anew(self) -> None:
+        self._heard = time.monotonic()
         self._closing += [asyncio.create_task(self._follow(session)) for session in self.sessions.values()]
 
     def _on_push(self, name: str, message: dict[str, Any]) -> None:
@@ -246,17 +246,26 @@ class Watcher:
             told = endings.out_of_time(rules.time_limit_s)
         return None if told is None else await self._end(told)
 
+    async def _stalled(self) -> Outcome | None:
+        """End a gang of which nothing is heard, unless it only prints and its logs are not copied (any more)."""
+        self._heard = time.monotonic()
+        deaf = self._room.deaf and self.state.step is None
+        return None if deaf else await self._end(endings.stalled(self._rules.stall_timeout_s), FAILURE_GRACE_S)
+
     async def _end(self, reason: str, grace_s: float | None = None) -> Outcome:
         """SIGTERM to the ranks, which get the grace period for a checkpoint; a stop by force cuts it short."""
         grace = 0.0 if self._orders.row.stop_force else self._rules.grace_s if grace_s is None else grace_s
         self._listener("stopping", {"grace_s": grace})
         stopping = asyncio.create_task(self.stop_gang(reason, grace))
-        while not stopping.done():
-            await asyncio.wait({stopping}, timeout=_TICK_S)
-            if grace and self._orders.row.stop_force:
-                grace = 0.0
-                await self.stop_gang("stop forced", grace)
-        await stopping
+        try:
+            while not stopping.done():
+                await asyncio.wait({stopping}, timeout=_TICK_S)
+                if grace and self._orders.row.stop_force:
+                    grace = 0.0
+                    await self.stop_gang("stop forced", grace)
+            await stopping
+        finally:  # whoever leaves the job closes its sessions: no node is lost by that
+            stopping.cancel()
         return self._told(endings.ending(reason))
 
     async def stop_gang(self, reason: str, grace_s: float, settle_s: float = 0.0) -> None:
@@ -274,9 +283,8 @@ class Watcher:
             return
         try:
             done = await self.sessions[name].call(
-                "stop", job=self._gang.job, attempt=self._gang.attempt, reason=reason, grace_s=grace_s,
-                timeout_s=grace_s + 15.0,
-            )  # fmt: skip
+                "stop", **self._key, reason=reason, grace_s=grace_s, timeout_s=grace_s + 15.0
+            )
         except NodeError as error:
             self._reachable.discard(name)
             self.lose(name, error.came_back)
@@ -284,16 +292,8 @@ class Watcher:
         if done["left"]:
             self._recorder.left_over(name, done["left"])
 
-    async def _drain(self, patience_s: float = 10.0) -> None:
-        """Wait until every node that answers has sent all it wrote; one that sends nothing for so long is let be."""
-        for name, session in [pair for pair in self.sessions.items() if pair[0] not in self._gone]:
-            mirror, here, deadline = self._mirrors[name], -1, 0.0
+    async def _drain(self) -> None:
+        """Wait until every node that answers has sent all it wrote."""
+        for name in [name for name in self.sessions if name not in self._gone]:
             with contextlib.suppress(NodeError):
-                sizes = await session.call("sizes", job=self._gang.job, attempt=self._gang.attempt)
-                while not mirror.has(sizes):
-                    before, here = here, sum(map(mirror.offset, sizes))
-                    deadline = time.monotonic() + patience_s if here != before else deadline
-                    if time.monotonic() > deadline:
-                        break
-                    await asyncio.sleep(0.02)
-                await session.call("unfollow", job=self._gang.job, attempt=self._gang.attempt)
+                await drain(self.sessions[name], self._mirrors[name], self._key)

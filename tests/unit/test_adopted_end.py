@@ -14,6 +14,7 @@ from tests.unit.job_store import JOB, NODES, JobStore, job_store  # noqa: F401 -
 from ugro_py import endings, run
 from ugro_py.cluster import Node
 from ugro_py.endings import OUT_OF_TIME
+from ugro_py.errors import NodeError
 from ugro_py.gang import Outcome
 from ugro_py.orders import Rules
 from ugro_py.plan import Gang
@@ -170,3 +171,47 @@ def test_who_lost_the_job_stops_nobody(taken: Taken) -> None:
     with pytest.raises(LostControlError):
         asyncio.run(play())
     assert not [asked for session in sessions.values() for asked in session.asked if asked[0] == "stop"]
+
+
+def test_who_leaves_in_the_middle_of_a_stop_takes_no_node_for_lost(taken: Taken) -> None:
+    for rank in range(3):
+        taken.node(rank, exit_code=None)
+    taken.store.request_stop(JOB)
+
+    class Slow(Session):
+        """Its ranks write a checkpoint; closed meanwhile, it says what a real one says."""
+
+        def __init__(self, name: str) -> None:
+            super().__init__(name)
+            self.ended = asyncio.Event()
+
+        async def call(self, method: str, **params: Any) -> Any:
+            if method != "stop":
+                return await super().call(method, **params)
+            self.asked.append((method, params["reason"]))
+            await self.ended.wait()
+            raise NodeError(f"{self.node.name}: session", "the connection was lost")
+
+        async def close(self) -> None:
+            self.ended.set()
+
+    async def play() -> None:
+        sessions = {name: Slow(name) for name in NODES}
+        watcher = Watcher(taken.store.acting_as(Controller.me()), taken.gang, {}, sessions)  # type: ignore[arg-type]
+        following = asyncio.create_task(watcher.run())
+        while not all(("stop", endings.STOPPED) in session.asked for session in sessions.values()):
+            await asyncio.sleep(0.02)
+        following.cancel()
+        await asyncio.gather(following, return_exceptions=True)
+        for session in sessions.values():
+            await session.close()
+        await asyncio.sleep(0.5)
+        assert watcher.state.lost == {}
+
+    async def in_time() -> None:
+        async with asyncio.timeout(60):
+            await play()
+
+    asyncio.run(in_time())
+    assert "node_lost" not in {event.kind for event in taken.store.events(JOB)}
+    assert "lost" not in {rank.status for rank in taken.store.ranks(JOB)}

@@ -130,3 +130,27 @@ def test_logs_go_on_when_there_is_room_again(here: Here, monkeypatch: pytest.Mon
 
     assert asyncio.run(play()).status == "stopped"
     assert not here.on_node("a").exists()
+
+
+@pytest.mark.parametrize("limit_gb", [2.0, 1 / 1024**2])
+def test_a_job_is_not_stalled_because_its_logs_are_not_kept(
+    here: Here, monkeypatch: pytest.MonkeyPatch, limit_gb: float
+) -> None:
+    here.settings(log_limit_gb=limit_gb)
+    monkeypatch.setattr(log_room, "is_low", lambda folder: limit_gb > 1)  # else its logs are full
+
+    async def play() -> Any:
+        prints = "import time\nfor _ in range(80):\n    print('x' * 200, flush=True)\n    time.sleep(0.1)\n"
+        await here.submit(prints, stall_timeout_s=2.0)
+        return await asyncio.wait_for(here.run(), 120)
+
+    outcome = asyncio.run(play())
+    assert (outcome.status, outcome.reason) == ("completed", "")
+
+
+def test_a_job_that_prints_nothing_is_stalled_where_logs_are_kept(here: Here) -> None:
+    async def play() -> Any:
+        await here.submit("import time\ntime.sleep(600)\n", stall_timeout_s=2.0)
+        return await asyncio.wait_for(here.run(), 120)
+
+    assert "no rank wrote anything" in asyncio.run(play()).reason
