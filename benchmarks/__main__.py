@@ -64,7 +64,7 @@ def _row(result: Result | Figure) -> str:
             f"{len(result.values):>3}{'' if result.held else '  MISSED'}"
         )
     pairs = result.pair_ratios
-    limit = f"{'>=' if result.more_is_better else '<='} {result.limit:.2f}"
+    limit = "none" if result.limit is None else f"{'>=' if result.more_is_better else '<='} {result.limit:.2f}"
     return (
         f"{result.name:<26} {_side(result.ours, result.value, result.unit):<28} "
         f"{_side(result.hand, result.baseline, result.unit):<28} "

@@ -12,14 +12,15 @@ from typing import Any
 class Result:
     """One benchmark: what UGRO took (or reached) and what the work by hand did, repetition by repetition.
 
-    `limit` is the ratio that must hold: at most, or at least where `more_is_better`.
+    `limit` is the ratio that must hold: at most, or at least where `more_is_better`; None where none is demanded, and
+    the benchmark says why.
     """
 
     name: str
     unit: str
     ours: Sequence[float]
     hand: Sequence[float]
-    limit: float
+    limit: float | None
     more_is_better: bool = False
 
     @property
@@ -41,6 +42,8 @@ class Result:
 
     @property
     def held(self) -> bool:
+        if self.limit is None:
+            return True
         return self.ratio >= self.limit if self.more_is_better else self.ratio <= self.limit
 
     def as_json(self) -> dict[str, Any]:
@@ -52,7 +55,7 @@ class Result:
             "ratio": round(self.ratio, 4),
             "n": len(self.ours),
             "limit": self.limit,
-            "met": self.held,
+            "met": None if self.limit is None else self.held,
         }
 
 

@@ -1,0 +1,30 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""What the benchmarks make of measurements: which limits held, and that none is taken for met where none is demanded."""
+
+from __future__ import annotations
+
+import pytest
+
+from benchmarks.measure import Figure, Result
+
+
+@pytest.mark.parametrize(
+    ("limit", "more_is_better", "held"),
+    [(2.0, False, True), (1.9, False, False), (1.9, True, True), (2.1, True, False)],
+)
+def test_a_limit_holds_or_not(limit: float, more_is_better: bool, held: bool) -> None:
+    result = Result("one", "s", [1.0, 2.0, 9.0], [1.0, 1.0, 1.0], limit, more_is_better)
+    assert (result.ratio, result.held) == (2.0, held)
+    assert (result.as_json()["met"], result.as_json()["limit"]) == (held, limit)
+
+
+def test_without_a_limit_nothing_is_missed_and_nothing_met() -> None:
+    result = Result("one", "s", [40.0], [1.0], None)
+    assert result.held
+    assert (result.as_json()["met"], result.as_json()["limit"], result.as_json()["ratio"]) == (None, None, 40.0)
+
+
+def test_the_worst_of_a_figure_counts() -> None:
+    assert not Figure("one", "s", [1.0, 3.0], 2.0).held
+    assert Figure("one", "s", [1.0, 2.0], 2.0).held
