@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""What the benchmarks make of measurements: which limits held, and that none is taken for met where none is demanded."""
+"""What the benchmarks make of measurements: which limits held; where there is none, none is met."""
 
 from __future__ import annotations
 

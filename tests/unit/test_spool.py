@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import tarfile
 from collections.abc import Callable
 from pathlib import Path
@@ -57,6 +58,38 @@ def test_a_spool_that_was_changed_is_refused(request_: JobRequest) -> None:
         spool.load("job")
     with pytest.raises(StateError, match="has none"):
         spool.load("nobody")
+
+
+@pytest.mark.parametrize("path", ["code/train.py", "code/sub/run", paths.SPOOL_MANIFEST])
+@pytest.mark.parametrize("left", [b"", b"\0" * 9, None])
+def test_what_a_failure_of_power_left_is_never_run(request_: JobRequest, path: str, left: bytes | None) -> None:
+    submit(request_)
+    harmed = JobPaths("job").spool / path
+    if left is None:
+        harmed.unlink()
+    else:
+        harmed.write_bytes(left)
+    with pytest.raises(StateError, match="launch it anew"):
+        spool.load("job")
+
+
+def test_no_file_of_the_agent_stands_for_an_upload_that_has_gone(
+    request_: JobRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = tmp_path / "here"
+    here.mkdir()
+    (here / "secret").write_text("the agent's own\n")
+    monkeypatch.chdir(here)
+    for part in (spool.CODE, spool.DATA):
+        folder = spool.new_folder()
+        for name in (spool.CODE, spool.DATA):
+            (folder / name).mkdir()
+            (folder / name / "file").write_text("sent\n")
+        spool.describe(folder, {spool.CODE: ["file"], spool.DATA: ["file"]})
+        spool.commit(folder, part)
+        shutil.rmtree(JobPaths(part).spool / part)
+        with pytest.raises(StateError, match="launch it anew"):
+            spool.load(part)
 
 
 def test_data_is_kept_while_a_job_waits_and_told_when_it_changed(request_: JobRequest, tmp_path: Path) -> None:

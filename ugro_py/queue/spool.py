@@ -147,7 +147,7 @@ def load(job: str) -> Sources:
     """Return what the job was submitted with.
 
     Raises:
-        StateError: the job has no spool, or what it holds is not what was submitted.
+        StateError: the job has no spool, what it holds is not what was submitted, or an upload is not kept any more.
         UsageError: a data set or model that was not kept cannot be read any more.
     """
     folder = JobPaths(job).spool
@@ -160,16 +160,26 @@ def load(job: str) -> Sources:
     found = {}
     for part, known in parts.items():
         root = folder / part
-        if known["kept"] and root.is_dir():
-            content = bundle_of(root, [(name, root / name) for name in known["files"]], single=known["single"])
-            if content.digest != known["digest"]:
-                raise StateError(f"files of job {job}", f"{root} is not what was submitted", "launch it anew")
-        else:
-            content = bundle(Path(known["path"]))
-            if content.digest != known["digest"]:
-                changed.append(part)
-        found[part] = content
+        if known["kept"] and (root.is_dir() or part == CODE):
+            found[part] = _as_submitted(job, root, known)
+            continue
+        if not known["path"]:  # an upload, removed when the job had ended
+            raise StateError(f"files of job {job}", f"its {part} is not kept any more", "launch it anew")
+        found[part] = content = bundle(Path(known["path"]))
+        if content.digest != known["digest"]:
+            changed.append(part)
     return Sources(found.pop(CODE), found, git, tuple(changed))
+
+
+def _as_submitted(job: str, root: Path, known: Mapping[str, Any]) -> Bundle:
+    """Return a part that is kept. A failure of power may have left less of it: files are not synced one by one."""
+    try:
+        content = bundle_of(root, [(name, root / name) for name in known["files"]], single=known["single"])
+    except UsageError as error:
+        raise StateError(f"files of job {job}", error.what, "launch it anew") from error
+    if content.digest != known["digest"]:
+        raise StateError(f"files of job {job}", f"{root} is not what was submitted", "launch it anew")
+    return content
 
 
 def forget_sources(job: str) -> None:
