@@ -204,6 +204,19 @@ def test_a_held_gpu_refuses_the_whole_attempt(cluster: Store) -> None:
     assert start(cluster, "two", everything) == 1
 
 
+@pytest.mark.parametrize("how", ["ended", "waits"])
+def test_a_job_that_does_not_run_holds_no_gpu(cluster: Store, how: str) -> None:
+    """Also where its controller had let go of its GPUs before an attempt that was on its way came to take them."""
+    cluster.create_job("one", "ob", {})
+    start(cluster, "one", planned(cluster))
+    if how == "ended":
+        cluster.set_job("one", "stopped", "on request")
+    else:
+        cluster.set_waiting("one", "held by eva")
+    assert cluster.busy() == {}
+    assert cluster.holders() == []
+
+
 def test_attempt_numbers_only_grow_and_gpus_pass_from_an_ended_attempt(cluster: Store) -> None:
     cluster.create_job("one", "ob", {})
     everything = planned(cluster)

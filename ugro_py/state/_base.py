@@ -13,7 +13,7 @@ from sqlalchemy import text as text_
 from ugro_py.errors import NotFoundError
 from ugro_py.state.database import Database
 from ugro_py.state.fence import Fence
-from ugro_py.state.models import ENDED, attempts, events, jobs, ranks
+from ugro_py.state.models import ENDED, allocations, attempts, events, jobs, ranks
 
 
 def now() -> datetime:
@@ -85,7 +85,13 @@ class Part:
 
     @staticmethod
     def _end_attempts(connection: Connection, job_id: int, status: str, reason: str) -> None:
-        """End the attempts of a job that nobody ended, and their ranks: their start broke off, say."""
+        """End the attempts of a job that nobody ended, and their ranks: their start broke off, say.
+
+        Comes with the job's end, or its way back into the queue: it holds no GPU after that.
+        """
+        of_job = allocations.c.attempt_id.in_(select(attempts.c.id).where(attempts.c.job_id == job_id))
+        held = allocations.c.released_at.is_(None) & of_job
+        connection.execute(update(allocations).where(held).values(released_at=now()))
         open_ = (attempts.c.job_id == job_id) & attempts.c.ended_at.is_(None)
         of_open = ranks.c.attempt_id.in_(select(attempts.c.id).where(open_))
         at = now()

@@ -8,7 +8,7 @@ from typing import Any
 from sqlalchemy import null, select, update
 
 from ugro_py.state._base import Part, now
-from ugro_py.state.models import ENDED, allocations, attempts, events, jobs
+from ugro_py.state.models import ENDED, attempts, events, jobs
 
 _FAILED = "attempt_failed"
 
@@ -57,9 +57,6 @@ class Recovery(Part):
         """
         with self.database.write() as connection:
             job_id = self._controlled(connection, job)
-            of_job = select(attempts.c.id).where(attempts.c.job_id == job_id)
-            held = allocations.c.released_at.is_(None) & allocations.c.attempt_id.in_(of_job)
-            connection.execute(update(allocations).where(held).values(released_at=now()))
             self._end_attempts(connection, job_id, "failed", reason)
             values: dict[str, Any] = {"status": "pending", "reason": reason, "preempt_for": null()}
             if preempted:
