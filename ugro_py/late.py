@@ -111,9 +111,10 @@ def uncollected(store: Store, job: str) -> list[int]:
     return sorted(begun)
 
 
-def bring_in_earlier(store: Store, gang: Gang) -> list[asyncio.Task[None]]:
+async def bring_in_earlier(store: Store, gang: Gang) -> list[asyncio.Task[None]]:
     """Begin to bring in what a controller that is gone has not collected of the attempts before this one."""
-    numbers = [number for number in uncollected(store, gang.job) if number < gang.attempt]
+    left = await store.patiently(uncollected, store, gang.job)
+    numbers = [number for number in left if number < gang.attempt]
     return [asyncio.create_task(_bring_in(store, gang.job, numbers))] if numbers else []
 
 
@@ -132,8 +133,10 @@ async def _bring_in(store: Store, job: str, numbers: list[int]) -> None:
         finally:
             await close_all(opened.values())
         for name, problem in problems.items():
-            store.add_event("collect_failed", problem, job=job, node=name, severity="error")
-        note_collected(store, gang)
+            await store.patiently(
+                store.add_event, "collect_failed", problem, job=job, node=name, severity="error"
+            )  # fmt: skip
+        await store.patiently(note_collected, store, gang)
 
 
 async def salvage(

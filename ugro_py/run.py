@@ -77,7 +77,7 @@ class _Stay:
     async def run(self, now: Running, lost: Lost, ended: Outcome | None) -> Outcome:
         store, launcher = self._store, self._launcher
         try:
-            self._collecting += late.bring_in_earlier(store, now.gang)
+            self._collecting += await late.bring_in_earlier(store, now.gang)
             while True:
                 begun = ended is None
                 outcome = ended or await self._follow(now, lost)

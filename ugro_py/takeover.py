@@ -66,7 +66,7 @@ async def adopt(
         return await stay(launcher, gang, nodes, sessions, lost)
     finally:
         await close_all(sessions.values())
-        tidy(store, job.name)
+        await asyncio.to_thread(tidy, store, job.name)
 
 
 def _failed(store: Store, job: str, number: int) -> bool:

@@ -6,12 +6,14 @@
 from __future__ import annotations
 
 import asyncio
+import threading
+from dataclasses import replace
 from typing import Any
 
 import pytest
 
 from tests.unit.job_store import JOB, NODES, JobStore, job_store  # noqa: F401 - a fixture
-from ugro_py import endings, run
+from ugro_py import endings, late, run
 from ugro_py.cluster import Node
 from ugro_py.endings import OUT_OF_TIME
 from ugro_py.errors import NodeError
@@ -215,3 +217,38 @@ def test_who_leaves_in_the_middle_of_a_stop_takes_no_node_for_lost(taken: Taken)
     asyncio.run(in_time())
     assert "node_lost" not in {event.kind for event in taken.store.events(JOB)}
     assert "lost" not in {rank.status for rank in taken.store.ranks(JOB)}
+
+
+def test_what_a_controller_before_left_is_brought_in_beside_the_loop(
+    taken: Taken, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A database that hangs must not hold up whoever follows other jobs in the same loop."""
+    late.note_collecting(taken.store, taken.gang)
+    in_loop: list[str] = []
+    for name in ("find_events", "add_event"):
+
+        def told(*args: Any, name: str = name, real: Any = getattr(taken.store, name), **values: Any) -> Any:
+            if threading.current_thread() is threading.main_thread():
+                in_loop.append(name)
+            return real(*args, **values)
+
+        monkeypatch.setattr(taken.store, name, told)
+
+    async def nothing(*_: Any) -> Any:
+        return {}
+
+    async def not_reached(*_: Any) -> Any:
+        return [], {NODES[1]: "gpu1: not reached"}
+
+    monkeypatch.setattr(late, "load_gang", lambda job, number: (taken.gang, None))
+    monkeypatch.setattr(late, "nodes_of", lambda gang, cluster: {})
+    monkeypatch.setattr(late, "open_sessions", nothing)
+    monkeypatch.setattr(late, "salvage", not_reached)
+
+    async def play() -> None:
+        await asyncio.gather(*await late.bring_in_earlier(taken.store, replace(taken.gang, attempt=2)))
+
+    asyncio.run(play())
+    assert in_loop == []
+    assert late.uncollected(taken.store, JOB) == []
+    assert [event.node for event in taken.store.events(JOB) if event.kind == "collect_failed"] == [NODES[1]]
