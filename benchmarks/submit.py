@@ -10,7 +10,7 @@ Both sides submit held jobs, one after the other, from the request of a client t
   first, each time, before anything is asked. Who submits many jobs uses the API.
 
 A job that is answered is committed and its files are in place, so it outlives any process; its row is safe from a
-failure of power 0.2 s later (docs/queue.md). Slurm too answers before its controller has saved its state.
+failure of power 0.2 s later (docs/api.md). Slurm too answers before its controller has saved its state.
 
 Slurm (Debian: slurm-wlm, munge) runs for this alone: its own folders, ports and keys, ended at the end.
 """

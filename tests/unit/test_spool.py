@@ -2,8 +2,10 @@
 # SPDX-License-Identifier: Apache-2.0
 """What was submitted stays as it was; what comes over the wire stays where it belongs."""
 
+# ruff: noqa: F811 - the fixture
 from __future__ import annotations
 
+import asyncio
 import io
 import shutil
 import tarfile
@@ -12,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.unit.here import JOB, Here, here  # noqa: F401 - a fixture
 from ugro_py import paths
 from ugro_py.errors import StateError, UgroError, UsageError
 from ugro_py.paths import JobPaths
@@ -71,6 +74,19 @@ def test_what_a_failure_of_power_left_is_never_run(request_: JobRequest, path: s
         harmed.write_bytes(left)
     with pytest.raises(StateError, match="launch it anew"):
         spool.load("job")
+
+
+def test_a_job_whose_files_did_not_reach_the_disk_fails_and_says_so(here: Here) -> None:
+    async def play() -> None:
+        await here.submit("print(1)\n")
+        (here.paths.spool / "code" / "main.py").write_bytes(b"")
+        with pytest.raises(StateError):
+            await here.run()
+
+    asyncio.run(play())
+    job = here.store.job(JOB)
+    assert job.status == "failed" and f"files of job {JOB}" in job.reason and "launch it anew" in job.reason
+    assert here.store.busy() == {}
 
 
 def test_no_file_of_the_agent_stands_for_an_upload_that_has_gone(
