@@ -100,6 +100,12 @@ def note_collected(store: Store, gang: Gang) -> None:
     store.add_event(_ATTEMPT_COLLECTED, text, job=gang.job, data={"attempt": gang.attempt})
 
 
+def note_left(store: Store, job: str) -> None:
+    """Record that a job ends without being collected: what lies on its nodes stays there until somebody collects it."""
+    text = f"what it wrote since lies on its nodes; fetch it: ansible-playbook playbooks/collect.yml -e job={job}"
+    store.add_event("collect_failed", text, job=job, severity="error")
+
+
 def uncollected(store: Store, job: str) -> list[int]:
     """Return the attempts of a job that somebody began to collect while it went on, and never ended to, in order."""
     begun: set[int] = set()

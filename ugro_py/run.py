@@ -120,7 +120,7 @@ class _Stay:
             self._leaves = True  # unless the job is this controller's still
             await launcher.stop_started(now.gang, now.sessions)  # whatever went wrong, no rank trains on unwatched
             self._leaves = False
-            recording = store.patiently(launcher.end, "failed", str(error), error.exit_code)
+            recording = store.patiently(_broke, launcher, now.gang.job, error)
             with contextlib.suppress(StateError, TimeoutError):  # a full disk takes no record: who comes next makes it
                 await asyncio.wait_for(recording, _RECORD_S)
             raise
@@ -231,6 +231,11 @@ class _Stay:
 
 def _of(now: Running) -> tuple[Gang, Mapping[str, Node], Mapping[str, Session]]:
     return now.gang, now.nodes, now.sessions
+
+
+def _broke(launcher: Launcher, job: str, error: UgroError) -> None:
+    late.note_left(launcher.store, job)
+    launcher.end("failed", str(error), error.exit_code)
 
 
 def close_attempt(store: Store, gang: Gang, outcome: Outcome) -> None:

@@ -14,6 +14,7 @@ import pytest
 
 from tests.unit.here import JOB, Here, here, until  # noqa: F401 - a fixture
 from ugro_py import late, log_room
+from ugro_py.errors import StateError
 from ugro_py.explain.classify import explain
 from ugro_py.explain.facts import gather
 from ugro_py.mirror import Mirror
@@ -108,6 +109,27 @@ def test_no_logs_where_there_is_no_room_and_all_of_them_when_there_is(
     row, nodes = late.collect_job(here.store, JOB, lambda text: None)
     assert (row.status, sorted(nodes)) == ("completed", ["a", "b"])
     assert here.paths.rank_log(0).read_text().endswith("last\n")
+    assert not here.on_node("a").exists()
+
+
+def test_what_a_job_wrote_that_ended_by_a_full_store_can_be_collected(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(self: Mirror, name: str, offset: int, data: str) -> Any:
+        raise StateError(f"write {name}", "No space left on device", "make room in the central store")
+
+    async def play() -> Any:
+        await here.submit("import time\nprint('begun', flush=True)\ntime.sleep(600)\n")
+        work = asyncio.create_task(here.run())
+        await until(lambda: here.on_node("a").exists(), "it starts")
+        return await asyncio.wait_for(work, 60)
+
+    with monkeypatch.context() as patched, pytest.raises(StateError, match="No space left"):
+        patched.setattr(Mirror, "write", full)
+        asyncio.run(play())
+    assert here.store.job(JOB).status == "failed"
+    row, nodes = late.collect_job(here.store, JOB, lambda text: None)
+    assert (row.status, sorted(nodes)) == ("failed", ["a", "b"])
     assert not here.on_node("a").exists()
 
 

@@ -11,7 +11,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from ugro_py import takeover
+from ugro_py import late, takeover
 from ugro_py.cluster import Cluster
 from ugro_py.errors import StateError, UgroError
 from ugro_py.gang import Outcome
@@ -106,8 +106,7 @@ class Jobs:
         return outcome
 
     def _end(self, job: str, controller: Controller, status: str, reason: str) -> Outcome:
-        text = f"what it wrote since lies on its nodes; fetch it: ansible-playbook playbooks/collect.yml -e job={job}"
-        self._theirs.add_event("collect_failed", text, job=job, severity="error")
+        late.note_left(self._theirs, job)
         attempt = self._theirs.attempt(job)
         if attempt is not None and attempt.ended_at is None:
             self._theirs.set_attempt(job, attempt.number, status=status, reason=reason)
