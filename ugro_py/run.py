@@ -244,8 +244,10 @@ def close_attempt(store: Store, gang: Gang, outcome: Outcome) -> None:
         if rank.status not in ENDED | {"lost"}:
             status = "completed" if outcome.status == "completed" else "stopped"
             store.set_rank(gang.job, gang.attempt, rank.rank, status=status)
+    known = store.attempt(gang.job, gang.attempt)
+    at = known.ended_at if known else None  # whoever takes over a job that had ended finds that again
     store.set_attempt(
-        gang.job, gang.attempt, status=outcome.status, reason=outcome.reason, ended_at=datetime.now(UTC)
+        gang.job, gang.attempt, status=outcome.status, reason=outcome.reason, ended_at=at or datetime.now(UTC)
     )  # fmt: skip
 
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from dataclasses import replace
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
@@ -252,3 +253,12 @@ def test_what_a_controller_before_left_is_brought_in_beside_the_loop(
     assert not in_loop
     assert late.uncollected(taken.store, JOB) == []
     assert [event.node for event in taken.store.events(JOB) if event.kind == "collect_failed"] == [NODES[1]]
+
+
+def test_an_attempt_ended_when_it_ended_and_not_when_somebody_found_that_again(taken: Taken) -> None:
+    """Else the time in which nobody was there counts for the time limit of the job."""
+    at = datetime.now(UTC) + timedelta(seconds=5)
+    taken.store.set_attempt(JOB, 1, status="failed", ended_at=at)
+    run.close_attempt(taken.store, taken.gang, Outcome("failed", "rank 0 ended", 1))
+    attempt = taken.store.attempt(JOB, 1)
+    assert attempt is not None and (attempt.ended_at, attempt.reason) == (at, "rank 0 ended")
