@@ -51,7 +51,7 @@ async def unless_called_off(store: Store, job: str, work: Coroutine[Any, Any, T]
                 await asyncio.wait({task})
                 if task.cancelled():
                     raise why
-    except asyncio.CancelledError:
+    except BaseException:
         task.cancel()
         await asyncio.wait({task})
         raise

@@ -14,7 +14,7 @@ import pytest
 from tests.integration.support import processes_here
 from tests.unit.here import JOB, Here, here, until  # noqa: F401 - a fixture
 from ugro_py import call_off, launch, playbook, ready
-from ugro_py.errors import JobStoppedError, NodeError
+from ugro_py.errors import JobStoppedError, NodeError, NotFoundError
 from ugro_py.launch import Launcher, start_job
 from ugro_py.queue import wait
 from ugro_py.queue.model import Start
@@ -231,3 +231,41 @@ def test_so_does_the_start_that_a_playbook_prepares(
     with pytest.raises(NotFreeError if what == "hold" else JobStoppedError):
         asyncio.run(play())
     assert (store.job(JOB).status, store.busy()) == ("pending" if what == "hold" else "stopped", {})
+
+
+def test_only_starts_that_fail_in_a_row_end_a_job(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("ugro_py.queue.start.BACK_OFF_S", (0.0,) * 3)
+
+    async def broken(*_: Any, **__: Any) -> None:
+        raise NodeError("b: start", "no")
+
+    monkeypatch.setattr(ready, "try_port", broken)
+
+    async def play() -> list[str]:
+        await here.submit(WAITS)
+        outcomes = []
+        for _ in range(4):
+            outcomes.append((await here.run()).status)
+            for number in range(30):  # of a large cluster
+                here.store.add_event("warning", f"node {number} is slow", job=JOB)
+        assert here.store.reopen(JOB)
+        return [*outcomes, (await here.run()).status]
+
+    assert asyncio.run(play()) == ["pending", "pending", "pending", "failed", "pending"]
+
+
+def test_work_on_a_job_that_is_gone_does_not_go_on_alone(here: Here) -> None:
+    ended = []
+
+    async def work() -> None:
+        try:
+            await asyncio.sleep(FOR_EVER_S)
+        finally:
+            ended.append(True)
+
+    async def play() -> None:
+        with pytest.raises(NotFoundError):
+            await asyncio.wait_for(call_off.unless_called_off(here.store, "gone", work()), AT_ONCE_S)
+        assert ended == [True]
+
+    asyncio.run(play())

@@ -36,6 +36,9 @@ BACK_OFF_S = (2.0, 5.0, 10.0)
 NOT_STARTED = "start_failed"
 """The kind of the event for each time."""
 
+_ANEW = ("following", "resumed")
+"""Events that end such a row: the job has run, or its owner put it back into the queue."""
+
 
 class _NotStartedError(Exception):
     """Something broke while the job started on its nodes: `error`."""
@@ -198,8 +201,9 @@ async def _not_started(launcher: Launcher, error: UgroError) -> Outcome:
     """Put the job back because a node could not start it, or end it if that happened too often."""
     name, store = launcher.request.name, launcher.store
     await store.patiently(store.add_event, NOT_STARTED, str(error), job=name, severity="warning")
-    events = await store.patiently(store.events, name, limit=50)
-    tries = sum(event.kind == NOT_STARTED for event in events)
+    tries = 0
+    for event in await store.patiently(store.find_events, 100, job=name, kinds=(NOT_STARTED, *_ANEW)):
+        tries = 0 if event.kind in _ANEW else tries + (event.kind == NOT_STARTED)
     if tries > TRIES or await store.patiently(_must_not_wait, launcher):
         reason = f"could not be started {tries} times; last: {error}" if tries > 1 else str(error)
         return await _end(launcher, "failed", reason, error.exit_code)
