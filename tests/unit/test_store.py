@@ -10,7 +10,7 @@ import pytest
 from ugro_py.cluster import Node
 from ugro_py.errors import AllocationError, NotFoundError, UsageError
 from ugro_py.scheduler import Gpu, Placement, Request, place
-from ugro_py.state import Store
+from ugro_py.state import Controller, Store
 
 NODES = (Node("gpu-master", "10.0.0.100", role="master"), Node("gpu1", "10.0.0.101"))
 
