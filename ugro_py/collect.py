@@ -44,8 +44,11 @@ async def collect_from(gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[
         The nodes whose results could not be had, and why; their folders stay there.
     """
     paths = JobPaths(gang.job)
-    for folder in COLLECTED:
-        (paths.root / folder).mkdir(exist_ok=True)
+    try:
+        for folder in COLLECTED:
+            (paths.root / folder).mkdir(exist_ok=True)
+    except OSError as error:  # the central store, full or gone
+        return dict.fromkeys(sessions, f"collect {gang.job}: {error.strerror or error}; make room and collect again")
     first = gang.nodes[0]
     results = await asyncio.gather(
         *(_from_node(gang, nodes[name], session, paths, name == first) for name, session in sessions.items()),

@@ -260,11 +260,14 @@ async def finish_attempt(
         (name, f"{name}: not reached; what it wrote lies there") for name in gang.nodes if name not in alive
     ]
     problems += [(None, problem) for problem in await collect(gang, nodes, alive)]
+    try:
+        metrics.rebuild(JobPaths(gang.job))
+    except StateError as error:
+        problems.append((None, str(error)))
     for node, problem in problems:
         await store.patiently(
             store.add_event, "collect_failed", problem, job=gang.job, node=node, severity="error"
         )  # fmt: skip
-    metrics.rebuild(JobPaths(gang.job))
 
 
 async def finish(

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.unit.here import JOB, Here, here, until  # noqa: F401 - a fixture
-from ugro_py import late, log_room
+from ugro_py import late, log_room, metrics
 from ugro_py.errors import StateError
 from ugro_py.explain.classify import explain
 from ugro_py.explain.facts import gather
@@ -130,6 +130,28 @@ def test_what_a_job_wrote_that_ended_by_a_full_store_can_be_collected(
     assert here.store.job(JOB).status == "failed"
     row, nodes = late.collect_job(here.store, JOB, lambda text: None)
     assert (row.status, sorted(nodes)) == ("failed", ["a", "b"])
+    assert not here.on_node("a").exists()
+
+
+def test_a_job_that_completed_has_completed_although_the_store_is_full_at_its_end(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(paths: JobPaths) -> int:
+        raise StateError(f"{paths.metrics}: derive it from the events", "No space left on device", "check the disk")
+
+    async def play() -> Any:
+        await here.submit("print('done')\n")
+        (here.paths.root / "tensorboard").touch()  # no folder can be made
+        return await asyncio.wait_for(here.run(), 60)
+
+    with monkeypatch.context() as patched:
+        patched.setattr(metrics, "rebuild", full)
+        assert asyncio.run(play()).status == here.store.job(JOB).status == "completed"
+    assert len([text for text in here.events("collect_failed") if "File exists" in text]) == 2
+    assert len([text for text in here.events("collect_failed") if "No space left" in text]) == 1
+    (here.paths.root / "tensorboard").unlink()
+    row, nodes = late.collect_job(here.store, JOB, lambda text: None)
+    assert (row.status, sorted(nodes)) == ("completed", ["a", "b"])
     assert not here.on_node("a").exists()
 
 
