@@ -285,5 +285,10 @@ async def finish(
     tell("step", {"text": "collecting results"})
     await finish_attempt(store, gang, nodes, sessions, outcome)
     await store.patiently(store.set_job, gang.job, outcome.status, outcome.reason, outcome.exit_code)
-    await store.patiently(results.write_notes, gang.job, store)
+    try:
+        await store.patiently(results.write_notes, gang.job, store)
+    except AwayError:
+        raise
+    except StateError as error:  # the job has ended all the same; who collects it writes them too
+        await store.patiently(store.add_event, "collect_failed", str(error), job=gang.job, severity="error")
     await store.patiently(store.unclaim, gang.job, controller)
