@@ -4,6 +4,8 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,7 +20,12 @@ if TYPE_CHECKING:
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:
-    """Give a worker a short temporary folder: the sockets in it have paths of at most 107 bytes."""
+    """Give a worker a short temporary folder: the sockets in it have paths of at most 107 bytes.
+
+    Ctrl-C works in what tests start, also where a shell started the tests in the background, and so without SIGINT.
+    """
+    if threading.current_thread() is threading.main_thread() and signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if hasattr(config, "workerinput"):
         folder = Path(config.option.basetemp)  # …/popen-gw0
         config.option.basetemp = str(folder.with_name(folder.name.removeprefix("popen-")))

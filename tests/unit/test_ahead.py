@@ -68,7 +68,10 @@ def test_an_attempt_that_could_not_start_whole_is_ended(
 
     async def half(self: Ahead, gang: Any, ready: Any) -> None:
         told.append(gang)
-        await real(self, gang, ready)
+        try:
+            await real(self, gang, ready)
+        except NodeError:  # a machine that is busy beyond measure was too slow: started in part, or not
+            raise error from None
         log = here.on_node("a", gang.attempt) / "logs" / "rank_0.log"
         await until(lambda: log.exists() and log.read_text(), "rank 0 prints")
         raise error

@@ -185,8 +185,8 @@ def test_a_job_is_not_stalled_because_its_logs_are_not_kept(
     monkeypatch.setattr(log_room, "is_low", lambda folder: limit_gb > 1)  # else its logs are full
 
     async def play() -> Any:
-        prints = "import time\nfor _ in range(80):\n    print('x' * 200, flush=True)\n    time.sleep(0.1)\n"
-        await here.submit(prints, stall_timeout_s=2.0)
+        prints = "import time\nfor _ in range(100):\n    print('x' * 200, flush=True)\n    time.sleep(0.1)\n"
+        await here.submit(prints, stall_timeout_s=6.0)
         return await asyncio.wait_for(here.run(), 120)
 
     outcome = asyncio.run(play())
@@ -195,7 +195,7 @@ def test_a_job_is_not_stalled_because_its_logs_are_not_kept(
 
 def test_a_job_that_prints_nothing_is_stalled_where_logs_are_kept(here: Here) -> None:
     async def play() -> Any:
-        await here.submit("import time\ntime.sleep(600)\n", stall_timeout_s=2.0)
+        await here.submit("import time\ntime.sleep(600)\n", stall_timeout_s=6.0)
         return await asyncio.wait_for(here.run(), 120)
 
     assert "no rank wrote anything" in asyncio.run(play()).reason
