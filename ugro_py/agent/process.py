@@ -17,7 +17,6 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING
 
-from ugro_py import secret_env
 from ugro_py.agent.inventory import Inventory
 from ugro_py.agent.jobs import Jobs
 from ugro_py.agent.lease import Held, LeaseLostError, Watch
@@ -89,10 +88,6 @@ class Agent:
     def wake(self) -> None:
         """Have the next round now; from any thread."""
         self._loop.call_soon_threadsafe(self._wake.set)
-
-    def keep_secrets(self, job: str, values: Mapping[str, str]) -> None:
-        """Hold the values of a job's `--secret-env` in memory until its ranks have them."""
-        secret_env.keep(job, values)
 
     async def run(self, stop: asyncio.Event) -> None:
         """Act until `stop` is set.

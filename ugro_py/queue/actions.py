@@ -9,10 +9,11 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
-from ugro_py.errors import RightsError, UsageError
+from ugro_py.errors import UsageError
 from ugro_py.queue.snapshot import since
 from ugro_py.state import Store
 from ugro_py.state._queue import QueuedRow
+from ugro_py.state._submit import refuse_over_quota
 
 _STEP, _TICK = 1.0, 0.001  # seconds, between places in the queue
 
@@ -139,12 +140,4 @@ def check_submission(store: Store, user: str, group: str | None, after: tuple[st
     limits = {(row.kind, row.name): row.max_queued for row in store.accounts() if row.max_queued is not None}
     if not limits:
         return
-    of_user, of_group = store.count_queued(user, group)
-    for kind, name, count in (("user", user, of_user), ("group", group or "", of_group)):
-        most = limits.get((kind, name))
-        if most is not None and count >= most:
-            who = name if kind == "user" else f"group {name}"
-            raise RightsError(
-                "submit a job", f"quota: {who} has {count} of {most} jobs that have not ended",
-                "wait for one to end, or take one out with `ugro queue cancel`",
-            )  # fmt: skip
+    refuse_over_quota(limits, user, group, *store.count_queued(user, group))

@@ -129,8 +129,18 @@ def _check_limits(connection: Connection, limits: Mapping[tuple[str, str], int],
     query = select(func.count().filter(mine), func.count().filter(theirs)).where(
         jobs.c.status.not_in(ENDED), or_(mine, theirs)
     )
-    counts = connection.execute(query).one()
-    for (kind, name), count in zip(wanted, counts, strict=False):
+    refuse_over_quota(limits, asked.user, asked.group, *connection.execute(query).one())
+
+
+def refuse_over_quota(
+    limits: Mapping[tuple[str, str], int], user: str, group: str | None, of_user: int, of_group: int
+) -> None:
+    """Refuse a job of a user and group that have so many jobs that have not ended.
+
+    Raises:
+        RightsError: that is as many as the quota allows.
+    """
+    for kind, name, count in (("user", user, of_user), ("group", group or "", of_group)):
         most = limits.get((kind, name))
         if most is not None and count >= most:
             who = name if kind == "user" else f"group {name}"
