@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import zlib
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from ugro_py import paths
 from ugro_py.cluster import Cluster
 from ugro_py.errors import NodeError, UgroError, VerificationError
 from ugro_py.transport import Session
@@ -13,8 +15,19 @@ from ugro_py.transport import Session
 if TYPE_CHECKING:
     from ugro_py.state import Store
 
-# A job's rendezvous port is looked for from the inventory's master port on; open this range in a firewall.
+# A job's rendezvous port is one of so many from the inventory's master port on; open this range in a firewall.
 PORT_RANGE = 100
+
+
+def _candidates(first: int) -> list[int]:
+    """Return the ports in the order in which they are tried.
+
+    Each central store begins somewhere else: two that know nothing of each other, of two users say, would else choose
+    the same port at the same moment.
+    """
+    ports = list(range(first, min(first + PORT_RANGE, 65536)))
+    begin = zlib.crc32(paths.database_url().encode()) % len(ports)
+    return ports[begin:] + ports[:begin]
 
 
 def _leased(store: Store) -> set[int]:
@@ -31,7 +44,7 @@ async def try_port(cluster: Cluster, store: Store, chosen: list[str], sessions: 
     address = master.node.address
     leased = await store.patiently(_leased, store)
     last: UgroError | None = None
-    for port in range(cluster.master_port, min(cluster.master_port + PORT_RANGE, 65536)):
+    for port in _candidates(cluster.master_port):
         if port in leased:
             continue
         try:

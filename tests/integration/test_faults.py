@@ -206,14 +206,17 @@ def test_a_full_disk_is_refused_before_and_stops_the_gang_during_a_job(
 
 def test_a_busy_master_port_is_passed_over(ugro: Ugro, lab3: Lab) -> None:
     host = lab3.host("gpu-master")
-    listen = "import socket, sys; s = socket.create_server(('', 29500)); print('ready', flush=True); sys.stdin.read()"
+    planned = ("launch", "--dry-run", "--json", "--script", PLAY)
+    port = int(ugro.json(*planned)["master"].rpartition(":")[2])
+    assert port in range(29500, 29600)
+    listen = f"import socket, sys; s = socket.create_server(('', {port})); print('ready', flush=True); sys.stdin.read()"
     with subprocess.Popen(
         [*host.ssh_command("-T"), f'/usr/bin/python3 -c "{listen}"'],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
     ) as listener:  # fmt: skip
         assert listener.stdout and listener.stdout.readline() == "ready\n"
-        plan = ugro.json("launch", "--dry-run", "--json", "--script", PLAY)
-    assert plan["master"] == f"{host.address}:29501"
+        plan = ugro.json(*planned)
+    assert plan["master"] == f"{host.address}:{29500 + (port + 1 - 29500) % 100}"
 
 
 def test_versions_that_differ_between_nodes_are_refused_with_the_difference(

@@ -74,7 +74,7 @@ class Here:
         return [event.text for event in self.store.events(JOB, limit=1000) if event.kind == kind]
 
 
-async def until(condition: Any, what: str, timeout_s: float = 60.0) -> None:
+async def until(condition: Any, what: str, timeout_s: float = 150.0) -> None:
     """Wait until a condition holds."""
     loop = asyncio.get_running_loop()
     deadline = loop.time() + timeout_s
