@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 N ?= 3
 # Most tests wait rather than compute, so that two cores have enough to do with this many of them at a time.
-TEST_WORKERS ?= 4
+TEST_WORKERS ?= 3
 
 .PHONY: help dev check lint types test molecule sanity lab bench build docs clean
 

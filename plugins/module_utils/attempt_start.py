@@ -85,7 +85,7 @@ class Starting:
         )
         return spec
 
-    def start(self, spec: Dict[str, Any], code: Optional[str] = None, timeout_s: float = 10.0) -> Dict[str, Any]:
+    def start(self, spec: Dict[str, Any], code: Optional[str] = None, timeout_s: float = 60.0) -> Dict[str, Any]:
         """Start the supervisor unless this attempt was started before. Returns :meth:`status` plus ``changed``.
 
         Raises:

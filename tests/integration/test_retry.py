@@ -17,7 +17,9 @@ FAILS_ONCE = SCRIPTS / "fails_once.py"
 
 def check_second_attempt(ugro: Ugro, name: str) -> None:
     """The second attempt went on where the first one's newest checkpoint was, and nothing of either is lost."""
-    folder = ugro.folder(name)
+    folder, job = ugro.folder(name), ugro.job(name)
+    with ugro.store() as store:  # why it is not, if it is not
+        assert job.status == "completed", (job.reason, [event.text for event in store.events(name, limit=100)])
     for rank in range(3):
         assert ugro.log(name, rank).startswith(f"rank {rank} attempt 2 begins at step 4")
         assert "attempt 1 begins at step 1" in (folder / "attempts" / "1" / f"rank_{rank}.log").read_text()
@@ -28,7 +30,6 @@ def check_second_attempt(ugro: Ugro, name: str) -> None:
     assert (folder / "checkpoints" / "step_000003.pt").exists()
     assert (folder / "checkpoints" / "step_000006.pt").exists()
     assert json.loads((folder / "config.json").read_text())["attempt"] == 2
-    assert ugro.job(name).status == "completed"
     assert ugro.busy() == {}
 
 
