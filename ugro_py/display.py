@@ -26,6 +26,11 @@ def safe_line(line: str) -> str:
     return shown + "\x1b[0m" if "\x1b[" in shown else shown
 
 
+def plain_line(line: str) -> str:
+    """Return a line as it may be shown where there are no colours: a page, a file. No control sequence is left."""
+    return _COLOUR.sub("", safe_line(line)).replace("\x1b", "")
+
+
 def number(value: float | None, unit: str = "") -> str:
     """Return a number with at most four significant digits (whole ones in full) and its unit; "-" for None."""
     if value is None:
