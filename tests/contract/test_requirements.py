@@ -48,6 +48,10 @@ def test_a_node_gets_what_the_extra_train_names() -> None:
     assert sorted(names) == sorted(canonicalize_name(Requirement(text).name) for text in EXTRAS["train"])
 
 
+# The extras that what is declared here asks of others: psycopg[binary], markdown-it-py[linkify].
+_OF_OTHERS = ("", "binary", "linkify")
+
+
 def _needs(name: str, seen: set[str]) -> Iterator[str]:
     """Yield an installed package and all that it needs here."""
     if name in seen:
@@ -60,7 +64,7 @@ def _needs(name: str, seen: set[str]) -> Iterator[str]:
     yield name
     for text in distribution.requires or ():
         requirement = Requirement(text)
-        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in ("", "binary")):
+        if requirement.marker is None or any(requirement.marker.evaluate({"extra": extra}) for extra in _OF_OTHERS):
             yield from _needs(canonicalize_name(requirement.name), seen)
 
 
