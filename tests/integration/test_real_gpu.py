@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """On a machine with an NVIDIA GPU: what is read of it, training on it, and what is left on it afterwards.
 
-Elsewhere one test stands for all of them and is skipped. `pytest -s tests/gpu` prints what was measured.
+Elsewhere one test stands for all of them and is skipped. `pytest -s tests/integration/test_real_gpu.py` prints what was measured.
 """
 
 from __future__ import annotations
@@ -21,7 +21,6 @@ from typing import Any
 
 import pytest
 
-from tests.integration.conftest import here, home, make_ugro, ugro_here  # noqa: F401 - fixtures
 from tests.integration.support import Ugro, wait_until
 from ugro_py import metrics
 from ugro_py.paths import JobPaths
