@@ -8,6 +8,7 @@ import asyncio
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -25,9 +26,13 @@ class FakeAgent:
         self.store = Store.open(f"sqlite:///{folder}/ugro.db")
         self.cluster = Cluster("test", (Node("here", "127.0.0.1", "master", "local"),), folder / "hosts.yml")
         self.woken = 0
+        self.reports: dict[str, dict[str, Any]] = {}
 
     def timings(self) -> dict[str, Timing]:
         return {"schedule": Timing(2, 0.5, 0.25, 0.4)}
+
+    def readings(self) -> dict[str, dict[str, Any]]:
+        return self.reports
 
     def wake(self) -> None:
         self.woken += 1

@@ -15,7 +15,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ugro_py.agent.inventory import Inventory
 from ugro_py.agent.jobs import Jobs
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from ugro_py.api.server import Listen
     from ugro_py.api.view import Timing
     from ugro_py.cluster import Cluster
+    from ugro_py.health.sweeper import Sweeper
 
 ROUND_S = 1.0
 _LOOK_AT_INVENTORY_S = 2.0
@@ -59,6 +60,7 @@ class Agent:
     ) -> None:
         self.listen = listen
         self.on_inventory: Callable[[Cluster], None] | None = None
+        self.sweeper: Sweeper | None = None
         self.held = held
         self.inventory = inventory
         self.clock = timings
@@ -84,6 +86,10 @@ class Agent:
     def timings(self) -> Mapping[str, Timing]:
         """Return the timing of each loop by its name."""
         return self.clock.all()
+
+    def readings(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the newest readings of each node that answers; none before the first health sweep."""
+        return self.sweeper.reports() if self.sweeper is not None else {}
 
     def wake(self) -> None:
         """Have the next round now; from any thread."""

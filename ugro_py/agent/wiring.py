@@ -26,7 +26,7 @@ def part_makers(agent: Agent) -> Mapping[str, tuple[Maker, bool]]:
         from ugro_py.health.sweeper import Sweeper
 
         async def run(stop: asyncio.Event) -> None:
-            sweeper = Sweeper(agent.cluster, agent.store)
+            sweeper = agent.sweeper = Sweeper(agent.cluster, agent.store)
             agent.on_inventory = sweeper.use
             sweeper.on_sweep = functools.partial(agent.clock.add, "sweep")
             await sweeper.run(stop)

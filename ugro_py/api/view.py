@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 if TYPE_CHECKING:
     from ugro_py.cluster import Cluster
@@ -36,6 +36,10 @@ class AgentView(Protocol):
 
     def timings(self) -> Mapping[str, Timing]:
         """Return the timing of each loop by its name: `schedule`, `sweep`, …"""
+        ...
+
+    def readings(self) -> Mapping[str, Mapping[str, Any]]:
+        """Return the newest readings of each node that answers the health sweep, as `module_utils.probe` makes them."""
         ...
 
     def wake(self) -> None:

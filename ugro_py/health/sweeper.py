@@ -173,12 +173,12 @@ class Sweeper:
         return self.cluster.nodes
 
     def reports(self) -> dict[str, dict[str, Any]]:
-        """Return the newest readings of the nodes that answer, in inventory order."""
-        found = {node.name: self._probes[node.name] for node in self.nodes}
+        """Return the newest readings of the nodes that answer, in inventory order; from any thread."""
+        found = {node.name: self._probes.get(node.name) for node in self.nodes}
         return {
             name: probe.report
             for name, probe in found.items()
-            if probe.report is not None and probe.state.observed != "unreachable"
+            if probe is not None and probe.report is not None and probe.state.observed != "unreachable"
         }
 
     # -- what a probe calls -----------------------------------------------------------------------------------
