@@ -2,7 +2,7 @@
 # SPDX-License-Identifier: Apache-2.0
 """On a machine with an NVIDIA GPU: what is read of it, training on it, and what is left on it afterwards.
 
-Elsewhere one test stands for all of them and is skipped. `pytest -s tests/integration/test_real_gpu.py` prints what was measured.
+Elsewhere they are skipped. `pytest -s tests/integration/test_real_gpu.py` prints what was measured.
 """
 
 from __future__ import annotations
@@ -110,7 +110,7 @@ def _findings(ugro: Ugro) -> dict[str, Any]:
 def test_what_is_read_is_what_nvidia_smi_says(ugro_here: Ugro) -> None:
     node = _findings(ugro_here)
     said = smi("uuid", "name", "memory.total", "driver_version")[0]
-    gpu = node["report"]["gpus"][0]
+    gpu = node["report"]["gpu"]["gpus"][0]
     assert gpu["uuid"] == said[0]
     assert gpu["name"] == said[1]
     assert gpu["vram_total_gb"] == pytest.approx(float(said[2]) / 1024, rel=0.01)

@@ -40,13 +40,25 @@ def test_the_same_failure_at_the_same_step_is_not_tried_a_third_time() -> None:
     assert decide([rank(1, seconds=4000), rank(2, seconds=4000)], 5, 0).again
 
 
-def test_a_signal_to_another_rank_is_another_failure() -> None:
-    def killed(attempt: int, number: int) -> Failed:
-        failure = Failure(0.0, "x", number, "gpu1", -9, ["begins at step 31"])
-        return failed(attempt, Outcome("failed", "x", -9, failure, last_lines=["begins at step 31"]), 34, 3.0)
+def by_signal(attempt: int, number: int, code: int = -9) -> Failed:
+    failure = Failure(0.0, "x", number, "gpu1", code, ["begins at step 31"])
+    return failed(attempt, Outcome("failed", "x", code, failure, last_lines=["begins at step 31"]), 34, 3.0)
 
-    assert decide([killed(1, 2), killed(2, 0)], 5, 0).again
-    assert not decide([killed(1, 2), killed(2, 2)], 5, 0).again
+
+def test_a_signal_to_another_rank_is_another_failure() -> None:
+    assert decide([by_signal(1, 2, -11), by_signal(2, 0, -11)], 5, 0).again
+    assert not decide([by_signal(1, 2, -11), by_signal(2, 2, -11)], 5, 0).again
+
+
+@pytest.mark.parametrize("code", [-9, -15])
+def test_who_is_killed_from_outside_is_tried_once_more_than_who_fails(code: int) -> None:
+    twice = [by_signal(1, 2, code), by_signal(2, 2, code)]
+    assert decide(twice, 5, 0).again
+    verdict = decide([*twice, by_signal(3, 2, code)], 5, 0)
+    assert not verdict.again
+    assert verdict.why == "it failed three times in the same way after step 34"
+    assert decide([*twice, by_signal(3, 1, code)], 5, 0).again
+    assert decide([twice[0], rank(2, 34), twice[1]], 5, 0).again
 
 
 def test_a_job_that_stands_still_twice_at_the_same_step_is_not_tried_a_third_time() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -14,6 +15,10 @@ REFUSED_CODE = 2
 LONGEST_WAIT_S = 600.0
 # Two attempts that failed alike before their first step are the same failure if neither took longer than this.
 EARLY_S = 120.0
+# So often in the same way at the same step is enough. A rank that is killed mostly is so from outside (a person, the
+# kernel out of memory), and not always for the same reason.
+_ENOUGH = {"rank": (2, "twice"), "stalled": (2, "twice"), "killed": (3, "three times")}
+_KILLED = (-signal.SIGKILL, -signal.SIGTERM)
 
 _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 
@@ -22,7 +27,7 @@ _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 class Failed:
     """How one attempt failed.
 
-    `kind` is rank, refused (its input), port (taken), node (lost), gpu (lost), frozen or stalled; `signature` tells
+    `kind` is rank, killed (a rank, by SIGKILL or SIGTERM), refused (its input), port (taken), node (lost), gpu (lost), frozen or stalled; `signature` tells
     failures of one kind apart; `step` is the last one that any rank told of; `seconds` is how long the attempt ran.
     """
 
@@ -60,10 +65,12 @@ def failed(attempt: int, outcome: Outcome, step: int | None, seconds: float) -> 
         kind = "port"
     elif code == REFUSED_CODE and failure is not None and failure.kind == "rank":
         kind = "refused"
+    elif code in _KILLED and failure is not None and failure.kind == "rank":
+        kind = "killed"
     else:
         kind = failure.kind if failure else "rank"
     last = _NUMBERS.sub("#", lines[-1])[:200] if lines else ""
-    # A signal mostly comes from outside (the kernel out of memory, a person): another rank's is another failure.
+    # By a signal: another rank's is another failure.
     whose = f" in rank {failure.rank}" if failure and code is not None and code < 0 else ""
     return Failed(attempt, kind, f"{code}{whose}: {last}", step, round(seconds, 1))
 
@@ -85,9 +92,10 @@ def decide(failures: Sequence[Failed], retry: int, backoff_s: float) -> Verdict:
     counted = len(failures) - bool(ports)
     if counted > retry:
         return Verdict(False, why=f"it was tried again {retry} {'time' if retry == 1 else 'times'}" if retry else "")
-    if last.kind in ("rank", "stalled") and len(failures) > 1 and _same(failures[-2], last):
+    enough, times = _ENOUGH.get(last.kind, (0, ""))
+    if enough and len(failures) >= enough and all(_same(one, last) for one in failures[-enough:-1]):
         where = "before its first step" if last.step is None else f"after step {last.step}"
-        return Verdict(False, why=f"it failed twice in the same way {where}")
+        return Verdict(False, why=f"it failed {times} in the same way {where}")
     wait_s = 0.0 if counted < 2 else min(LONGEST_WAIT_S, backoff_s * 2 ** min(counted - 2, 30))
     return Verdict(True, wait_s)
 
