@@ -27,8 +27,9 @@ _NUMBERS = re.compile(r"0x[0-9a-fA-F]+|\d+")
 class Failed:
     """How one attempt failed.
 
-    `kind` is rank, killed (a rank, by SIGKILL or SIGTERM), refused (its input), port (taken), node (lost), gpu (lost), frozen or stalled; `signature` tells
-    failures of one kind apart; `step` is the last one that any rank told of; `seconds` is how long the attempt ran.
+    `kind` is rank, killed (a rank, by SIGKILL or SIGTERM), refused (its input), port (taken), node (lost), gpu (lost),
+    frozen or stalled; `signature` tells failures of one kind apart; `step` is the last one that any rank told of;
+    `seconds` is how long the attempt ran.
     """
 
     attempt: int
