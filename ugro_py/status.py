@@ -33,7 +33,7 @@ def status_of(store: Store, name: str, cluster: Cluster | None = None) -> dict[s
     """
     job = store.job(name)
     attempt = store.attempt(name)
-    newest = _newest_metrics(JobPaths(name))
+    newest = newest_metrics(JobPaths(name))
     end = job.ended_at or datetime.now(UTC)
     ranks = store.ranks(name)
     return {
@@ -112,7 +112,7 @@ def _attempts(store: Store, name: str, count: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def _newest_metrics(paths: JobPaths) -> dict[int, dict[str, Any]]:
+def newest_metrics(paths: JobPaths) -> dict[int, dict[str, Any]]:
     """Return the last metrics line of each rank."""
     try:
         with paths.metrics.open("rb") as file:
