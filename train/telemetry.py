@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from ranks import Ranks
+from stopwatch import StepTimes
 
 _GB = 2**30
 
@@ -25,14 +26,15 @@ class Telemetry:
         self.job_id = job_id
         self.ranks = ranks
         self.log_every = log_every
+        self._told = False
         self._gpu = GpuReader(ranks.device)
         self._file = _open_lines(os.environ.get("UGRO_METRICS_FILE"))
         folder = os.environ.get("UGRO_TENSORBOARD_DIR")
         self._board = TensorBoard(Path(folder)) if folder and ranks.is_main else None
 
     def step(self, *, step: int, total: int, epoch: int, loss: float, norm: float, rate: float,
-             tokens: int, seconds: float) -> None:  # fmt: skip
-        """Report one optimizer step: `tokens` of this rank in `seconds`, `loss` as mean over all ranks."""
+             tokens: int, times: StepTimes, gradient_bytes: int) -> None:  # fmt: skip
+        """Report one optimizer step: `tokens` of this rank in `times.step` seconds, `loss` as mean over all ranks."""
         util, used = self._gpu.read()
         line = {
             "timestamp": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
@@ -42,12 +44,20 @@ class Telemetry:
             "gpu_util": util,
             "gpu_mem_used_gb": used,
             "training_loss": _finite(loss),
-            "throughput_tokens_sec": round(tokens / seconds, 1),
+            "throughput_tokens_sec": round(tokens / times.step, 1),
             "gradient_norm": _finite(norm),
             "learning_rate": rate,
             "epoch": epoch,
             "total_steps": total,
+            # Seconds; what they mean is said in docs/stragglers.md.
+            "step_time_s": round(times.step, 6),
+            "data_time_s": round(times.data, 6),
+            "wait_time_s": round(times.wait, 6),
+            "cpu_time_s": round(times.cpu, 6),
         }
+        if not self._told:  # it stays the same as long as this process trains
+            self._told = True
+            line["gradient_bytes"] = gradient_bytes
         if self._file is not None:
             # One write to a file opened for appending: a reader never sees half a line.
             os.write(self._file, json.dumps(line).encode() + b"\n")
@@ -56,7 +66,7 @@ class Telemetry:
                          "gpu_util", "gpu_mem_used_gb"):  # fmt: skip
                 self._board.scalar(f"train/{name}", line[name], step)
         if step == 1 or step == total or step % self.log_every == 0:
-            rank_speed = tokens / seconds
+            rank_speed = tokens / times.step
             self.say(
                 f"epoch {epoch} step {step}/{total} loss {loss:.4f} grad_norm {norm:.3f} lr {rate:.2e} "
                 f"tokens/s {rank_speed * self.ranks.world:.0f}"

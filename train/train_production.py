@@ -17,7 +17,6 @@ import math
 import os
 import signal
 import sys
-import time
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -32,6 +31,7 @@ import resume
 import torch
 from errors import TrainingError
 from ranks import Ranks
+from stopwatch import Stopwatch
 from telemetry import Telemetry
 from torch.distributed.elastic.multiprocessing.errors import record
 from torch.nn.parallel import DistributedDataParallel
@@ -109,13 +109,13 @@ class Trainer:
         if saved and saved["model"] is not None:
             self.model.load_state_dict(saved["model"])
         self.parallel: torch.nn.Module = self.model.train()
+        self.watch = Stopwatch(self.model, self.device, self.ranks.world)
         if self.ranks.world > 1:
             self.parallel = DistributedDataParallel(
-                self.model,
-                device_ids=[self.device] if self.device.type == "cuda" else None,
-                process_group=self.ranks.gradients,
-                gradient_as_bucket_view=True,
-            )
+                self.model, [self.device] if self.device.type == "cuda" else None,
+                process_group=self.ranks.gradients, gradient_as_bucket_view=True,
+                broadcast_buffers=False,  # they never change, and every forward pass would wait for rank 0
+            )  # fmt: skip
         self.optimizer = optimizing.adamw(self.model, self.args.learning_rate, self.args.weight_decay)
         self.amp = optimizing.amp_type(self.args.amp, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp is torch.float16)
@@ -181,19 +181,20 @@ class Trainer:
 
     def _step(self, batches: Iterator[torch.Tensor]) -> bool:
         """Do one optimizer step and report it; return whether any rank was asked to stop."""
-        began, args = time.perf_counter(), self.args
-        rate = self.scheduler.get_last_lr()[0]
-        loss = torch.zeros((), device=self.device)
+        args, watch = self.args, self.watch.begin()
+        rate, loss = self.scheduler.get_last_lr()[0], torch.zeros((), device=self.device)
         for number in range(args.gradient_accumulation):
             more_to_come = number + 1 < args.gradient_accumulation
             with self.ranks.local_gradients(self.parallel, more_to_come):
-                part = self._loss(next(batches)) / args.gradient_accumulation
+                part = self._loss(watch.next(batches)) / args.gradient_accumulation
                 self.scaler.scale(part).backward()
             loss += part.detach()
+        watch.reduced()
         self.scaler.unscale_(self.optimizer)
         norm = torch.nn.utils.clip_grad_norm_(self.model.parameters(), args.grad_clip or math.inf)
         # Before the weights change: a loss that is no number must not reach a checkpoint.
-        mean_loss, stop = self.ranks.mean([loss, float(self.stop_requested)])
+        with watch.waiting():
+            mean_loss, stop = self.ranks.mean([loss, float(self.stop_requested)])
         if not math.isfinite(mean_loss):
             raise TrainingError(
                 f"the loss is {mean_loss} at step {self.position.step + 1}; "
@@ -207,9 +208,8 @@ class Trainer:
         self.position.used += self.batches.per_step
         self.telemetry.step(
             step=self.position.step, total=self.total_steps, epoch=self.position.epoch + 1,
-            loss=mean_loss, norm=float(norm), rate=rate,
+            loss=mean_loss, norm=float(norm), rate=rate, times=watch.end(), gradient_bytes=watch.gradient_bytes,
             tokens=args.batch_size * args.gradient_accumulation * args.seq_len,
-            seconds=time.perf_counter() - began,
         )  # fmt: skip
         return stop > 0
 

@@ -21,6 +21,7 @@ import model as models
 import options
 import telemetry
 from errors import WrongInput
+from stopwatch import StepTimes
 
 # Billions of parameters, as published for the families these presets follow.
 SIZES = {
@@ -116,7 +117,10 @@ def test_metrics_lines_have_the_fields_of_the_seed_and_no_nan(tmp_path, monkeypa
     ranks = SimpleNamespace(rank=1, world=2, is_main=False, device=torch.device("cpu"))
     reporter = telemetry.Telemetry("job_1", ranks, log_every=1)
     for step, loss in ((1, 4.25), (2, float("nan"))):
-        reporter.step(step=step, total=2, epoch=1, loss=loss, norm=2.5, rate=1e-3, tokens=64, seconds=0.5)
+        times = StepTimes(step=0.5, data=0.125, wait=0.25, cpu=0.75)
+        reporter.step(
+            step=step, total=2, epoch=1, loss=loss, norm=2.5, rate=1e-3, tokens=64, times=times, gradient_bytes=4096
+        )
     reporter.close()
     first, second = map(json.loads, (tmp_path / "metrics" / "rank_1.jsonl").read_text().splitlines())
     stamp = first.pop("timestamp")
@@ -125,8 +129,10 @@ def test_metrics_lines_have_the_fields_of_the_seed_and_no_nan(tmp_path, monkeypa
         "job_id": "job_1", "rank": 1, "step": 1, "gpu_util": None, "gpu_mem_used_gb": None,
         "training_loss": 4.25, "throughput_tokens_sec": 128.0, "gradient_norm": 2.5, "learning_rate": 1e-3,
         "epoch": 1, "total_steps": 2,
+        "step_time_s": 0.5, "data_time_s": 0.125, "wait_time_s": 0.25, "cpu_time_s": 0.75, "gradient_bytes": 4096,
     }  # fmt: skip
     assert second["training_loss"] is None
+    assert "gradient_bytes" not in second  # it stays the same
     assert capsys.readouterr().out == ""  # rank 0 speaks
 
 
