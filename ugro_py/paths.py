@@ -61,6 +61,16 @@ def embedded_inventory() -> Path:
     return _data("inventory") / "local" / "hosts.yml"
 
 
+def web_templates() -> Path:
+    """Return the folder of the dashboard's templates."""
+    return _PACKAGE / "web" / "templates"
+
+
+def web_static() -> Path:
+    """Return the folder of what the dashboard serves as it is: style, scripts, libraries."""
+    return _PACKAGE / "web" / "static"
+
+
 def user_inventory() -> Path:
     """Return the inventory that `ugro nodes add` creates, used as soon as it exists."""
     return Path("~/.config/ugro/inventory/hosts.yml").expanduser()
@@ -134,6 +144,11 @@ class JobPaths:
     def metrics(self) -> Path:
         """One JSON object per step and rank, the seed's fields."""
         return self.root / "metrics.jsonl"
+
+    def series(self, source: Path) -> Path:
+        """The columnar twin of `metrics.jsonl` or of the copy of a node's events: derived, may be removed."""
+        name = source.name if source == self.metrics else f"{source.parent.name}.{source.name}"
+        return self.root / "series" / name.replace(".jsonl", ".columns")
 
     @property
     def logs(self) -> Path:

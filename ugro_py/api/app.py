@@ -9,7 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
-from starlette.responses import JSONResponse
+from starlette.responses import JSONResponse, Response
 
 from ugro_py import __version__, errors
 from ugro_py.api.feed import Feed
@@ -19,6 +19,8 @@ from ugro_py.api.routes import again, changes, drills, events, files, jobs, node
 from ugro_py.api.routes import agent as agent_routes
 from ugro_py.api.submit import Submissions
 from ugro_py.api.view import AgentView, Timing
+from ugro_py.web.errors import error_page, wants_page
+from ugro_py.web.mount import mount
 
 __all__ = ["AgentView", "Timing", "create_app"]
 
@@ -62,6 +64,7 @@ def create_app(agent: AgentView, *, tokens: Mapping[str, str] | None = None, hos
     app.state.closing = asyncio.Event()
     app.state.feed = Feed(agent.store)
     app.state.submissions = Submissions(agent)
+    app.state.dashboard_port = None
     for module in (jobs, changes, drills, again, submit, streams, files, queue, nodes, events, users, agent_routes):
         app.include_router(module.router)
     app.add_exception_handler(errors.UgroError, _ugro_error)
@@ -70,25 +73,33 @@ def create_app(agent: AgentView, *, tokens: Mapping[str, str] | None = None, hos
     app.add_exception_handler(Exception, _bug)
     app.state.hosts = {host.lower().strip("[]") for host in (*LOCAL_HOSTS, *hosts)}
     app.add_middleware(Guard, hosts=app.state.hosts)
+    mount(app)
     return app
 
 
-def _ugro_error(request: Request, error: Exception) -> JSONResponse:
+def _ugro_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.UgroError)
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    if wants_page(request):
+        return error_page(request, status, error.what, error.came_back, error.next_step)
     return JSONResponse(error_body(error.what, error.came_back, error.next_step, error.exit_code), status)
 
 
-def _not_valid(request: Request, error: Exception) -> JSONResponse:
+def _not_valid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
     first: dict[str, Any] = dict(error.errors()[0]) if error.errors() else {}
     where = ".".join(str(part) for part in first.get("loc", ())[1:])
-    body = error_body(where or "the request", str(first.get("msg", "is not valid")), "see /v1/openapi.json", _USAGE)
+    said = str(first.get("msg", "is not valid"))
+    if wants_page(request):
+        return error_page(request, 400, where or "the address", said, "correct it")
+    body = error_body(where or "the request", said, "see /v1/openapi.json", _USAGE)
     return JSONResponse(body, 400)
 
 
-def _http_error(request: Request, error: Exception) -> JSONResponse:
+def _http_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
+    if wants_page(request):
+        return error_page(request, error.status_code, f"{request.method} {request.url.path[:100]}", str(error.detail))
     code = errors.NotFoundError.exit_code if error.status_code == 404 else _USAGE
     code = errors.RightsError.exit_code if error.status_code in (401, 403) else code
     path = request.url.path[:100]
@@ -96,7 +107,9 @@ def _http_error(request: Request, error: Exception) -> JSONResponse:
     return JSONResponse(body, error.status_code, dict(error.headers or {}))
 
 
-def _bug(request: Request, error: Exception) -> JSONResponse:
+def _bug(request: Request, error: Exception) -> Response:
     # What went wrong is in the agent's log: Starlette raises it again there. Callers learn nothing of its insides.
+    if wants_page(request):
+        return error_page(request, 500, "this page", "an error inside the agent", "its log says more")
     body = error_body(f"{request.method} {request.url.path[:100]}", "an error inside the agent", "see its log", 1)
     return JSONResponse(body, 500)

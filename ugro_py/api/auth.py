@@ -22,7 +22,7 @@ _SHORTEST = 20
 
 @dataclass(frozen=True)
 class Caller:
-    """Who makes a request, and over which door (`socket` or `tcp`)."""
+    """Who makes a request, and over which door (`socket`, `tcp`, or `web` for a browser that is signed in)."""
 
     person: users.Person
     door: str
@@ -65,19 +65,35 @@ async def agent_of(request: Request) -> AgentView:
 
 
 def caller_of(request: Request) -> Caller:
-    """Return who makes the request: the kernel's word on a Unix socket, the token's user on TCP; 401 without one."""
+    """Return who makes the request; 401 where nobody is known.
+
+    That is the kernel's word on a Unix socket, the token's user on TCP, and who is signed in to the dashboard. A
+    browser sends its session by itself, also where a page of somebody else made it ask: so a session reads what the
+    API gives, and changes nothing but by the dashboard's own forms (`ugro_py.web.security.read_form`).
+    """
     peer = request.state.peer
+    person, door = None, "tcp"
     if peer.uid is not None:
         person, door = users.person_of(peer.uid, peer.gid), "socket"
-    else:
-        user = _user_of_token(request.app.state.tokens, request.headers.get("authorization", ""))
-        if user is None:
-            raise HTTPException(401, "a token is needed", {"WWW-Authenticate": "Bearer"})
-        person, door = users.person_named(user), "tcp"
+    elif header := request.headers.get("authorization"):
+        user = user_of_token(request.app.state.tokens, header)
+        person = None if user is None else users.person_named(user)
+    elif request.method in ("GET", "HEAD") or not request.url.path.startswith("/v1/"):
+        person, door = _signed_in(request), "web"
+    if person is None:
+        raise HTTPException(401, "a token is needed", {"WWW-Authenticate": "Bearer"})
     return Caller(person, door, users.is_admin(request.app.state.agent.store, person))
 
 
-def _user_of_token(tokens: Mapping[str, str], header: str) -> str | None:
+def _signed_in(request: Request) -> users.Person | None:
+    from ugro_py.web.session import session_of
+
+    session = session_of(request)
+    return None if session is None else session.person
+
+
+def user_of_token(tokens: Mapping[str, str], header: str) -> str | None:
+    """Return whose token a header `Authorization: Bearer TOKEN` has; None for nobody's."""
     scheme, _, given = header.partition(" ")
     if scheme.lower() != "bearer":
         return None

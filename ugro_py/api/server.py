@@ -1,4 +1,4 @@
-"""Serves the application in the agent's own loop: on a Unix socket, and on TCP where somebody asked for it."""
+"""Serves the application in the agent's own loop: on a Unix socket, and on TCP (`--listen`, and the dashboard)."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import uvicorn
 
 from ugro_py.api import unix
 from ugro_py.api.auth import read_tokens
+from ugro_py.api.loopback import loopback
 from ugro_py.api.peer import PeerProtocol
 from ugro_py.errors import StateError, UsageError
 
@@ -112,6 +113,7 @@ async def serve(
     shared: bool = False,
     listen: Listen | None = None,
     ready: asyncio.Event | None = None,
+    dashboard: int = 0,
 ) -> None:
     """Serve `app` until `stop` is set; what is being answered then has a second to end.
 
@@ -122,6 +124,7 @@ async def serve(
         shared: every user of this machine may connect (mode 0666), else only the own account and root (0600).
         listen: a TCP door as well.
         ready: set as soon as connections are taken.
+        dashboard: a port of this machine's loopback for browsers; 0 for none. One that is taken is told of in the log.
 
     Raises:
         StateError: an address cannot be listened at.
@@ -137,6 +140,9 @@ async def serve(
                 name.lower().strip("[]") for name in (listen.address, socket.gethostname(), *listen.hosts)
             )
             servers.append((_server(app, listen), _tcp(listen)))
+        for sock in loopback(dashboard):
+            app.state.dashboard_port = dashboard
+            servers.append((_server(app, None), sock))
         tasks = [asyncio.create_task(server.serve([sock])) for server, sock in servers]
         waiting = asyncio.create_task(stop.wait())
         try:

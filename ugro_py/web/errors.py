@@ -1,0 +1,55 @@
+"""Errors as pages for browsers, and as a line on the page where only a part of it was asked for."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from http import HTTPStatus
+from urllib.parse import quote
+
+from fastapi import Request
+from starlette.responses import RedirectResponse, Response
+
+from ugro_py.errors import UgroError
+from ugro_py.web.render import render
+from ugro_py.web.session import LoginNeeded, viewer_of
+
+_API = ("/v1/", "/metrics", "/static/")
+
+
+def wants_page(request: Request) -> bool:
+    """Say whether the answer is for a person: a browser asks for HTML, and what it asks is no part of the API."""
+    if request.url.path.startswith(_API):
+        return False
+    return is_part(request) or "text/html" in request.headers.get("accept", "")
+
+
+def is_part(request: Request) -> bool:
+    """Say whether htmx asks: for a part of a page that is open already."""
+    return request.headers.get("hx-request") == "true"
+
+
+def error_page(request: Request, status: int, what: str, came_back: str = "", next_step: str = "") -> Response:
+    """Return a page that says what was tried, what came back and what to do next."""
+    try:
+        title = HTTPStatus(status).phrase
+    except ValueError:
+        title = "Error"
+    values = {"status_code": status, "what": what, "came_back": came_back, "next_step": next_step}
+    if is_part(request):
+        return render(request, "parts/error.html", status, **values)
+    with suppress(LoginNeeded, UgroError):  # the store may be what is out of order
+        viewer_of(request)
+    return render(request, "error.html", status, title=title, **values)
+
+
+def login_needed(request: Request, error: Exception) -> Response:
+    """Send a browser that nobody is known of to the page where one signs in."""
+    where = request.url.path + (f"?{request.url.query}" if request.url.query else "")
+    if request.method != "GET":
+        where = "/"
+    login = f"/login?next={quote(where, safe='')}"
+    if is_part(request):
+        return Response(status_code=401, headers={"hx-redirect": login})
+    if request.headers.get("accept", "") == "text/event-stream":
+        return Response(status_code=401)
+    return RedirectResponse(login, 303)

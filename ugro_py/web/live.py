@@ -1,0 +1,178 @@
+"""Keeps open pages up to date: each part of a page is made once when it changes, however many look at it."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import AsyncIterator, Callable, Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+from starlette.concurrency import run_in_threadpool
+
+from ugro_py.api import sse
+from ugro_py.api.auth import Caller
+from ugro_py.errors import UgroError
+from ugro_py.web.render import FORGERY_PLACE
+
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+    from ugro_py.api.view import AgentView
+
+Parts = Mapping[str, str]
+"""HTML of the elements of a page that change, by their ids, in order."""
+Maker = Callable[["AgentView", Caller, Mapping[str, str]], Parts]
+
+ROUND_S = 1.0
+_MOST_TOPICS = 200
+_MAKERS: dict[str, Maker] = {}
+_log = logging.getLogger("ugro.web")
+
+
+def live(page: str) -> Callable[[Maker], Maker]:
+    """Register what makes the parts of a page: of the agent's view, who looks, and the page's query.
+
+    The forms in it have `ugro_py.web.render.FORGERY_PLACE` as their token.
+    """
+
+    def register(make: Maker) -> Maker:
+        _MAKERS[page] = make
+        return make
+
+    return register
+
+
+def has(page: str) -> bool:
+    """Say whether a page can be followed."""
+    return page in _MAKERS
+
+
+@dataclass
+class _Part:
+    html: str
+    version: int
+
+
+@dataclass
+class _Topic:
+    """A page with its query, as one kind of viewer sees it."""
+
+    make: Callable[[], Parts]
+    parts: dict[str, _Part] = field(default_factory=dict)
+    order: tuple[str, ...] = ()
+    ordered: int = 0
+    version: int = 0
+    trouble: str = ""
+    changed: asyncio.Event = field(default_factory=asyncio.Event)
+    viewers: int = 0
+    task: asyncio.Task[None] | None = None
+
+
+class Live:
+    """The pages that somebody looks at now.
+
+    Args:
+        app: the application.
+        round_s: how often a page is looked at, in seconds.
+    """
+
+    def __init__(self, app: FastAPI, round_s: float = ROUND_S) -> None:
+        self._app = app
+        self.round_s = round_s
+        self._topics: dict[object, _Topic] = {}
+        self.made = 0
+
+    async def follow(self, page: str, who: Caller, query: Mapping[str, str], token: str) -> AsyncIterator[bytes]:
+        """Yield what changes of a page, as server-sent events: first all of it, then each part that is another.
+
+        Args:
+            page: as it was registered.
+            who: looks.
+            query: of the page.
+            token: of the viewer, against forged requests.
+        """
+        key = (page, who.person.user, who.admin, tuple(sorted(query.items())))
+        topic = self._topics.get(key)
+        if topic is None:
+            if len(self._topics) >= _MOST_TOPICS:
+                yield sse.message("too many different pages are open", kind="trouble")
+                return
+            view = self._app.state.agent
+            topic = self._topics[key] = _Topic(lambda: _MAKERS[page](view, who, query))
+            topic.task = asyncio.create_task(self._keep(topic), name=f"page {page}")
+        topic.viewers += 1
+        try:
+            async for message in self._tell(topic, token):
+                yield message
+        finally:
+            topic.viewers -= 1
+            if topic.viewers == 0 and self._topics.get(key) is topic:
+                del self._topics[key]
+                if topic.task is not None:
+                    topic.task.cancel()
+
+    async def _tell(self, topic: _Topic, token: str) -> AsyncIterator[bytes]:
+        yield sse.KEEP_ALIVE
+        seen, ordered, trouble, heard = 0, 0, "", time.monotonic()
+        closing = self._app.state.closing
+        while not closing.is_set():
+            changed = topic.changed
+            if topic.version > seen or topic.trouble != trouble:
+                out = b""
+                if topic.trouble != trouble:
+                    trouble = topic.trouble
+                    out += sse.message(trouble, kind="trouble")
+                news = {name: part.html for name, part in topic.parts.items() if part.version > seen}
+                whole = topic.ordered > ordered
+                if news or whole:
+                    seen, ordered = topic.version, topic.ordered
+                    data = {"parts": news, "order": topic.order if whole else None}
+                    out += sse.message(data, kind="parts").replace(FORGERY_PLACE.encode(), token.encode())
+                if out:
+                    yield out
+                    heard = time.monotonic()
+            elif time.monotonic() - heard > sse.KEEP_ALIVE_S:
+                yield sse.KEEP_ALIVE
+                heard = time.monotonic()
+            try:
+                async with asyncio.timeout(1.0):
+                    await changed.wait()
+            except TimeoutError:
+                continue
+
+    async def _keep(self, topic: _Topic) -> None:
+        while not self._app.state.closing.is_set():
+            begun = time.monotonic()
+            try:
+                found, trouble = await run_in_threadpool(topic.make), ""
+            except UgroError as error:
+                found, trouble = None, str(error)
+            except Exception:  # noqa: BLE001  a fault in one page must not leave those who look at it without a word
+                _log.exception("a page could not be made")
+                found, trouble = None, "an error inside the agent; see its log"
+            self.made += 1
+            if self._take(topic, found, trouble):
+                topic.changed.set()
+                topic.changed = asyncio.Event()
+            # However long it took to make: no more than a third of the time goes into one page.
+            await asyncio.sleep(max(self.round_s, 2 * (time.monotonic() - begun)))
+
+    @staticmethod
+    def _take(topic: _Topic, found: Parts | None, trouble: str) -> bool:
+        different = topic.trouble != trouble
+        topic.trouble = trouble
+        if found is None:
+            return different
+        news = {name: html for name, html in found.items() if name not in topic.parts or topic.parts[name].html != html}
+        order = tuple(found)
+        if not news and order == topic.order:
+            return different
+        topic.version += 1
+        if order != topic.order:
+            topic.order, topic.ordered = order, topic.version
+            topic.parts = {name: topic.parts[name] for name in order if name in topic.parts}
+        for name, html in news.items():
+            topic.parts[name] = _Part(html, topic.version)
+        return True

@@ -1,0 +1,39 @@
+"""Puts the dashboard into the application: its pages, its static files, what guards them."""
+
+from __future__ import annotations
+
+from fastapi import FastAPI
+
+from ugro_py import paths
+from ugro_py.web.errors import login_needed
+from ugro_py.web.live import Live
+from ugro_py.web.pages import (
+    artifacts,
+    cluster,
+    compare,
+    events,
+    experiment,
+    experiments,
+    health,
+    launch,
+    login,
+    logs,
+    queue,
+)
+from ugro_py.web.security import Headers
+from ugro_py.web.session import LoginNeeded, Sessions
+from ugro_py.web.static_files import Static
+
+PAGES = (cluster, experiments, compare, launch, experiment, logs, artifacts, queue, health, events, login)
+
+
+def mount(app: FastAPI) -> None:
+    """Add the dashboard to the application of `ugro_py.api.app.create_app`."""
+    app.state.sessions = Sessions()
+    app.state.live = Live(app)
+    app.mount("/static", Static(directory=paths.web_static()), name="static")
+    app.include_router(login.api)
+    for page in PAGES:
+        app.include_router(page.router)
+    app.add_exception_handler(LoginNeeded, login_needed)
+    app.add_middleware(Headers)

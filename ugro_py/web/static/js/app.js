@@ -1,0 +1,116 @@
+// The dashboard's own script: the theme, and pages that follow what happens. Everything works without it.
+"use strict";
+
+(function () {
+  const THEMES = ["auto", "light", "dark"];
+
+  // The choice is in a cookie that the server reads: the page has the right colours from its first paint on.
+  function wireTheme() {
+    const form = document.getElementById("theme-form");
+    if (!form) return;
+    form.addEventListener("submit", (event) => {
+      event.preventDefault();
+      const root = document.documentElement;
+      const theme = THEMES[(THEMES.indexOf(root.dataset.theme) + 1) % THEMES.length];
+      const following = THEMES[(THEMES.indexOf(theme) + 1) % THEMES.length];
+      root.dataset.theme = theme;
+      document.cookie = `ugro_theme=${theme}; path=/; max-age=31536000; samesite=strict`;
+      const button = form.querySelector("button");
+      const text = `Colours: ${theme}. Change to ${following}.`;
+      button.title = text;
+      button.value = following;
+      button.querySelector(".sr").textContent = text;
+      document.dispatchEvent(new CustomEvent("ugro:theme", { detail: theme }));
+    });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => {
+      document.dispatchEvent(new CustomEvent("ugro:theme"));
+    });
+  }
+
+  function say(state, text) {
+    const place = document.getElementById("live-state");
+    if (!place) return;
+    place.hidden = false;
+    place.dataset.state = state;
+    if (place.textContent !== text) place.textContent = text;
+  }
+
+  // What somebody is typing into, or has open, stays as it is.
+  const KEEP = {
+    callbacks: {
+      beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS"),
+      beforeNodeMorphed: (old) => !(old === document.activeElement && /^(INPUT|SELECT|TEXTAREA)$/.test(old.tagName)),
+    },
+    ignoreActiveValue: true,
+  };
+
+  function element(html) {
+    const template = document.createElement("template");
+    template.innerHTML = html;
+    return template.content.firstElementChild;
+  }
+
+  function put(region, message) {
+    for (const [id, html] of Object.entries(message.parts)) {
+      const here = document.getElementById(id);
+      if (here) {
+        window.Idiomorph.morph(here, html.trim(), KEEP);
+      } else {
+        const made = element(html.trim());
+        if (made) region.append(made);
+      }
+      const now = document.getElementById(id);
+      if (now && window.htmx) window.htmx.process(now);
+    }
+    if (message.order) {
+      const wanted = new Set(message.order);
+      for (const child of [...region.children]) if (!wanted.has(child.id)) child.remove();
+      let before = null;
+      for (const id of message.order) {
+        const child = document.getElementById(id);
+        if (!child || child.parentElement !== region) continue;
+        const place = before ? before.nextElementSibling : region.firstElementChild;
+        if (child !== place) region.insertBefore(child, place);
+        before = child;
+      }
+    }
+  }
+
+  // One stream for the page, and none while nobody looks: browsers have only six connections to one host.
+  function follow(region) {
+    let source = null;
+    function open() {
+      if (source || document.hidden) return;
+      source = new EventSource(region.dataset.live);
+      source.addEventListener("open", () => say("live", "Live"));
+      source.addEventListener("parts", (event) => {
+        put(region, JSON.parse(event.data));
+        region.dispatchEvent(new CustomEvent("ugro:live", { bubbles: true }));
+      });
+      source.addEventListener("trouble", (event) => {
+        const text = JSON.parse(event.data);
+        say(text ? "lost" : "live", text || "Live");
+      });
+      source.addEventListener("error", () => {
+        say("lost", "Not connected: tries again");
+        if (source && source.readyState === EventSource.CLOSED) {
+          close();
+          setTimeout(open, 5000);
+        }
+      });
+    }
+    function close() {
+      if (source) source.close();
+      source = null;
+    }
+    document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
+    window.addEventListener("pagehide", close);
+    window.addEventListener("pageshow", open);
+    open();
+  }
+
+  document.addEventListener("DOMContentLoaded", () => {
+    wireTheme();
+    document.querySelectorAll("[data-live]").forEach(follow);
+  });
+})();

@@ -1,0 +1,184 @@
+// Draws the charts that pages name: uPlot with bands from least to greatest value, in the colours of the theme.
+(() => {
+  "use strict";
+  const ugro = (window.ugro = window.ugro || {});
+  const MOST_BANDS = 4;
+  const drawn = new Set();
+
+  const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  const colour = (index) => style(`--chart-${(index % 8) + 1}`);
+
+  /** A number as people read it. */
+  ugro.figure = (value) => {
+    if (value === null || value === undefined || !Number.isFinite(value)) return "-";
+    const size = Math.abs(value);
+    if (size !== 0 && (size < 1e-3 || size >= 1e9)) return value.toExponential(2);
+    if (Number.isInteger(value) || size >= 1000) return Math.round(value).toLocaleString("en-GB");
+    return String(Number(value.toPrecision(4)));
+  };
+
+  /** Seconds as people read them. */
+  ugro.span = (seconds) => {
+    if (seconds === null || seconds === undefined || !Number.isFinite(seconds)) return "-";
+    const whole = Math.max(0, Math.floor(seconds));
+    const pad = (number) => String(number).padStart(2, "0");
+    if (whole >= 86400) return `${Math.floor(whole / 86400)}d${pad(Math.floor((whole % 86400) / 3600))}h`;
+    if (whole >= 3600) return `${Math.floor(whole / 3600)}h${pad(Math.floor((whole % 3600) / 60))}m`;
+    return whole >= 60 ? `${Math.floor(whole / 60)}m${pad(whole % 60)}s` : `${whole}s`;
+  };
+
+  const positive = (values) => values.map((value) => (value !== null && value > 0 ? value : null));
+  const translucent = (value) => (/^#[0-9a-f]{6}$/i.test(value) ? `${value}33` : "transparent");
+
+  /** One chart in a `.chart` element; what the server drew there stays until there is something to show. */
+  class Chart {
+    constructor(place, group) {
+      this.place = place;
+      this.group = group;
+      this.plot = null;
+      this.shape = "";
+      this.hidden = new Map();
+      new ResizeObserver(() => this.resize()).observe(place);
+      drawn.add(this);
+    }
+
+    /**
+     * Show lines: {name, x, y, min, max}.
+     * options: by ("step", "time", "since": seconds since the start), unit, log, height, marks ([{x, text}]).
+     */
+    set(lines, options) {
+      const log = Boolean(options.log);
+      const tables = [];
+      const series = [{ label: options.by === "step" ? "step" : "time", value: (_, x) => this.shownX(x, options.by) }];
+      const bands = [];
+      lines.forEach((line, index) => {
+        const parts = [line.x, log ? positive(line.y) : line.y];
+        const at = series.length;
+        series.push(this.series(line, index));
+        if (lines.length <= MOST_BANDS && line.min && line.max && line.min.length === line.x.length) {
+          parts.push(log ? positive(line.max) : line.max, log ? positive(line.min) : line.min);
+          const edge = { stroke: "transparent", width: 0, points: { show: false }, label: "", class: "chart-edge" };
+          series.push({ ...edge, show: series[at].show }, { ...edge, show: series[at].show });
+          bands.push({ series: [at + 1, at + 2], fill: translucent(colour(line.colour ?? index)) });
+        }
+        tables.push(parts);
+      });
+      const data = tables.length > 1 ? uPlot.join(tables) : tables[0] || [[], []];
+      const shape = JSON.stringify([series.map((one) => one.label), bands.length, log, options.by, options.unit]);
+      this.options = options;
+      this.lines = lines;
+      if (this.plot && shape === this.shape) {
+        this.plot.setData(data, !this.zoomed);
+        return;
+      }
+      this.shape = shape;
+      this.destroy();
+      const theme = { stroke: style("--chart-axis"), font: "12px system-ui, sans-serif" };
+      const grid = { stroke: style("--chart-grid"), width: 1 };
+      const axis = { ...theme, grid, ticks: grid };
+      this.place.textContent = "";
+      this.place.classList.add("drawn");
+      this.plot = new uPlot(
+        {
+          width: this.width(),
+          height: options.height || 220,
+          series,
+          bands,
+          scales: { x: { time: options.by === "time" }, y: log ? { distr: 3 } : {} },
+          axes: [
+            { ...axis, values: options.by === "time" ? undefined : (_, xs) => xs.map((x) => this.shownX(x, options.by)) },
+            { ...axis, size: 64, values: (_, ys) => ys.map((y) => (y === null ? "" : ugro.figure(y))) },
+          ],
+          cursor: { sync: { key: this.group, setSeries: false }, drag: { x: true, y: false } },
+          legend: { live: true },
+          hooks: { setSelect: [() => (this.zoomed = true)], draw: [(plot) => this.marks(plot)] },
+        },
+        data,
+        this.place,
+      );
+      this.place.addEventListener("dblclick", () => (this.zoomed = false));
+      this.keyboard();
+    }
+
+    series(line, index) {
+      return {
+        label: line.name,
+        stroke: colour(line.colour ?? index),
+        width: 1.5,
+        dash: line.dash || undefined,
+        spanGaps: true,
+        show: !this.hidden.get(line.name),
+        points: { show: line.x.length < 3 },
+        value: (_, y) => (y === null || y === undefined ? "-" : ugro.figure(y)),
+      };
+    }
+
+    /** Lines in the legend are switched with the keyboard too; those of a band have no entry. */
+    keyboard() {
+      const rows = this.place.querySelectorAll(".u-legend .u-series");
+      rows.forEach((row, index) => {
+        if (row.classList.contains("chart-edge")) row.remove();
+        else if (index > 0) {
+          const name = row.querySelector("th");
+          name.tabIndex = 0;
+          name.setAttribute("role", "button");
+          name.addEventListener("keydown", (event) => {
+            if (event.key === "Enter" || event.key === " ") {
+              event.preventDefault();
+              name.click();
+            }
+          });
+        }
+      });
+    }
+
+    shownX(x, by) {
+      if (x === null || x === undefined) return "-";
+      if (by === "since") return ugro.span(x);
+      return by === "time" ? new Date(x * 1000).toLocaleTimeString("en-GB") : ugro.figure(x);
+    }
+
+    /** A thin line where an attempt began. */
+    marks(plot) {
+      for (const mark of this.options.marks || []) {
+        const x = Math.round(plot.valToPos(mark.x, "x", true));
+        if (x <= plot.bbox.left || x >= plot.bbox.left + plot.bbox.width) continue;
+        plot.ctx.save();
+        plot.ctx.strokeStyle = plot.ctx.fillStyle = style("--chart-axis");
+        plot.ctx.setLineDash([4, 4]);
+        plot.ctx.beginPath();
+        plot.ctx.moveTo(x, plot.bbox.top);
+        plot.ctx.lineTo(x, plot.bbox.top + plot.bbox.height);
+        plot.ctx.stroke();
+        plot.ctx.textAlign = "left";
+        plot.ctx.fillText(mark.text, x + 4, plot.bbox.top + 12 * devicePixelRatio);
+        plot.ctx.restore();
+      }
+    }
+
+    width() {
+      return Math.max(200, Math.floor(this.place.clientWidth));
+    }
+
+    resize() {
+      if (this.plot && this.width() !== this.plot.width) this.plot.setSize({ width: this.width(), height: this.plot.height });
+    }
+
+    destroy() {
+      if (this.plot) this.plot.destroy();
+      this.plot = null;
+    }
+
+    /** Draw again in other colours. */
+    retheme() {
+      if (!this.plot) return;
+      this.shape = "";
+      this.set(this.lines, this.options);
+    }
+  }
+
+  ugro.Chart = Chart;
+  const retheme = () => drawn.forEach((chart) => chart.retheme());
+  matchMedia("(prefers-color-scheme: dark)").addEventListener("change", retheme);
+  new MutationObserver(retheme).observe(document.documentElement, { attributes: true, attributeFilter: ["data-theme"] });
+})();

@@ -1,0 +1,171 @@
+// Keeps the page of an experiment as it is now: parts, charts and logs come over one stream of events.
+(() => {
+  "use strict";
+  const ugro = (window.ugro = window.ugro || {});
+  const page = document.querySelector("[data-experiment]");
+  if (!page) return;
+  const job = encodeURIComponent(page.dataset.experiment);
+  const root = document.querySelector("[data-log]");
+  const log = root ? new ugro.LogView(root) : null;
+
+  // Charts ---------------------------------------------------------------------------------------------------------
+  const form = document.querySelector("[data-chart-options]");
+  const places = { charts: document.querySelector("[data-charts]"), samples: document.querySelector("[data-samples]") };
+  const charts = new Map();
+  let asked = 0;
+  let tag = "";
+  let due = null;
+  let busy = false;
+  let again = false;
+
+  const chosen = (name, otherwise) => (form ? new FormData(form).get(name) || otherwise : otherwise);
+
+  function card(kind, chart) {
+    const key = `${kind} ${chart.column}`;
+    if (charts.has(key)) return charts.get(key);
+    let box = [...places[kind].querySelectorAll("[data-column]")].find((one) => one.dataset.column === chart.column);
+    if (!box) {
+      box = document.createElement("figure");
+      box.className = "chart-card";
+      box.dataset.column = chart.column;
+      const title = document.createElement("figcaption");
+      title.textContent = chart.unit ? `${chart.title} (${chart.unit})` : chart.title;
+      const place = document.createElement("div");
+      place.className = "chart";
+      box.append(title, place);
+      places[kind].append(box);
+    }
+    const made = new ugro.Chart(box.querySelector(".chart"), kind === "charts" ? "experiment" : "samples");
+    charts.set(key, made);
+    return made;
+  }
+
+  async function drawCharts() {
+    due = null;
+    if (!places.charts) return;
+    if (busy) {
+      again = true;
+      return;
+    }
+    busy = true;
+    asked = performance.now();
+    const query = new URLSearchParams({
+      by: chosen("by", "step"),
+      ranks: chosen("ranks", "mean"),
+      smooth: chosen("smooth", "0"),
+    });
+    try {
+      const answer = await fetch(`/experiments/${job}/charts?${query}`, {
+        credentials: "same-origin",
+        headers: tag ? { "If-None-Match": tag } : {},
+        cache: "no-store",
+      });
+      if (answer.status === 200) {
+        tag = answer.headers.get("etag") || "";
+        const found = await answer.json();
+        const log = chosen("log", "") === "on";
+        for (const kind of ["charts", "samples"]) {
+          for (const chart of found[kind]) {
+            const marks = (chart.attempts || []).slice(1).map((one) => ({ x: one.x, text: `attempt ${one.attempt}` }));
+            card(kind, chart).set(chart.lines, {
+              by: kind === "samples" ? "time" : chart.by,
+              unit: chart.unit,
+              log: log && kind === "charts" && chart.column === "training_loss",
+              marks: kind === "charts" ? marks : [],
+            });
+          }
+        }
+        const none = document.querySelector("[data-charts-empty]");
+        if (none) none.hidden = found.charts.length > 0;
+        const noSamples = document.querySelector("[data-samples-empty]");
+        if (noSamples) noSamples.hidden = found.samples.length > 0;
+        document.documentElement.dataset.painted = String(Math.round(performance.now()));
+      }
+      failed("");
+    } catch (error) {
+      failed(`The charts could not be read: ${error.message}`);
+    }
+    busy = false;
+    if (again) {
+      again = false;
+      tag = "";
+      drawCharts();
+    }
+  }
+
+  function failed(text) {
+    const place = document.querySelector("[data-charts-error]");
+    if (place) {
+      place.textContent = text;
+      place.hidden = !text;
+    }
+  }
+
+  /** New metrics: draw soon, the more seldom the longer the job runs already. */
+  function drawLater() {
+    if (due !== null || document.hidden) return;
+    const every = Number(page.dataset.elapsed || 0) > 600 ? 5000 : 2000;
+    due = setTimeout(drawCharts, Math.max(0, asked + every - performance.now()));
+  }
+
+  if (form) {
+    form.addEventListener("input", () => {
+      tag = "";
+      const shown = form.querySelector("[data-smooth]");
+      if (shown) shown.textContent = chosen("smooth", "0");
+      clearTimeout(due);
+      due = setTimeout(drawCharts, 120);
+    });
+    form.addEventListener("submit", (event) => event.preventDefault());
+    form.hidden = false;
+  }
+  if (places.charts) drawCharts();
+
+  // What the server sends --------------------------------------------------------------------------------------------
+  const state = document.querySelector("[data-live-state]");
+  const say = (text) => {
+    if (state) state.textContent = text;
+  };
+
+  function takePart(data) {
+    const place = document.querySelector(`[data-part="${CSS.escape(data.part)}"]`);
+    if (!place) return;
+    const open = [...place.querySelectorAll("details[open][id]")].map((one) => one.id);
+    place.innerHTML = data.html; // made of the server's templates, in which all that a job says is escaped
+    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    if (data.part === "facts") {
+      const facts = place.querySelector("[data-status]");
+      page.dataset.elapsed = facts?.dataset.elapsed || "0";
+      if (facts && facts.dataset.status !== page.dataset.status) {
+        page.dataset.status = facts.dataset.status;
+        takeActions();
+      }
+    }
+  }
+
+  async function takeActions() {
+    const place = document.querySelector("[data-part=actions]");
+    if (!place || place.contains(document.activeElement)) return;
+    const answer = await fetch(`/experiments/${job}?part=actions`, { credentials: "same-origin" });
+    if (answer.ok) place.innerHTML = await answer.text();
+  }
+
+  if (page.dataset.active === "true" && window.EventSource) {
+    const query = new URLSearchParams({ rank: root?.dataset.rank || "0", places: root?.dataset.places || "" });
+    if (!root || root.dataset.live !== "true") query.set("logs", "false");
+    const source = new EventSource(`/experiments/${job}/live?${query}`);
+    source.addEventListener("open", () => say("live"));
+    source.addEventListener("error", () => say(source.readyState === 2 ? "not live: load the page again" : "connecting again …"));
+    source.addEventListener("log", (event) => log && log.add(JSON.parse(event.data)));
+    source.addEventListener("part", (event) => takePart(JSON.parse(event.data)));
+    source.addEventListener("series", drawLater);
+    source.addEventListener("end", () => {
+      source.close();
+      say("ended");
+      tag = "";
+      setTimeout(drawCharts, 500);
+    });
+    document.addEventListener("visibilitychange", () => !document.hidden && drawLater());
+    addEventListener("pagehide", () => source.close());
+  }
+})();
