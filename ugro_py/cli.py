@@ -17,6 +17,7 @@ from ugro_py.errors import StateError, UgroError
 # verb -> (module under ugro_py.commands, help shown in `ugro --help` without importing it)
 VERBS: dict[str, tuple[str, str]] = {
     "launch": ("launch", "Train on the nodes: verify, allocate, start, follow, collect."),
+    "top": ("top", "Show nodes, GPUs and jobs live, with curves; keys for logs and stop."),
     "ps": ("ps", "List jobs."),
     "status": ("status", "Show one job: state, ranks, progress."),
     "logs": ("logs", "Show or follow the logs of a job's ranks."),

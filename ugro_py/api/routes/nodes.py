@@ -1,4 +1,4 @@
-"""Nodes: the state of the cluster, health, drains."""
+"""Nodes: the state of the cluster, what they do now, health, drains."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from fastapi import APIRouter, Query
 from ugro_py import events
 from ugro_py.api.auth import Agent, Who, audited, check_admin
 from ugro_py.api.models import Drain
+from ugro_py.now import snapshot
 from ugro_py.scheduler import Gpu
 from ugro_py.state.rows import HealthRow, NodeRow
 from ugro_py.state.views import cluster_state
@@ -21,6 +22,12 @@ router = APIRouter(prefix="/v1", tags=["nodes"])
 def show_state(agent: Agent, who: Who) -> dict[str, Any]:
     """Show nodes, who uses them, and jobs, in the form of cluster_state.json."""
     return cluster_state(agent.store, agent.cluster)
+
+
+@router.get("/now")
+def show_now(agent: Agent, who: Who) -> dict[str, Any]:
+    """Show what `ugro top` does: nodes, their GPUs with the newest readings, and jobs with their progress."""
+    return snapshot(agent.store, agent.cluster)
 
 
 @router.get("/nodes")

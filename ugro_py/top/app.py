@@ -1,0 +1,305 @@
+"""The screen of `ugro top`: nodes and their GPUs, jobs, the curve and the ranks of the job that is chosen."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any, ClassVar
+
+from rich.text import Text
+from textual.app import App, ComposeResult
+from textual.binding import Binding, BindingType
+from textual.containers import Horizontal, Vertical
+from textual.events import Resize
+from textual.message import Message
+from textual.widgets import DataTable, Footer, Input, Static
+
+from ugro_py.events import harmless
+from ugro_py.state.models import ENDED
+from ugro_py.top import verb, widgets
+from ugro_py.top.doors import Door
+from ugro_py.top.poller import Poller, Seen
+from ugro_py.top.screens import HelpScreen, LogsScreen, StopScreen
+from ugro_py.top.tables import LiveTable
+
+_NODE_COLUMNS = ("NODE", "STATE", "GPU", "TYPE", "UTIL", "MEMORY", "°C", "W", "CPU", "JOB", "WHY")
+_JOB_COLUMNS = ("JOB", "STATUS", "USER", "RANKS", "STEP", "LOSS", "TOKENS/S", "ETA", "TIME", "WHY")
+_NODES_NEED = {"TYPE": 100, "CPU": 110, "WHY": 120, "°C": 64, "W": 64, "MEMORY": 56}
+_JOBS_NEED = {"USER": 96, "RANKS": 88, "TIME": 78, "WHY": 120, "TOKENS/S": 60, "ETA": 50}
+_RANKS_NEED = 118
+_CSS = """
+#head { height: 1; background: $panel; color: $foreground; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+#problem { height: auto; max-height: 3; background: $error; color: $text; padding: 0 1; display: none; }
+#nodes { height: auto; max-height: 40%; }
+#jobs { height: 1fr; min-height: 4; }
+DataTable { background: $background; }
+#filter { height: 1; border: none; display: none; padding: 0 1; }
+#detail { height: 42%; border-top: solid $primary; padding: 0 1; }
+#title { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+#curve { width: 1fr; height: 1fr; }
+#ranks { width: auto; height: 1fr; }
+.low #detail { display: none; }
+.zoom #nodes, .zoom #jobs { display: none; }
+.zoom #detail { display: block; height: 1fr; }
+#logs-title { height: 1; background: $panel; padding: 0 1; }
+StopScreen, HelpScreen { align: center middle; }
+#question, #keys { width: 76; max-width: 100%; height: auto; background: $surface; border: round $primary; }
+#question { padding: 1 2; }
+#question Horizontal { height: auto; margin-top: 1; }
+#question Button { margin-right: 1; min-width: 12; }
+"""
+
+
+class TopApp(App[None]):
+    """`ugro top`.
+
+    Args:
+        open_door: opens what is asked; called in another thread.
+        inventory: as the user gave it, for the verbs that keys run.
+        every_s: pause between two looks, in seconds.
+        dark: begin with light letters on dark.
+    """
+
+    CSS = _CSS
+    TITLE = "ugro top"
+    ENABLE_COMMAND_PALETTE = False
+    BINDINGS: ClassVar[list[BindingType]] = [
+        Binding("l", "logs", "Logs"),
+        Binding("s", "stop", "Stop"),
+        Binding("enter", "zoom", "Large", priority=False),
+        Binding("m", "metric", "Curve"),
+        Binding("slash", "filter", "Filter", key_display="/"),
+        Binding("t", "theme", "Light/dark", show=False),
+        Binding("r", "refresh", "Refresh", show=False),
+        Binding("question_mark", "help", "Keys", key_display="?"),
+        Binding("escape", "everything", "Back", show=False),
+        Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
+    ]
+
+    class Round(Message):
+        """The poller has looked."""
+
+        def __init__(self, seen: Seen) -> None:
+            super().__init__()
+            self.seen = seen
+
+    def __init__(
+        self, open_door: Callable[[], Door], inventory: str | None = None, *, every_s: float = 1.0, dark: bool = True
+    ) -> None:
+        super().__init__()
+        self.theme = "textual-dark" if dark else "textual-light"
+        self._inventory = inventory
+        self._poller = Poller(open_door, lambda seen: self.post_message(self.Round(seen)), every_s)
+        self._seen = Seen()
+        self._seen_at = time.monotonic()
+        self._column = next(iter(widgets.CURVES))
+        self._words: list[str] = []
+
+    def compose(self) -> ComposeResult:
+        """Lay out the screen."""
+        yield Static("reading the state of the cluster …", id="head", markup=False)
+        yield Static(id="problem", markup=False)
+        yield LiveTable(_NODES_NEED, id="nodes")
+        yield LiveTable(_JOBS_NEED, id="jobs")
+        with Vertical(id="detail"):
+            yield Static(id="title", markup=False)
+            with Horizontal():
+                yield Static(id="curve", markup=False)
+                yield Static(id="ranks", markup=False)
+        yield Input(placeholder="words to look for; Esc shows everything", id="filter")
+        yield Footer(show_command_palette=False)
+
+    def on_mount(self) -> None:
+        """Begin to look."""
+        self._jobs.focus()
+        self._poller.start()
+
+    def on_unmount(self) -> None:
+        """Stop looking."""
+        self._poller.stop()
+
+    @property
+    def _jobs(self) -> LiveTable:
+        return self.screen_stack[0].query_one("#jobs", LiveTable)
+
+    def _static(self, name: str) -> Static:
+        return self.screen_stack[0].query_one(f"#{name}", Static)
+
+    # -- what is shown ----------------------------------------------------------------------------------------
+
+    def on_top_app_round(self, message: Round) -> None:
+        """Show what the poller found."""
+        if message.seen.problem:
+            old = f" (shown is what was {time.monotonic() - self._seen_at:.0f} s ago)" if self._seen.snapshot else ""
+            self._static("problem").update(Text(harmless(message.seen.problem) + old))
+            self._static("problem").display = True
+            return
+        self._static("problem").display = False
+        self._seen, self._seen_at = message.seen, time.monotonic()
+        self._draw()
+
+    def on_resize(self, event: Resize) -> None:
+        """Draw anew for another size."""
+        self.call_after_refresh(self._draw)
+
+    def _draw(self) -> None:
+        found = self._seen.snapshot
+        self.screen_stack[0].set_class(self.size.height < 18, "low")
+        if not found:
+            return
+        nodes, jobs = found["nodes"], found["jobs"]
+        self._static("head").update(Text(_head(found)))
+        node_rows = {
+            key: cells
+            for node in nodes
+            for key, cells in widgets.node_rows(node).items()
+            if self._wanted(cell.plain for cell in cells.values())
+        }
+        self.screen_stack[0].query_one("#nodes", LiveTable).show(node_rows, _NODE_COLUMNS)
+        rows = {job["job"]: widgets.job_row(job) for job in jobs}
+        known = {name: cells for name, cells in rows.items() if self._wanted(cell.plain for cell in cells.values())}
+        self._jobs.show(known, _JOB_COLUMNS, next((job["job"] for job in jobs if job["status"] == "running"), None))
+        self._detail()
+
+    def _wanted(self, cells: Any) -> bool:
+        text = " ".join(cells).lower()
+        return all(word in text for word in self._words)
+
+    def _job(self) -> dict[str, Any] | None:
+        chosen = self._jobs.chosen
+        return next((job for job in self._seen.snapshot.get("jobs", ()) if job["job"] == chosen), None)
+
+    def _detail(self) -> None:
+        """Show the job that is chosen: what it does, its curve, its ranks."""
+        job = self._job()
+        curve, ranks = self._static("curve"), self._static("ranks")
+        if job is None:
+            self._static("title").update(Text("No job yet. Start one with `ugro launch`." if not self._words else ""))
+            curve.update("")
+            ranks.update("")
+            self._poller.want(None, "", 0)
+            return
+        self._static("title").update(_title(job))
+        wide = self.size.width >= _RANKS_NEED and bool(job["rank_metrics"])
+        ranks.display = wide
+        if wide:
+            ranks.update(widgets.rank_table(job["rank_metrics"]))
+        # Two points to a column: what is drawn with braille dots has no more.
+        self._poller.want(job["job"], self._column, 2 * self.size.width)
+        drawn = (self._seen.job, self._seen.column) == (job["job"], self._column)
+        points = self._seen.points if drawn else []
+        width, height = curve.size
+        if not drawn:
+            curve.update("")
+        elif width and height:
+            curve.update(widgets.drawn(points, self._column, width, height))
+
+    def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
+        """Show another job."""
+        if event.data_table.id == "jobs":
+            self._detail()
+
+    def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
+        """Show the job alone; of a node, go to the job that holds it."""
+        if event.data_table.id == "jobs":
+            self.action_zoom()
+
+    # -- keys -------------------------------------------------------------------------------------------------
+
+    def action_zoom(self) -> None:
+        """Show the job that is chosen alone, or everything again."""
+        if self._job() is not None or self.screen.has_class("zoom"):
+            self.screen.toggle_class("zoom")
+            self.call_after_refresh(self._draw)
+
+    def action_everything(self) -> None:
+        """Show everything again."""
+        self.screen.remove_class("zoom")
+        field = self.query_one("#filter", Input)
+        field.value, field.display = "", False
+        self._jobs.focus()
+        self.call_after_refresh(self._draw)
+
+    def action_metric(self) -> None:
+        """Draw the next column."""
+        names = list(widgets.CURVES)
+        self._column = names[(names.index(self._column) + 1) % len(names)]
+        self._detail()
+
+    def action_refresh(self) -> None:
+        """Look now."""
+        self._poller.refresh()
+
+    def action_theme(self) -> None:
+        """Light or dark."""
+        self.theme = "textual-light" if self.theme == "textual-dark" else "textual-dark"
+
+    def action_help(self) -> None:
+        """Show the keys."""
+        self.push_screen(HelpScreen())
+
+    def action_filter(self) -> None:
+        """Ask for words."""
+        field = self.query_one("#filter", Input)
+        field.display = True
+        field.focus()
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Show what holds the words."""
+        self._words = event.value.lower().split()
+        self._draw()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Go on among what was found."""
+        event.input.display = bool(self._words)
+        self._jobs.focus()
+
+    def action_logs(self) -> None:
+        """Show the logs of the job."""
+        job = self._job()
+        if job is not None:
+            self.push_screen(LogsScreen(job["job"], self._inventory, [row["rank"] for row in job["rank_metrics"]]))
+
+    def action_stop(self) -> None:
+        """Ask, then stop the job."""
+        job = self._job()
+        if job is None:
+            return
+        if job["status"] in ENDED:
+            self._tell(f"job {job['job']} has ended already ({job['status']})")
+            return
+
+        def answered(answer: str | None) -> None:
+            if answer:
+                self.run_worker(self._stop(job["job"], force=answer == "kill"), group=f"stop {job['job']}")
+
+        self.push_screen(StopScreen(job["job"], harmless(job["user"])), answered)
+
+    async def _stop(self, job: str, *, force: bool) -> None:
+        self._tell(f"stopping {job} …")
+        code, said = await verb.run(verb.command(self._inventory, "stop", job, *(["--force"] if force else [])))
+        self._tell(said or f"job {job} was stopped", "error" if code else "information")
+        self._poller.refresh()
+
+    def _tell(self, text: str, severity: str = "information") -> None:
+        self.notify(harmless(text), severity=severity, markup=False, timeout=8)  # type: ignore[arg-type]
+
+
+def _head(found: Mapping[str, Any]) -> str:
+    nodes, jobs = found["nodes"], found["jobs"]
+    gpus: Sequence[Mapping[str, Any]] = [gpu for node in nodes for gpu in node["gpus"]]
+    kinds = "GPUs" if any(gpu["kind"] != "cpu" for gpu in gpus) else "CPU slots"
+    runs = sum(job["status"] not in (*ENDED, "pending") for job in jobs)
+    waits = sum(job["status"] == "pending" for job in jobs)
+    busy = sum(gpu["job"] is not None for gpu in gpus)
+    well = sum(node["state"] == "healthy" for node in nodes)
+    sick = "" if well == len(nodes) else f" ({well} healthy)"
+    words = (f"{len(nodes)} nodes{sick}", f"{busy} of {len(gpus)} {kinds} used", f"{runs} running, {waits} waiting")
+    return f"{harmless(found['cluster'])}  " + " · ".join(words) + f"  {found['at'][11:19]}Z"
+
+
+def _title(job: Mapping[str, Any]) -> Text:
+    line = widgets.headline(job["job"], job["duration_s"], job["throughput_tokens_sec"], job["eta_s"])
+    reason = f"  {harmless(job['reason'])}" if job["reason"] else ""
+    return Text.assemble(line, "  ", widgets.word(job["status"]), reason)

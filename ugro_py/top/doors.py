@@ -1,0 +1,116 @@
+"""Where `ugro top` gets what it shows: from the agent of others, else from the caller's own store."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+from ugro_py.errors import NotFoundError, UgroError
+
+if TYPE_CHECKING:
+    from ugro_py.api.client import Client
+
+_RECONCILE_S = 5.0
+Points = list[tuple[float, float | None]]
+
+
+class Door(Protocol):
+    """What can be asked. Any method may wait for the disk or the network, and raises an `UgroError` in vain."""
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the cluster now, see `ugro_py.now.snapshot`."""
+        ...
+
+    def curve(self, job: str, column: str, points: int) -> Points:
+        """Return (step, mean of the ranks) of a column of a job's metrics; empty where there is none."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what is held."""
+        ...
+
+
+def open_door(inventory: str | None) -> Door:
+    """Return the agent that is responsible for the caller, else the caller's store, as every verb that reads.
+
+    Raises:
+        StateError: neither can be used.
+        InventoryError: the inventory cannot be used.
+    """
+    from ugro_py.api.client import connect
+
+    client = connect(reading=True)
+    return AgentDoor(client) if client is not None else StoreDoor(inventory)
+
+
+class AgentDoor:
+    """Asks the agent over its API."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+
+    def snapshot(self) -> dict[str, Any]:
+        found: dict[str, Any] = self._client.get("/v1/now")
+        return found
+
+    def curve(self, job: str, column: str, points: int) -> Points:
+        from ugro_py.api.client import job_path
+
+        try:
+            return _mean(self._client.get(job_path(job, "series"), column=column, points=points))
+        except NotFoundError:
+            return []
+
+    def close(self) -> None:
+        pass
+
+
+class StoreDoor:
+    """Reads the caller's own store and central store; a job whose controller died gets a new one meanwhile."""
+
+    def __init__(self, inventory: str | None) -> None:
+        from ugro_py.agent.inventory import Inventory
+        from ugro_py.reconcile import reconcile
+        from ugro_py.state import Store
+
+        self._inventory = Inventory(inventory)
+        self._store = Store.open()
+        reconcile(self._store)
+        self._closed = threading.Event()
+        # Beside the loop: it waits until a new controller has caught up with its job.
+        self._thread = threading.Thread(target=self._reconcile, name="reconcile", daemon=True)
+        self._thread.start()
+
+    def _reconcile(self) -> None:
+        from ugro_py.reconcile import reconcile
+
+        while not self._closed.wait(_RECONCILE_S):
+            try:
+                reconcile(self._store)
+            except UgroError:
+                continue  # `snapshot` meets the same, and tells
+
+    def snapshot(self) -> dict[str, Any]:
+        from ugro_py.now import snapshot
+
+        self._inventory.changed()
+        return snapshot(self._store, self._inventory.cluster)
+
+    def curve(self, job: str, column: str, points: int) -> Points:
+        from ugro_py import series
+
+        try:
+            return _mean(series.open_job(job).chart(column, points=points).to_json())
+        except NotFoundError:
+            return []
+
+    def close(self) -> None:
+        self._closed.set()
+        if not self._thread.is_alive():
+            self._store.close()
+
+
+def _mean(chart: dict[str, Any]) -> Points:
+    lines: Sequence[dict[str, Any]] = chart["lines"]
+    return list(zip(lines[0]["x"], lines[0]["y"], strict=True)) if lines else []

@@ -1,0 +1,179 @@
+"""What is drawn of nodes, jobs and ranks in a terminal, by `ugro top` and by `ugro launch` while a job runs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.table import Table
+from rich.text import Text
+
+from ugro_py.display import curve, duration, number
+from ugro_py.events import harmless
+from ugro_py.pace import finite, whole
+
+# Beside a colour there is always the word: not every terminal, and not every person, sees the colour.
+_STYLES = {
+    "healthy": "green", "degraded": "yellow", "unreachable": "red", "draining": "cyan", "drained": "cyan",
+    "pending": "cyan", "starting": "yellow", "running": "green", "collecting": "yellow",
+    "completed": "", "failed": "red", "stopped": "dim", "unknown": "dim", "ended": "red",
+}  # fmt: skip
+_RANKS = ("rank", "node", "status", "step", "loss", "tokens/s", "GPU %", "GPU GB")
+_LEFT = ("node", "status")
+_BLOCKS = " ▏▎▍▌▋▊▉█"
+CURVES = {
+    "training_loss": "loss",
+    "throughput_tokens_sec": "tokens/s",
+    "learning_rate": "learning rate",
+    "gradient_norm": "gradient norm",
+    "gpu_util": "GPU utilisation, %",
+    "gpu_mem_used_gb": "GPU memory, GB",
+}
+"""The columns of metrics that can be drawn, and what they are called."""
+
+
+def plain(value: object, style: str = "") -> Text:
+    """Return a text as it is, never as markup or as something a terminal obeys; "-" for None and nothing."""
+    text = "" if value is None else harmless(str(value))
+    return Text(text or "-", style=style, no_wrap=True)
+
+
+def word(value: str | None) -> Text:
+    """Return the state of a node, job or rank in its colour."""
+    return plain(value, _STYLES.get(value or "", ""))
+
+
+def steps(line: Mapping[str, Any]) -> str:
+    """Return how far a rank or a job is, `step/total_steps`; "-" where unknown."""
+    step, total = whole(line.get("step")), whole(line.get("total_steps"))
+    if step is None:
+        return "-"
+    return f"{step}/{total}" if total is not None else str(step)
+
+
+def bar(percent: float | None, width: int = 5) -> Text:
+    """Return a share of a hundred as a bar with its number."""
+    if percent is None:
+        return plain(None)
+    eighths = round(min(100.0, max(0.0, percent)) / 100 * width * 8)
+    full, part = divmod(eighths, 8)
+    drawn = "█" * full + (_BLOCKS[part] if part else "")
+    style = "red" if percent >= 98 else "yellow" if percent >= 85 else "green"
+    return Text.assemble((f"{drawn:<{width}}", style), f" {percent:.0f}%", no_wrap=True)
+
+
+def rank_table(rows: Sequence[Mapping[str, Any]], title: Text | str | None = None) -> Table:
+    """Return the table of a job's ranks.
+
+    Args:
+        rows: each with `rank`, `node`, `status` and `metrics`, its newest line of metrics.json or None.
+        title: over the table.
+    """
+    table = Table(title=title, title_justify="left", title_style="")
+    for column in _RANKS:
+        table.add_column(column, justify="left" if column in _LEFT else "right", no_wrap=True)
+    for row in rows:
+        line = row["metrics"] or {}
+        figures = ("training_loss", "throughput_tokens_sec", "gpu_util", "gpu_mem_used_gb")
+        table.add_row(
+            plain(row["rank"]), plain(row["node"]), word(row["status"]), steps(line),
+            *(number(finite(line.get(key))) for key in figures),
+        )  # fmt: skip
+    return table
+
+
+def headline(job: str, elapsed_s: float | None, tokens_per_second: float | None, eta_s: float | None) -> Text:
+    """Return the line above a running job: its name, how long it runs, how fast, how long it still takes."""
+    words = (harmless(job), duration(elapsed_s), number(tokens_per_second, "tokens/s"), f"ETA {duration(eta_s)}")
+    return Text("  ".join(words))
+
+
+def drawn(
+    points: Sequence[tuple[float, float | None]], column: str, width: int, height: int, *, braille: bool = True
+) -> Text:
+    """Return a curve over steps as large as it may be, in `height` lines; where nothing can be drawn, why.
+
+    Args:
+        points: (step, value), steps ascending; a value that is no number is left out.
+        column: a key of `CURVES`, or any other name.
+        width: columns.
+        height: lines in all.
+        braille: draw with braille dots, see `display.curve`.
+    """
+    title = CURVES.get(column, harmless(column))
+    known = [(int(step), value) for step, value in points if value is not None]
+    rows = height - 4  # title, axis, its numbers, what they count
+    if len(known) < 2:
+        return Text(f"{title}: no curve yet" if not known else f"{title}: {number(known[0][1])}", style="dim")
+    if rows < 2 or width < 30:
+        return Text(f"{title}: {number(known[-1][1])}")
+    newest = f"{title}  {number(known[-1][1])}"
+    return Text(curve(known, width=width, height=rows, title=newest, braille=braille), no_wrap=True)
+
+
+def nodes_table(nodes: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the table of nodes and their GPUs of `ugro top --once`."""
+    table = _table("NODE", "STATE", "GPU", "TYPE", "UTIL", "MEMORY", "°C", "W", "CPU", "JOB", "WHY")
+    for cells in (row for node in nodes for row in node_rows(node).values()):
+        table.add_row(*cells.values())
+    return table
+
+
+def node_rows(node: Mapping[str, Any]) -> dict[str, dict[str, Text]]:
+    """Return a row for each GPU of a node, by an id; a node of which no GPU is known has one row."""
+    shared = {"NODE": plain(node["node"]), "STATE": word(node["state"])}
+    cpu = bar(node["cpu_percent"], 0) if node["cpu_percent"] is not None else plain(None)
+    if not node["gpus"]:
+        rest = {key: plain(None) for key in ("UTIL", "MEMORY", "°C", "W")}
+        row = {**shared, "GPU": plain(None), "TYPE": plain(node["gpu"]), **rest}
+        return {node["node"]: {**row, "CPU": cpu, "JOB": plain(None), "WHY": plain(node["reason"])}}
+    found = {}
+    for gpu in node["gpus"]:
+        size = f"/{gpu['vram_gb']:.0f} GB" if gpu["vram_gb"] else " GB"
+        memory = None if gpu["mem_used_gb"] is None else f"{gpu['mem_used_gb']:.1f}{size}"
+        found[gpu["uuid"]] = {
+            **shared,
+            "GPU": plain(gpu["index"]),
+            "TYPE": plain(gpu["name"]),
+            # A CPU slot has no card of its own: how busy its node is says as much.
+            "UTIL": bar(node["cpu_percent"] if gpu["kind"] == "cpu" and gpu["job"] else gpu["util"]),
+            "MEMORY": plain(memory),
+            "°C": plain(None if gpu["temperature_c"] is None else f"{gpu['temperature_c']:.0f}"),
+            "W": plain(None if gpu["power_w"] is None else f"{gpu['power_w']:.0f}"),
+            "CPU": cpu,
+            "JOB": plain(gpu["job"]),
+            "WHY": plain(gpu["unusable"] or node["reason"]),
+        }
+    return found
+
+
+def jobs_table(jobs: Sequence[Mapping[str, Any]]) -> Table:
+    """Return the table of jobs of `ugro top --once`."""
+    table = _table("JOB", "STATUS", "USER", "RANKS", "STEP", "LOSS", "TOKENS/S", "ETA", "TIME", "WHY")
+    for job in jobs:
+        table.add_row(*job_row(job).values())
+    return table
+
+
+def job_row(job: Mapping[str, Any]) -> dict[str, Text]:
+    """Return the cells of a job by their column."""
+    runs = job["status"] == "running"
+    return {
+        "JOB": plain(job["job"]),
+        "STATUS": word(job["status"]),
+        "USER": plain(job["user"]),
+        "RANKS": plain(job["ranks"] or None),
+        "STEP": plain(steps(job)),
+        "LOSS": plain(number(job["loss"])),
+        "TOKENS/S": plain(number(job["throughput_tokens_sec"] if runs else None)),
+        "ETA": plain(duration(job["eta_s"])),
+        "TIME": plain(duration(job["duration_s"])),
+        "WHY": plain(job["reason"]),
+    }
+
+
+def _table(*columns: str) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        table.add_column(column, no_wrap=column != "WHY")
+    return table
