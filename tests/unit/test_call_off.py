@@ -16,7 +16,7 @@ from tests.unit.here import JOB, Here, here, until  # noqa: F401 - a fixture
 from ugro_py import call_off, launch, playbook, ready
 from ugro_py.errors import JobStoppedError, NodeError, NotFoundError
 from ugro_py.launch import Launcher, start_job
-from ugro_py.queue import wait
+from ugro_py.queue import start, wait
 from ugro_py.queue.model import Start
 from ugro_py.ready import NotFreeError
 from ugro_py.request import JobRequest
@@ -39,6 +39,15 @@ def _hangs(monkeypatch: pytest.MonkeyPatch, phase: str, reached: asyncio.Event) 
         monkeypatch.setattr(ready, "try_port", hang)
     elif phase == "staging":
         monkeypatch.setattr(launch, "stage", hang)
+    elif phase == "record":
+        loop, record = asyncio.get_running_loop(), start._next_attempt
+
+        def slowly(*args: Any) -> Any:
+            loop.call_soon_threadsafe(reached.set)
+            time.sleep(1.0)  # in a thread, which no cancelling ends
+            return record(*args)
+
+        monkeypatch.setattr(start, "_next_attempt", slowly)
     else:
         real = Session.call
 
@@ -52,7 +61,7 @@ def _hangs(monkeypatch: pytest.MonkeyPatch, phase: str, reached: asyncio.Event) 
 
 
 @pytest.mark.parametrize("what", ["stop", "hold"])
-@pytest.mark.parametrize("phase", ["verify", "staging", "start"])
+@pytest.mark.parametrize("phase", ["verify", "record", "staging", "start"])
 def test_a_start_ends_at_once(here: Here, monkeypatch: pytest.MonkeyPatch, phase: str, what: str) -> None:
     store = here.store
 

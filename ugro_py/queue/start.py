@@ -143,7 +143,7 @@ async def _started(launcher: Launcher, start: Start) -> tuple[Ready, Gang]:
     await launcher.read_code()
     ready = await launcher.ready(decided=start.placements)
     try:
-        gang, newest = await launcher.store.patiently(_next_attempt, launcher, ready)
+        gang, newest = await _recorded(launcher, ready)
         if newest:
             launcher.tell("step", {"text": f"attempt {gang.attempt} goes on from {newest}"})
         try:
@@ -160,6 +160,18 @@ async def _started(launcher: Launcher, start: Start) -> tuple[Ready, Gang]:
             raise _NotStartedError(error) from error
         raise
     return ready, gang
+
+
+async def _recorded(launcher: Launcher, ready: Ready) -> tuple[Gang, str | None]:
+    """Record the next attempt. The thread that does goes on when its job is called off: then it is taken back."""
+    work = asyncio.ensure_future(launcher.store.patiently(_next_attempt, launcher, ready))
+    try:
+        return await asyncio.shield(work)
+    except asyncio.CancelledError:
+        with contextlib.suppress(UgroError):  # not recorded, or another controller's by now
+            gang, _ = await work
+            await launcher.store.patiently(_put_back, launcher.store, gang, "the start was interrupted")
+        raise
 
 
 def _put_back(store: Store, gang: Gang, reason: str) -> None:
