@@ -56,7 +56,8 @@ class Settings:
 
     `accounts` maps a user here to the account whose processes the user's jobs are on the nodes; who is not named has
     the inventory's. `max_priority` is the highest that who is no admin may ask for; `audit_days` is how long the audit
-    trail is kept. `health_thresholds` replaces values of `module_utils.health.DEFAULT_THRESHOLDS`.
+    trail is kept. `health_thresholds` replaces values of `module_utils.health.DEFAULT_THRESHOLDS`. What the energy of
+    a job cost is told where there is a price.
     """
 
     retry: int = 0
@@ -73,6 +74,8 @@ class Settings:
     accounts: Mapping[str, str] = field(default_factory=dict)
     max_priority: int = 50
     audit_days: float = 365.0
+    energy_price_per_kwh: float | None = None
+    energy_currency: str = "EUR"
 
 
 @dataclass(frozen=True)

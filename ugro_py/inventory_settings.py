@@ -8,7 +8,7 @@ from typing import Any
 from ansible_collections.ugro.cluster.plugins.module_utils.health import DEFAULT_THRESHOLDS
 
 from ugro_py.cluster import Settings
-from ugro_py.inventory_keys import BadValue, integer, resolve, user
+from ugro_py.inventory_keys import BadValue, integer, resolve, text, user
 from ugro_py.inventory_tree import Value, Vars
 from ugro_py.inventory_yaml import closest, invalid
 
@@ -33,6 +33,14 @@ def switch(data: Any) -> bool:
     if not isinstance(data, bool):
         raise BadValue(f"must be true or false, not {data!r:.60}")
     return data
+
+
+def currency(data: Any) -> str:
+    """A currency as it is shown behind a sum: `EUR`, say."""
+    value = text(data)
+    if len(value) > 8:
+        raise BadValue(f"must be a short text like EUR, not {value!r:.60}")
+    return value
 
 
 def plain(data: Any) -> Any:
@@ -77,6 +85,10 @@ SETTINGS: dict[str, dict[str, tuple[str, Check]]] = {
     "ugro_users": {
         "max_priority": ("max_priority", integer(0, 100)),
         "audit_days": ("audit_days", number(0.01, 36_500)),
+    },
+    "ugro_energy": {
+        "price_per_kwh": ("energy_price_per_kwh", number(0, 1000)),
+        "currency": ("energy_currency", currency),
     },
     "ugro_alerts": {
         "urls": ("alert_urls", list_of("addresses or mappings", (str, dict))),  # type: ignore[arg-type]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +18,14 @@ BEGIN = "<!-- ugro: figures, rewritten by ugro; write outside of these marks -->
 END = "<!-- ugro: end of figures -->"
 
 
-def write(results: JobResults) -> Path:
+def write(results: JobResults, more: Mapping[str, Any] | None = None, tags: Sequence[str] = (), note: str = "") -> Path:
     """Write the notes of a job, or refresh the figures in them; return their path.
+
+    Args:
+        results: its figures.
+        more: what `ugro_py.experiment_figures` adds to them.
+        tags: of the job.
+        note: what `ugro results note` keeps with the job.
 
     Raises:
         StateError: the notes cannot be read or written.
@@ -27,7 +34,7 @@ def write(results: JobResults) -> Path:
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         old = path.read_text(encoding="utf-8") if path.exists() else None
-        block = f"{BEGIN}\n{figures(results)}\n{END}"
+        block = f"{BEGIN}\n{figures(results, more or {}, tags, note)}\n{END}"
         if old is None:
             _replace(path, f"# {results.job}\n\n{block}\n\n## Notes\n\n")
         elif old.count(BEGIN) == old.count(END) == 1 and old.index(BEGIN) < old.index(END):
@@ -38,7 +45,7 @@ def write(results: JobResults) -> Path:
     return path
 
 
-def figures(results: JobResults) -> str:
+def figures(results: JobResults, more: Mapping[str, Any], tags: Sequence[str] = (), note: str = "") -> str:
     """Return the figures of a job as a Markdown table, and what it ran."""
     rows = [
         ("Status", f"{results.status} {results.reason}"),
@@ -53,11 +60,17 @@ def figures(results: JobResults) -> str:
         ("Throughput", number(results.throughput_tokens_sec, "tokens/s")),
         ("GPU utilisation, mean", number(results.gpu_util_percent, "%")),
         ("GPU memory, mean", number(results.gpu_mem_gb, "GB")),
+        ("GPU hours", number(more.get("gpu_hours"))),
+        ("GPU energy", number(more.get("energy_kwh"), "kWh")),
+        ("Tags", ", ".join(tags) or "-"),
         ("Checkpoint", results.checkpoint or "-"),
         ("TensorBoard", results.tensorboard or "-"),
         ("Files", results.store),
     ]
     text = "| | |\n|---|---|\n" + "\n".join(f"| {name} | {_cell(value)} |" for name, value in rows)
+    if note:
+        rows_of_note = "\n".join(f"> {_cell(line)}".rstrip() for line in note.splitlines())
+        text += f"\n\n{rows_of_note}"
     program = _capsule(results.job).get("program")
     if isinstance(program, list) and all(isinstance(word, str) for word in program):
         text += f"\n\n{_fenced(shlex.join(program))}"

@@ -10,6 +10,7 @@ from ugro_py import paths
 from ugro_py.state._accounts import Accounts
 from ugro_py.state._alerts import Alerts
 from ugro_py.state._attempts import Attempts
+from ugro_py.state._experiments import Experiments
 from ugro_py.state._health import Health
 from ugro_py.state._jobs import Jobs
 from ugro_py.state._leases import Lease, Leases
@@ -25,7 +26,9 @@ from ugro_py.state.rows import Controller
 from ugro_py.state.settled import Settled
 
 
-class Store(Nodes, Jobs, Attempts, Ranks, Queue, Submit, Recovery, Health, Leases, Accounts, Alerts, Patience):
+class Store(
+    Nodes, Jobs, Attempts, Ranks, Queue, Submit, Recovery, Health, Leases, Accounts, Alerts, Experiments, Patience
+):
     """The one truth about the cluster, in a database that many processes share.
 
     Every method is one short transaction. A store may be used by several threads, but not across a

@@ -12,7 +12,7 @@ from alembic import context
 from sqlalchemy import Connection
 
 from ugro_py.state._types import JsonObject, UtcDateTime
-from ugro_py.state.models import metadata
+from ugro_py.state.models_experiments import experiments  # the module that adds the last tables
 
 
 def _render(kind: str, item: Any, _context: Any) -> str | Literal[False]:
@@ -26,7 +26,7 @@ def _run(connection: Connection) -> None:
     # SQLite can change a table only by copying it (batch), and its DDL is transactional.
     context.configure(
         connection=connection,
-        target_metadata=metadata,
+        target_metadata=experiments.metadata,
         render_as_batch=True,
         render_item=_render,
         transactional_ddl=True,

@@ -1,0 +1,189 @@
+"""What jobs were run with, side by side: hyper-parameters, code, packages, hardware, from their run capsules."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from ugro_py.paths import JobPaths
+
+SECTIONS = ("hyper-parameters", "code", "packages", "hardware")
+# What a request says of how a job waits and is looked after: it changes nothing of what was trained.
+_NOT_TRAINED = frozenset({
+    "name", "args", "env", "workdir", "retry", "stall_timeout_s", "priority", "hold", "after", "time_limit_s",
+    "no_wait", "include", "exclude", "min_vram_gb", "max_vram_gb", "min_nodes",
+})  # fmt: skip
+_Values = dict[str, Any]
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that jobs were run with; `values` are in the order of the jobs, None where a job has none."""
+
+    section: str
+    key: str
+    values: tuple[Any, ...]
+
+    @property
+    def differs(self) -> bool:
+        """Whether not all jobs have the same."""
+        return any(value != self.values[0] for value in self.values)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return {"section": self.section, "key": self.key, "values": list(self.values), "differs": self.differs}
+
+
+def differences(jobs: Sequence[str], requests: Sequence[Mapping[str, Any]]) -> list[Difference]:
+    """Return all that the jobs were run with, also what is the same, by section and key.
+
+    Args:
+        jobs: their names.
+        requests: what each asked for, for one that has no run capsule because it never started.
+    """
+    found = [_sections(capsule(job), request) for job, request in zip(jobs, requests, strict=True)]
+    rows = []
+    for section in SECTIONS:
+        keys = dict.fromkeys(key for one in found for key in one[section])
+        for key in sorted(keys) if section == "packages" else keys:
+            values = tuple(one[section].get(key) for one in found)
+            if any(value is not None for value in values):
+                rows.append(Difference(section, key, values))
+    return rows
+
+
+def capsule(job: str) -> Mapping[str, Any]:
+    """Return the run capsule of a job; empty if it never started, or what lies there is none."""
+    try:
+        return _object(json.loads(JobPaths(job).config.read_bytes()))
+    except (OSError, ValueError, RecursionError):
+        return {}
+
+
+def _sections(run: Mapping[str, Any], request: Mapping[str, Any]) -> dict[str, _Values]:
+    nodes = [_object(node) for node in _list(run.get("nodes"))]
+    return {
+        "hyper-parameters": _parameters(run, _object(run.get("request")) or _unmasked(request)),
+        "code": _code(run),
+        "packages": _packages(nodes),
+        "hardware": _hardware(run, nodes),
+    }
+
+
+def _unmasked(request: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return a request without what may hold secrets, which only a run capsule has masked."""
+    return {key: value for key, value in request.items() if key not in ("args", "env")}
+
+
+def _parameters(run: Mapping[str, Any], request: Mapping[str, Any]) -> _Values:
+    found = {key: _plain(value) for key, value in request.items() if key not in _NOT_TRAINED and value not in ((), [])}
+    if request.get("script"):
+        found = {key: value for key, value in found.items() if key not in ("model", "dataset", "epochs")}
+    found |= {key: _plain(run[key]) for key in ("seed", "world_size") if key in run}
+    found |= _options(_list(request.get("args")))
+    return found | {f"env {key}": _plain(value) for key, value in sorted(_object(request.get("env")).items())}
+
+
+def _options(words: Sequence[Any]) -> _Values:
+    """Return the arguments of a script by option: `--lr 0.1 --fp16 x` is `--lr` 0.1, `--fp16` x."""
+    found: dict[str, list[str]] = {}
+    option = ""
+    for word in map(str, words):
+        if word.startswith("-") and not _is_number(word):
+            option, equals, value = word.partition("=")
+            found.setdefault(option, []).extend([value] if equals else [])
+            option = "" if equals else option
+        else:
+            found.setdefault(option or "arguments", []).append(word)
+    return {key: " ".join(values) or "given" for key, values in found.items()}
+
+
+def _is_number(word: str) -> bool:
+    try:
+        float(word)
+    except ValueError:
+        return False
+    return True
+
+
+def _code(run: Mapping[str, Any]) -> _Values:
+    code = _object(run.get("code"))
+    git = _object(code.get("git"))
+    diff = git.get("diff")
+    changes = f"yes ({hashlib.sha256(diff.encode('utf-8', 'replace')).hexdigest()[:12]})" if diff else "none"
+    return {
+        "folder": _plain(code.get("folder")),
+        "digest": _plain(code.get("digest")),
+        "git commit": _plain(git.get("commit")),
+        "git branch": _plain(git.get("branch")),
+        "uncommitted changes": changes if git else None,
+        "UGRO": _plain(run.get("ugro_version")),
+    }
+
+
+def _packages(nodes: Sequence[Mapping[str, Any]]) -> _Values:
+    names: dict[str, dict[str, str]] = {}
+    for node in nodes:
+        python = _object(node.get("packages"))
+        said = {"Python": python.get("python"), "CUDA of torch": python.get("cuda"), "NCCL": python.get("nccl")}
+        for name, version in {**_object(python.get("packages")), **said}.items():
+            if version is not None:
+                names.setdefault(str(name), {})[str(node.get("name"))] = str(version)
+    return {name: _agreed(versions, len(nodes)) for name, versions in names.items()}
+
+
+def _hardware(run: Mapping[str, Any], nodes: Sequence[Mapping[str, Any]]) -> _Values:
+    ranks = [_object(rank) for rank in _list(run.get("ranks"))]
+    cards = Counter(_card(rank.get("gpu_name"), rank.get("vram_gb")) for rank in ranks)
+    found: _Values = {
+        "GPUs of the ranks": _counted(cards),
+        "nodes": ", ".join(str(node.get("name")) for node in nodes) or None,
+    }
+    for key, name in (("driver", "driver"), ("cuda", "CUDA of the driver"), ("kernel", "kernel")):
+        said = {str(node.get("name")): str(node[key]) for node in nodes if node.get(key) is not None}
+        found[name] = _agreed(said, len(nodes)) if said else None
+    for node in nodes:
+        here = Counter(
+            _card(gpu.get("name"), gpu.get("vram_total_gb")) for gpu in map(_object, _list(node.get("gpus")))
+        )
+        found[f"GPUs of {node.get('name')}"] = _counted(here) or "none"
+    return found
+
+
+def _agreed(values: Mapping[str, str], nodes: int) -> str:
+    """Return what all nodes have, or what each has."""
+    if len(values) == nodes and len(set(values.values())) == 1:
+        return next(iter(values.values()))
+    return ", ".join(f"{node}: {value}" for node, value in values.items())
+
+
+def _card(name: Any, vram_gb: Any) -> str:
+    return f"{name} {vram_gb:g} GB" if isinstance(vram_gb, int | float) and not isinstance(vram_gb, bool) else str(name)
+
+
+def _counted(cards: Mapping[str, int]) -> str | None:
+    return ", ".join(f"{count} x {card}" for card, count in cards.items()) or None
+
+
+def _plain(value: Any) -> Any:
+    """Return a value that can be compared and shown in a cell."""
+    if value is None or isinstance(value, str | bool | int | float):
+        return value
+    return " ".join(map(str, value)) if isinstance(value, list | tuple) else json.dumps(value, default=str)
+
+
+def _object(value: Any) -> Mapping[str, Any]:
+    return value if isinstance(value, Mapping) else {}
+
+
+def _list(value: Any) -> Sequence[Any]:
+    return value if isinstance(value, list | tuple) else ()
+
+
+def shown(rows: Iterable[Difference], everything: bool) -> list[Difference]:
+    """Return the rows to show: by default those in which the jobs differ."""
+    return [row for row in rows if everything or row.differs]
