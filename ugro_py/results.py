@@ -145,14 +145,18 @@ def write_notes(job: str, store: Store | None = None) -> Path:
     """Write or refresh the figures in the Markdown notes of the experiment and return their path.
 
     Only the part between the two markers is UGRO's; what a person wrote around it stays, and notes without the
-    markers are left alone.
+    markers are left alone. With `store` the figures are kept there too, for lists of experiments.
 
     Raises:
         NotFoundError, StateError: as `summary`; also when the notes cannot be written.
     """
-    from ugro_py.notes import write
+    if store is None:
+        from ugro_py.notes import write
 
-    return write(summary(job, store))
+        return write(summary(job))
+    from ugro_py.experiment_figures import finish
+
+    return finish(job, store)
 
 
 def load(job: str) -> pd.DataFrame:

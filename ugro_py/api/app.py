@@ -15,7 +15,20 @@ from ugro_py import __version__, errors
 from ugro_py.api.feed import Feed
 from ugro_py.api.guard import LOCAL_HOSTS, Guard, error_body
 from ugro_py.api.models import Problem
-from ugro_py.api.routes import again, changes, drills, events, files, jobs, nodes, queue, streams, submit, users
+from ugro_py.api.routes import (
+    again,
+    changes,
+    drills,
+    events,
+    experiments,
+    files,
+    jobs,
+    nodes,
+    queue,
+    streams,
+    submit,
+    users,
+)
 from ugro_py.api.routes import agent as agent_routes
 from ugro_py.api.submit import Submissions
 from ugro_py.api.view import AgentView, Timing
@@ -65,7 +78,8 @@ def create_app(agent: AgentView, *, tokens: Mapping[str, str] | None = None, hos
     app.state.feed = Feed(agent.store)
     app.state.submissions = Submissions(agent)
     app.state.dashboard_port = None
-    for module in (jobs, changes, drills, again, submit, streams, files, queue, nodes, events, users, agent_routes):
+    app_routes = (jobs, changes, drills, again, submit, streams, files, queue, nodes, events, users, experiments)
+    for module in (*app_routes, agent_routes):
         app.include_router(module.router)
     app.add_exception_handler(errors.UgroError, _ugro_error)
     app.add_exception_handler(RequestValidationError, _not_valid)
