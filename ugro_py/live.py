@@ -1,4 +1,4 @@
-"""What `ugro launch` shows while a job runs: a line per step, then a live table of ranks with loss, speed and ETA."""
+"""What `ugro launch` shows while a job runs: a line per step, then live its ranks, speed, ETA and the loss curve."""
 
 from __future__ import annotations
 
@@ -13,9 +13,13 @@ from typing import Any
 import click
 
 from ugro_py.display import duration, number, safe_line
+from ugro_py.pace import finite, seconds_left, tokens_per_second
 
 # On a pipe there is no live table; a line this often is enough to see that it goes on.
 _LINE_EVERY_S = 5.0
+# Of the curve every second point goes when there are so many: a terminal has fewer columns.
+_MOST_POINTS = 2000
+_CURVE_LINES = 14
 
 
 class Progress:
@@ -36,6 +40,7 @@ class Progress:
         self._ranks: dict[int, dict[str, Any]] = {}
         self._metrics: dict[int, dict[str, Any]] = {}
         self._first_step: tuple[float, int] | None = None
+        self._losses: list[tuple[float, float | None]] = []
         self._line_due = 0.0
 
     def __enter__(self) -> Progress:
@@ -100,7 +105,7 @@ class Progress:
         if self._want_live and self._live is None:
             from rich.live import Live
 
-            self._live = Live(get_renderable=self._table, refresh_per_second=4, transient=True)
+            self._live = Live(get_renderable=self._drawn, refresh_per_second=4, transient=True)
             self._live.start()
 
     def _on_event(self, data: Mapping[str, Any]) -> None:
@@ -113,59 +118,64 @@ class Progress:
             self._metrics[event["rank"]] = event
             if isinstance(event.get("step"), int) and self._first_step is None:
                 self._first_step = (event["t"], event["step"])
+            self._loss(event)
             self._line(event)
+
+    def _loss(self, event: Mapping[str, Any]) -> None:
+        """Keep a point of the curve: of the first rank that tells a loss, since a retry the newer of two."""
+        step, loss = finite(event.get("step")), finite(event.get("training_loss"))
+        if step is None or loss is None or event["rank"] != min(self._metrics):
+            return
+        while self._losses and self._losses[-1][0] >= step:
+            self._losses.pop()
+        self._losses.append((step, loss))
+        if len(self._losses) > _MOST_POINTS:
+            del self._losses[1:-1:2]
 
     def _line(self, event: Mapping[str, Any]) -> None:
         """Print where the job is, now and then, where no live table can be drawn."""
         if self._live is not None or self._want_live or event["rank"] != 0 or time.time() < self._line_due:
             return
         self._line_due = time.time() + _LINE_EVERY_S
-        self._say(
-            f"step {_steps(event)}  loss {number(event.get('training_loss'))}  "
-            f"{number(self._tokens_per_second(), 'tokens/s')}  ETA {duration(self._eta_s(event))}"
-        )
+        from ugro_py.top.widgets import steps
 
-    def _tokens_per_second(self) -> float | None:
-        known = [line["throughput_tokens_sec"] for line in self._metrics.values() if line.get("throughput_tokens_sec")]
-        return sum(known) if known else None
+        self._say(
+            f"step {steps(event)}  loss {number(finite(event.get('training_loss')))}  "
+            f"{number(tokens_per_second(self._metrics), 'tokens/s')}  ETA {duration(self._eta_s(event))}"
+        )
 
     def _eta_s(self, event: Mapping[str, Any]) -> float | None:
         """Return the seconds left, from the pace since the first step that was seen."""
-        step, total = event.get("step"), event.get("total_steps")
-        if self._first_step is None or not isinstance(step, int) or not isinstance(total, int | float):
+        step = event.get("step")
+        if self._first_step is None or not isinstance(step, int):
             return None
         begun, first = self._first_step
-        return (total - step) * (event["t"] - begun) / (step - first) if step > first else None
+        pace = (step - first) / (event["t"] - begun) if step > first and event["t"] > begun else None
+        return seconds_left(step, event.get("total_steps"), pace)
 
-    def _table(self) -> Any:
-        from rich.table import Table
+    def _drawn(self) -> Any:
+        """Return what the live view shows: the ranks, and below them the curve where the terminal has room for it."""
+        from rich.console import Group
+        from rich.text import Text
 
-        newest = self._metrics.get(0) or next(iter(self._metrics.values()), {})
-        eta = duration(self._eta_s(newest)) if newest else "-"
-        title = (
-            f"{safe_line(self._job)}  {duration(time.time() - self._begun)}  "
-            f"{number(self._tokens_per_second(), 'tokens/s')}  ETA {eta}   (Ctrl-C detaches)"
-        )
-        table = Table(title=title, title_justify="left")
-        for column in ("rank", "node", "status", "step", "loss", "tokens/s", "GPU %", "GPU GB"):
-            table.add_column(column, justify="left" if column in ("node", "status") else "right")
-        for rank, state in sorted(self._ranks.items()):
-            line = self._metrics.get(rank, {})
-            table.add_row(
-                str(rank), state["node"], state["status"], _steps(line), number(line.get("training_loss")),
-                number(line.get("throughput_tokens_sec")), number(line.get("gpu_util")),
-                number(line.get("gpu_mem_used_gb")),
-            )  # fmt: skip
-        return table
+        from ugro_py.top import widgets
+
+        newest = self._metrics.get(0) or next(iter(self._metrics.values()), None)
+        eta = self._eta_s(newest) if newest else None
+        title = widgets.headline(self._job, time.time() - self._begun, tokens_per_second(self._metrics), eta)
+        rows = [{"rank": rank, **state, "metrics": self._metrics.get(rank)} for rank, state in self._ranks.items()]
+        rows.sort(key=lambda row: row["rank"])
+        table = widgets.rank_table(rows, Text.assemble(title, "   (Ctrl-C detaches)"))
+        console = self._live.console
+        left = console.height - len(rows) - 6  # its title, head and lines, and the last line of the terminal
+        if len(self._losses) < 2 or left < _CURVE_LINES:
+            return table
+        width = min(100, console.width)
+        braille = "utf" in console.encoding
+        curve = widgets.drawn(self._losses, "training_loss", width, _CURVE_LINES, braille=braille)
+        return Group(table, curve)
 
     def _end_live(self) -> None:
         if self._live is not None:
             self._live.stop()
             self._live = None
-
-
-def _steps(line: Mapping[str, Any]) -> str:
-    step, total = line.get("step"), line.get("total_steps")
-    if step is None:
-        return "-"
-    return f"{step}/{total:.0f}" if isinstance(total, int | float) else str(step)

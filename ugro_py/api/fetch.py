@@ -44,7 +44,7 @@ def _copy(client: Client, job: str, part: Path, active: bool, progress: Progress
     skipped: list[Path] = []
     files = size = 0
     for entry in found:
-        to = part / _inside(job, entry["path"])
+        to = part / inside(job, entry["path"])
         to.parent.mkdir(parents=True, exist_ok=True)
         got = 0
         try:
@@ -65,7 +65,7 @@ def _copy(client: Client, job: str, part: Path, active: bool, progress: Progress
     return files, size, tuple(skipped)
 
 
-def _inside(job: str, name: str) -> str:
+def inside(job: str, name: str) -> str:
     """Return the name of a file if it stays below the job's folder.
 
     Raises:

@@ -51,10 +51,12 @@ class AgentDoor:
         self._client = client
 
     def snapshot(self) -> dict[str, Any]:
+        """See `Door`."""
         found: dict[str, Any] = self._client.get("/v1/now")
         return found
 
     def curve(self, job: str, column: str, points: int) -> Points:
+        """See `Door`."""
         from ugro_py.api.client import job_path
 
         try:
@@ -63,6 +65,7 @@ class AgentDoor:
             return []
 
     def close(self) -> None:
+        """See `Door`."""
         pass
 
 
@@ -92,12 +95,14 @@ class StoreDoor:
                 continue  # `snapshot` meets the same, and tells
 
     def snapshot(self) -> dict[str, Any]:
+        """See `Door`."""
         from ugro_py.now import snapshot
 
         self._inventory.changed()
         return snapshot(self._store, self._inventory.cluster)
 
     def curve(self, job: str, column: str, points: int) -> Points:
+        """See `Door`."""
         from ugro_py import series
 
         try:
@@ -106,6 +111,7 @@ class StoreDoor:
             return []
 
     def close(self) -> None:
+        """See `Door`."""
         self._closed.set()
         if not self._thread.is_alive():
             self._store.close()
