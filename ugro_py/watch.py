@@ -279,18 +279,19 @@ class Watcher:
         await asyncio.gather(*(self._stop_node(name, reason, grace_s) for name in self.sessions))
 
     async def _stop_node(self, name: str, reason: str, grace_s: float) -> None:
-        if name in self._gone:
+        while name not in self._gone:
+            session = self.sessions[name]
+            try:
+                done = await session.call("stop", **self._key, reason=reason, grace_s=grace_s, timeout_s=grace_s + 15.0)
+            except NodeError as error:
+                if session.closed and await self._silence.regained(name):
+                    continue  # the node does what it was told; it is asked how that ended
+                self._reachable.discard(name)
+                self.lose(name, error.came_back)
+                return
+            if done["left"]:
+                self._recorder.left_over(name, done["left"])
             return
-        try:
-            done = await self.sessions[name].call(
-                "stop", **self._key, reason=reason, grace_s=grace_s, timeout_s=grace_s + 15.0
-            )
-        except NodeError as error:
-            self._reachable.discard(name)
-            self.lose(name, error.came_back)
-            return
-        if done["left"]:
-            self._recorder.left_over(name, done["left"])
 
     async def _drain(self) -> None:
         """Wait until every node that answers has sent all it wrote."""

@@ -73,6 +73,14 @@ class Silence:
             self._suspect(name)
             self._tasks[name] = asyncio.create_task(self._reconnect(name))
 
+    async def regained(self, name: str) -> bool:
+        """Wait until a node whose session broke answers again over another one; False if it is given up."""
+        broken = self._sessions[name]
+        self.recover(name)
+        if name in self._tasks:
+            await asyncio.wait({self._tasks[name]})
+        return self._sessions[name] is not broken
+
     async def _reconnect(self, name: str) -> None:
         """Connect anew until it works, the old session speaks again, or the node is given up."""
         old = self._sessions[name]

@@ -1,0 +1,58 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""A connection that breaks while its node stops a gang: the node does as it was told, and is asked again how it went."""
+
+# ruff: noqa: F811 - the fixture
+from __future__ import annotations
+
+import asyncio
+from typing import Any
+
+import pytest
+
+from tests.unit.here import JOB, Here, here, until  # noqa: F401 - a fixture
+from ugro_py.transport import Session
+
+SAVES = """
+import os, signal, sys, time
+
+def save(number, frame):
+    print("saving", flush=True)
+    time.sleep(2)
+    print("saved", flush=True)
+    sys.exit(0)
+
+signal.signal(signal.SIGTERM, save)
+print("ready", flush=True)
+time.sleep(600)
+"""
+
+
+def test_the_node_is_not_given_up(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    real, stops = Session.call, []
+
+    async def call(self: Session, method: str, **params: Any) -> Any:
+        if method == "stop" and self.node.name == "b":
+            stops.append(self)
+            if len(stops) == 1:
+                asyncio.get_running_loop().call_later(0.5, self._process.kill)
+        return await real(self, method, **params)
+
+    monkeypatch.setattr(Session, "call", call)
+
+    async def play() -> Any:
+        await here.submit(SAVES)
+        work = asyncio.create_task(here.run())
+        logs = [here.on_node(name) / "logs" / f"rank_{rank}.log" for rank, name in enumerate("ab")]
+        await until(lambda: all(log.exists() and log.read_text() for log in logs), "both ranks are ready")
+        await until(lambda: here.store.job(JOB).status == "running", "the job runs")
+        here.store.request_stop(JOB)
+        return await work
+
+    outcome = asyncio.run(play())
+    assert (outcome.status, here.store.job(JOB).status) == ("stopped", "stopped")
+    assert stops[0] is not stops[1]
+    assert here.events("node_lost") == []
+    assert here.paths.rank_log(1).read_text() == "ready\nsaving\nsaved\n"
+    assert not here.on_node("b").exists()  # collected
+    assert here.store.busy() == {}
