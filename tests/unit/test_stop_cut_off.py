@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""A connection that breaks while its node stops a gang: the node does as it was told, and is asked again how it went."""
+"""A connection that breaks while its node stops a gang: the node does as told, and is asked again how it went."""
 
 # ruff: noqa: F811 - the fixture
 from __future__ import annotations
