@@ -6,7 +6,7 @@
   const drawn = new Set();
 
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
-  const colour = (index) => style(`--chart-${(index % 8) + 1}`);
+  const colour = (index) => style(`--series-${(index % 8) + 1}`);
 
   /** A number as people read it. */
   ugro.figure = (value) => {
@@ -37,7 +37,6 @@
       this.group = group;
       this.plot = null;
       this.shape = "";
-      this.hidden = new Map();
       new ResizeObserver(() => this.resize()).observe(place);
       drawn.add(this);
     }
@@ -58,7 +57,7 @@
         if (lines.length <= MOST_BANDS && line.min && line.max && line.min.length === line.x.length) {
           parts.push(log ? positive(line.max) : line.max, log ? positive(line.min) : line.min);
           const edge = { stroke: "transparent", width: 0, points: { show: false }, label: "", class: "chart-edge" };
-          series.push({ ...edge, show: series[at].show }, { ...edge, show: series[at].show });
+          series.push(edge, { ...edge });
           bands.push({ series: [at + 1, at + 2], fill: translucent(colour(line.colour ?? index)) });
         }
         tables.push(parts);
@@ -73,8 +72,8 @@
       }
       this.shape = shape;
       this.destroy();
-      const theme = { stroke: style("--chart-axis"), font: "12px system-ui, sans-serif" };
-      const grid = { stroke: style("--chart-grid"), width: 1 };
+      const theme = { stroke: style("--muted"), font: "12px system-ui, sans-serif" };
+      const grid = { stroke: style("--grid"), width: 1 };
       const axis = { ...theme, grid, ticks: grid };
       this.place.textContent = "";
       this.place.classList.add("drawn");
@@ -107,7 +106,6 @@
         width: 1.5,
         dash: line.dash || undefined,
         spanGaps: true,
-        show: !this.hidden.get(line.name),
         points: { show: line.x.length < 3 },
         value: (_, y) => (y === null || y === undefined ? "-" : ugro.figure(y)),
       };
@@ -144,7 +142,7 @@
         const x = Math.round(plot.valToPos(mark.x, "x", true));
         if (x <= plot.bbox.left || x >= plot.bbox.left + plot.bbox.width) continue;
         plot.ctx.save();
-        plot.ctx.strokeStyle = plot.ctx.fillStyle = style("--chart-axis");
+        plot.ctx.strokeStyle = plot.ctx.fillStyle = style("--muted");
         plot.ctx.setLineDash([4, 4]);
         plot.ctx.beginPath();
         plot.ctx.moveTo(x, plot.bbox.top);

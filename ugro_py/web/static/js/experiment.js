@@ -122,17 +122,22 @@
   if (places.charts) drawCharts();
 
   // What the server sends --------------------------------------------------------------------------------------------
-  const state = document.querySelector("[data-live-state]");
-  const say = (text) => {
-    if (state) state.textContent = text;
+  const state = document.getElementById("live-state");
+  const say = (text, kind) => {
+    if (!state) return;
+    state.hidden = false;
+    state.textContent = text;
+    state.dataset.state = kind;
   };
+
+  // What somebody has opened stays open.
+  const KEEP = { beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS") };
 
   function takePart(data) {
     const place = document.querySelector(`[data-part="${CSS.escape(data.part)}"]`);
     if (!place) return;
-    const open = [...place.querySelectorAll("details[open][id]")].map((one) => one.id);
-    place.innerHTML = data.html; // made of the server's templates, in which all that a job says is escaped
-    for (const id of open) document.getElementById(id)?.setAttribute("open", "");
+    // Made of the server's templates, in which all that a job says is escaped.
+    window.Idiomorph.morph(place, data.html, { morphStyle: "innerHTML", callbacks: KEEP });
     if (data.part === "facts") {
       const facts = place.querySelector("[data-status]");
       page.dataset.elapsed = facts?.dataset.elapsed || "0";
@@ -147,25 +152,56 @@
     const place = document.querySelector("[data-part=actions]");
     if (!place || place.contains(document.activeElement)) return;
     const answer = await fetch(`/experiments/${job}?part=actions`, { credentials: "same-origin" });
-    if (answer.ok) place.innerHTML = await answer.text();
+    if (!answer.ok) return;
+    place.innerHTML = await answer.text();
+    if (window.htmx) window.htmx.process(place);
   }
 
-  if (page.dataset.active === "true" && window.EventSource) {
-    const query = new URLSearchParams({ rank: root?.dataset.rank || "0", places: root?.dataset.places || "" });
-    if (!root || root.dataset.live !== "true") query.set("logs", "false");
-    const source = new EventSource(`/experiments/${job}/live?${query}`);
-    source.addEventListener("open", () => say("live"));
-    source.addEventListener("error", () => say(source.readyState === 2 ? "not live: load the page again" : "connecting again …"));
-    source.addEventListener("log", (event) => log && log.add(JSON.parse(event.data)));
-    source.addEventListener("part", (event) => takePart(JSON.parse(event.data)));
-    source.addEventListener("series", drawLater);
-    source.addEventListener("end", () => {
-      source.close();
-      say("ended");
+  // One stream for the page, and none while nobody looks: browsers have only six connections to one host.
+  let source = null;
+  let ended = page.dataset.active !== "true" || !window.EventSource;
+  let at = root?.dataset.places || "";
+
+  function open() {
+    if (source || ended || document.hidden) return;
+    const query = new URLSearchParams({ rank: root?.dataset.rank || "0", places: at });
+    if (!root || root.dataset.grows !== "true") query.set("logs", "false");
+    const opened = (source = new EventSource(`/experiments/${job}/live?${query}`));
+    opened.addEventListener("open", () => say("Live", "live"));
+    opened.addEventListener("error", () => {
+      say("Not connected: tries again", "lost");
+      if (opened.readyState !== EventSource.CLOSED) return;
+      close();
+      setTimeout(open, 5000);
+    });
+    opened.addEventListener("log", (event) => {
+      at = event.lastEventId || at;
+      if (log) log.add(JSON.parse(event.data));
+    });
+    opened.addEventListener("part", (event) => takePart(JSON.parse(event.data)));
+    opened.addEventListener("series", drawLater);
+    opened.addEventListener("end", () => {
+      ended = true;
+      close();
+      say("Ended", "ended");
       tag = "";
       setTimeout(drawCharts, 500);
     });
-    document.addEventListener("visibilitychange", () => !document.hidden && drawLater());
-    addEventListener("pagehide", () => source.close());
   }
+
+  function close() {
+    if (source) source.close();
+    source = null;
+  }
+
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) close();
+    else {
+      open();
+      drawLater();
+    }
+  });
+  addEventListener("pagehide", close);
+  addEventListener("pageshow", open);
+  open();
 })();

@@ -1,0 +1,155 @@
+"""The dashboard's page of one experiment: its state, curves, ranks, logs, events, files, capsule and notes, live."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from fastapi import APIRouter, Query, Request
+from starlette.concurrency import run_in_threadpool
+from starlette.responses import HTMLResponse, Response, StreamingResponse
+
+from ugro_py import experiments, pace, status
+from ugro_py.api import sse
+from ugro_py.api.auth import Agent
+from ugro_py.api.view import AgentView
+from ugro_py.errors import NotFoundError
+from ugro_py.paths import JobPaths
+from ugro_py.state import JobRow
+from ugro_py.web import chart_sets, svg
+from ugro_py.web.capsule_view import capsule_view
+from ugro_py.web.following import watch_of
+from ugro_py.web.job_stream import JobStream, Place, read_places, write_places
+from ugro_py.web.pages import artifacts, logs
+from ugro_py.web.render import html, render
+from ugro_py.web.session import Viewer
+
+router = APIRouter(prefix="/experiments/{job}", include_in_schema=False)
+
+_EVENTS = 60
+_FILES = 50
+_READ_AT_ONCE = 8 << 20
+PARTS = ("facts", "ranks", "events")
+"""Parts that change while the job runs; the same for all who look."""
+
+
+@router.get("")
+def show_experiment(
+    job: str,
+    request: Request,
+    agent: Agent,
+    who: Viewer,
+    rank: str | None = Query(None, pattern="^(all|[0-9]{1,6})$"),
+    attempt: int | None = Query(None, ge=1, le=1_000_000),
+    part: Literal["page", "actions"] = "page",
+) -> HTMLResponse:
+    """Show an experiment, complete as it is now; its script keeps it so."""
+    context = _shared(agent, job)
+    row = agent.store.job(job)
+    context |= {"title": row.name, "owner": who.admin or row.user == who.person.user}
+    if part == "actions":
+        return render(request, "parts/experiment_actions.html", **context)
+    choice = logs.choice_of(agent, job, rank, attempt)
+    windows = logs.windows(choice, None)
+    files, total = artifacts.artifacts_of(job, agent, who, _FILES)
+    places = {window["rank"]: Place(window["inode"], window["end"]) for window in windows}
+    return render(
+        request, "experiment.html", **context, choice=choice, windows=windows, places=write_places(places),
+        q="", matches=None, at_end=True, tail=True, artifacts=files, artifacts_total=total, tags=agent.store.tags(job),
+        note=agent.store.note(job), capsule=capsule_view(job, owner=context["owner"]), still=_still(request, job),
+        figures=_figures(agent, row), cell=svg.cell,
+    )  # fmt: skip
+
+
+@router.get("/charts")
+def show_charts(
+    job: str,
+    request: Request,
+    agent: Agent,
+    who: Viewer,
+    by: chart_sets.By = "step",
+    ranks: chart_sets.Ranks = "mean",
+    smooth: float = Query(0.0, ge=0.0, le=0.999),
+    points: int = Query(800, ge=10, le=5000),
+) -> Response:
+    """Return all charts of an experiment as JSON; the answer is made once for all who look."""
+    agent.store.job(job)
+    tag, answer = _charts(request, job, chart_sets.Wanted(by, ranks, smooth, points))
+    headers = {"etag": tag, "cache-control": "no-cache"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(answer, media_type="application/json", headers=headers)
+
+
+@router.get("/live", response_model=None)
+async def follow(
+    job: str,
+    request: Request,
+    agent: Agent,
+    who: Viewer,
+    rank: str = Query("0", pattern="^(all|[0-9]{1,6})$"),
+    logs: bool = True,
+    places: str = Query("", max_length=20_000),
+) -> StreamingResponse:
+    """Stream what changes: lines of logs as they are written, parts of the page, and that there are new metrics."""
+    name = (await run_in_threadpool(agent.store.job, job)).name
+    watch = watch_of(request.app, name, lambda: _parts(agent, name))
+    stream = JobStream(
+        name, watch, rank=None if rank == "all" else int(rank), logs=logs,
+        places=read_places(request.headers.get("last-event-id") or places),
+    )  # fmt: skip
+    return sse.stream(stream.messages(request))
+
+
+def _shared(agent: AgentView, job: str) -> dict[str, Any]:
+    """Return what the changing parts of the page show."""
+    state = status.status_of(agent.store, job, agent.cluster)
+    row = agent.store.job(job)
+    return {
+        "job": row,
+        "state": state,
+        "active": row.active,
+        "progress": pace.progress(JobPaths(job), state["elapsed_seconds"] if row.status == "running" else None),
+        "events": list(reversed(agent.store.events(job, limit=_EVENTS))),
+        "figure": svg.figure,
+        "stragglers": None,
+    }
+
+
+def _parts(agent: AgentView, job: str) -> tuple[bool, Mapping[str, str]]:
+    context = _shared(agent, job)
+    return not context["active"], {name: html(f"parts/experiment_{name}.html", **context) for name in PARTS}
+
+
+def _charts(request: Request, job: str, wanted: chart_sets.Wanted) -> tuple[str, bytes]:
+    kept: chart_sets.Kept | None = getattr(request.app.state, "charts", None)
+    if kept is None:
+        kept = request.app.state.charts = chart_sets.Kept()
+
+    def make() -> object:
+        try:
+            return chart_sets.chart_set(job, wanted)
+        except NotFoundError:
+            return {"charts": [], "samples": [], "left_out": []}  # it has not begun
+
+    return kept.get(job, (wanted,), make)
+
+
+def _figures(agent: AgentView, row: JobRow) -> list[dict[str, Any]]:
+    """Return what the job achieved; of one that runs only where that is read in a moment."""
+    try:
+        if row.active and JobPaths(row.name).metrics.stat().st_size > _READ_AT_ONCE:
+            return []
+    except FileNotFoundError:
+        return []
+    found = experiments.compare(agent.store, [row.name], code=False, settings=agent.cluster.settings)
+    return [figure.to_json() for figure in found.figures]
+
+
+def _still(request: Request, job: str) -> dict[str, Any] | None:
+    """Return the loss curve as it is shown without a script."""
+    charts = json.loads(_charts(request, job, chart_sets.Wanted())[1])["charts"]
+    loss = next((chart for chart in charts if chart["column"] == "training_loss"), charts[0] if charts else None)
+    drawn = svg.still(loss) if loss else None
+    return {"chart": loss, "drawn": drawn} if drawn else None

@@ -1,0 +1,85 @@
+// Choosing experiments on their list, and laying them over each other on the page Compare.
+(() => {
+  "use strict";
+  const ugro = window.ugro || {};
+
+  // The list: say how many are chosen.
+  const choose = document.querySelector("[data-choose]");
+  if (choose) {
+    const button = choose.querySelector("[data-compare]");
+    const text = choose.querySelector("[data-chosen]");
+    const update = () => {
+      const count = choose.querySelectorAll("input[name=job]:checked").length;
+      if (text) text.textContent = count ? `${count} chosen` : "";
+      if (button) button.disabled = count === 0;
+    };
+    choose.addEventListener("change", update);
+    addEventListener("pageshow", update); // the browser keeps what was chosen when one comes back
+    update();
+  }
+
+  // The comparison.
+  const form = document.querySelector("[data-compare-options]");
+  const figure = document.querySelector("[data-compare-chart]");
+  if (!form || !figure) return;
+  const chart = new ugro.Chart(figure.querySelector(".chart"), "compare");
+  const caption = figure.querySelector("figcaption");
+  const error = document.querySelector("[data-charts-error]");
+  let asking = null;
+  let later = null;
+  let found = null;
+
+  const chosen = () => new URLSearchParams(new FormData(form));
+
+  function draw() {
+    if (!found || !found.lines.length) return;
+    chart.set(
+      found.lines.map((line) => ({ ...line, dash: line.colour >= 8 ? [6, 3] : undefined })),
+      { by: found.by, unit: found.unit, log: chosen().get("log") === "on", height: 340 },
+    );
+    document.documentElement.dataset.painted = String(Math.round(performance.now()));
+  }
+
+  async function ask() {
+    if (asking) asking.abort();
+    asking = new AbortController();
+    const query = chosen();
+    history.replaceState(null, "", `/compare?${query}`);
+    try {
+      const answer = await fetch(`/compare/chart?${query}`, { credentials: "same-origin", signal: asking.signal });
+      if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+      found = await answer.json();
+      caption.textContent = found.unit ? `${found.title} (${found.unit})` : found.title;
+      if (found.lines.length) draw();
+      else {
+        chart.destroy();
+        const none = document.createElement("p");
+        none.className = "empty";
+        none.textContent = `None of these runs has reported ${found.title}.`;
+        chart.place.replaceChildren(none);
+      }
+      error.hidden = true;
+    } catch (failure) {
+      if (failure.name === "AbortError") return;
+      error.textContent = `The curves could not be read: ${failure.message}`;
+      error.hidden = false;
+    }
+  }
+
+  form.querySelector("[data-redraw]").hidden = true;
+  form.addEventListener("submit", (event) => {
+    event.preventDefault();
+    ask();
+  });
+  form.addEventListener("input", (event) => {
+    const shown = form.querySelector("[data-smooth]");
+    if (shown) shown.textContent = chosen().get("smooth");
+    if (event.target.name === "log") {
+      draw();
+      return;
+    }
+    clearTimeout(later);
+    later = setTimeout(ask, 120);
+  });
+  ask();
+})();
