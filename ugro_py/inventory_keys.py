@@ -11,7 +11,7 @@ from typing import Any
 from ugro_py.inventory_yaml import closest
 
 # Roles of the collection; variables that start with one of these words belong to the role.
-ROLE_PREFIXES = ("bootstrap_", "verify_", "launch_", "collect_", "stop_", "health_", "repair_", "agent_")
+ROLE_PREFIXES = ("bootstrap_", "verify_", "launch_", "collect_", "stop_", "health_", "repair_", "agent_", "monitoring_")
 # `ugro_` variables that playbooks take with -e; they say nothing of the cluster.
 PLAYBOOK_KEYS = ("ugro_wait",)
 

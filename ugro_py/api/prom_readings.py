@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeGuard
 
 from prometheus_client.core import GaugeMetricFamily
 
@@ -84,5 +84,5 @@ def _machines(shares: Mapping[str, Mapping[str, Any]]) -> Iterator[Metric]:
     yield from (load, cpus, memory, available, size, free)
 
 
-def _is_number(value: object) -> bool:
+def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool)

@@ -9,8 +9,14 @@ import click
 
 @click.group("agent", invoke_without_command=True)
 @click.option("--standby", is_flag=True, help="Where another agent acts, wait and take over when it ends.")
-@click.option("--listen", metavar="ADDRESS:PORT", help="Serve the API on TCP too; needs --token-file.")
-@click.option("--token-file", type=click.Path(path_type=Path), help="File of the API's tokens and their users.")
+@click.option(
+    "--listen", metavar="ADDRESS:PORT", envvar="UGRO_LISTEN",
+    help="Serve the API on TCP too; needs --token-file; default: $UGRO_LISTEN.",
+)  # fmt: skip
+@click.option(
+    "--token-file", type=click.Path(path_type=Path), envvar="UGRO_TOKEN_FILE",
+    help="File of the API's tokens and their users; default: $UGRO_TOKEN_FILE.",
+)  # fmt: skip
 @click.option("--tls-cert", type=click.Path(path_type=Path), help="TLS certificate of --listen (PEM).")
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its key (PEM).")
 @click.option("--host-name", "host_names", metavar="NAME", multiple=True, help="Another name --listen is asked under.")
