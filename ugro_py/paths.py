@@ -125,6 +125,11 @@ def experiment_notes(name: str) -> Path:
     return data_dir() / "experiments" / f"{name}.md"
 
 
+def bandwidth() -> Path:
+    """Return where it is kept how fast the network between the nodes was when it was measured."""
+    return data_dir() / "bandwidth.json"
+
+
 @dataclass(frozen=True)
 class JobPaths:
     """The central store of one job: `~/ugro_data/jobs/<job>/`."""

@@ -131,6 +131,18 @@ class Session:
         socket.create_connection((address, port), timeout=timeout_s).close()
         return {"latency_ms": round(1000 * (time.monotonic() - start), 2)}
 
+    def do_bandwidth_take(self, address: str, token: str, seconds: float) -> Dict[str, Any]:
+        """Open a port on `address` that takes one measurement from the one who knows the token; see bandwidth.py."""
+        from . import bandwidth
+
+        return {"port": bandwidth.Receiver(address, token, seconds).port}
+
+    def do_bandwidth_send(self, address: str, port: int, token: str, seconds: float) -> Dict[str, Any]:
+        """Measure how fast this node sends to one that takes it."""
+        from . import bandwidth
+
+        return bandwidth.send(address, port, token, seconds)
+
     def _code_dir(self, digest: str) -> str:
         return os.path.join(os.path.expanduser(self.node_dir), self.node, "code", digest)
 
