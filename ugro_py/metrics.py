@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 from ugro_py.errors import StateError
@@ -20,6 +21,9 @@ FIELDS = (
     "timestamp", "job_id", "attempt", "rank", "step", "gpu_util", "gpu_mem_used_gb", "training_loss",
     "throughput_tokens_sec", "gradient_norm", "learning_rate",
 )  # fmt: skip
+
+# From this size in bytes on the lines get columns beside them (`ugro_py.series`); fewer are read as fast as they are.
+COLUMNS_FROM = 2 << 20
 
 # (unix time, the line for metrics.jsonl, its values, offset behind its event)
 _Metrics = tuple[float, bytes, dict[str, Any], int]
@@ -35,7 +39,13 @@ def rebuild(paths: JobPaths) -> int:
         StateError: the central store cannot be read or written.
     """
     with _exclusive(paths):
-        return _rebuild(paths)[0]
+        count = _rebuild(paths)[0]
+        size = paths.metrics.stat().st_size
+    if size >= COLUMNS_FROM:
+        from ugro_py import series
+
+        series.catch_up(paths)
+    return count
 
 
 def read(paths: JobPaths) -> Iterator[dict[str, Any]]:
@@ -54,6 +64,7 @@ def read(paths: JobPaths) -> Iterator[dict[str, Any]]:
 class Appender:
     """Keeps `metrics.jsonl` up to date while events arrive; what it writes is what `rebuild` would write.
 
+    Their columns (`ugro_py.series`) follow in a thread, some MB at a time.
     It reads the event copies itself, so call `poll` after having written to them. The first poll rebuilds.
     Another process may rebuild at the same time: a lock keeps the two apart.
     """
@@ -62,6 +73,8 @@ class Appender:
         self._paths = paths
         self._offsets: dict[Path, int] = {}
         self._left: tuple[int, int] | None = None  # inode and size of the file as this process left it
+        self._columns: Thread | None = None
+        self._columns_from = COLUMNS_FROM
 
     def poll(self) -> list[dict[str, Any]]:
         """Append what is new in the event copies and return it, in the order of the file.
@@ -74,16 +87,36 @@ class Appender:
             if self._left is None or self._left != _inode_and_size(self._paths.metrics) or self._shrunk():
                 self._offsets = _rebuild(self._paths)[1]
                 self._left = _inode_and_size(self._paths.metrics)
+                self._columns_from = COLUMNS_FROM
                 return [values for _, _, values, _ in _merged(self._paths, before, self._offsets)]
             new = list(_merged(self._paths, before, {}, self._offsets))
             if new:
                 with self._paths.metrics.open("ab") as stream:
                     stream.write(b"".join(line for _, line, _, _ in new))
                 self._left = _inode_and_size(self._paths.metrics)
+                self._add_columns()
             return [values for _, _, values, _ in new]
+
+    def _add_columns(self) -> None:
+        """Begin to add columns if enough lines have come that have none: in a thread, for a poll must not wait."""
+        size = self._left[1] if self._left else 0
+        if size >= self._columns_from and not (self._columns and self._columns.is_alive()):
+            self._columns_from = size + COLUMNS_FROM
+            # A daemon: what is torn when the process ends is cut off by the next to look.
+            self._columns = Thread(target=_catch_up, args=[self._paths], name="columns", daemon=True)
+            self._columns.start()
 
     def _shrunk(self) -> bool:
         return any(not path.is_file() or path.stat().st_size < at for path, at in self._offsets.items())
+
+
+def _catch_up(paths: JobPaths) -> None:
+    from ugro_py import series
+
+    try:
+        series.catch_up(paths)
+    except StateError:
+        pass  # `poll` meets the same disk and says so; who reads the columns makes what is missing
 
 
 def _rebuild(paths: JobPaths) -> tuple[int, dict[Path, int]]:
@@ -95,6 +128,7 @@ def _rebuild(paths: JobPaths) -> tuple[int, dict[Path, int]]:
             stream.write(line)
             count += 1
     temporary.replace(paths.metrics)
+    paths.series(paths.metrics).unlink(missing_ok=True)  # the columns of the file that was replaced
     return count, offsets
 
 

@@ -25,6 +25,8 @@ from ugro_py.api.routes import (
     jobs,
     nodes,
     queue,
+    series,
+    stragglers,
     streams,
     submit,
     users,
@@ -78,7 +80,22 @@ def create_app(agent: AgentView, *, tokens: Mapping[str, str] | None = None, hos
     app.state.feed = Feed(agent.store)
     app.state.submissions = Submissions(agent)
     app.state.dashboard_port = None
-    app_routes = (jobs, changes, drills, again, submit, streams, files, queue, nodes, events, users, experiments)
+    app_routes = (
+        jobs,
+        changes,
+        drills,
+        again,
+        submit,
+        streams,
+        files,
+        queue,
+        nodes,
+        events,
+        users,
+        experiments,
+        series,
+        stragglers,
+    )
     for module in (*app_routes, agent_routes):
         app.include_router(module.router)
     app.add_exception_handler(errors.UgroError, _ugro_error)

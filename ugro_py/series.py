@@ -1,0 +1,234 @@
+"""A job's metrics and what its nodes measured, as columns: a million lines open at once (docs/series.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from functools import cached_property
+from typing import TYPE_CHECKING, Any, Literal
+
+from ugro_py import metrics
+from ugro_py.errors import NotFoundError
+from ugro_py.names import check_name
+from ugro_py.paths import JobPaths
+from ugro_py.series_chart import Chart, Told, chart
+from ugro_py.series_lines import MetricLines
+from ugro_py.series_samples import Samples
+from ugro_py.series_twin import Chunk, Twin
+
+if TYPE_CHECKING:
+    import numpy as np
+    import pyarrow as pa
+
+SEED = tuple(name for name in metrics.FIELDS if name not in ("timestamp", "job_id", "attempt", "rank", "step"))
+"""The numbers that every line of metrics has, null where they are not known."""
+
+# Names that mean something else in a table.
+_TAKEN = ("time", "node")
+
+
+class Series:
+    """What `metrics.jsonl` of a job held when this was opened; numbers are read when they are asked for."""
+
+    def __init__(self, paths: JobPaths) -> None:
+        self.job = paths.job
+        self._paths = paths
+        self._twin = Twin(paths.metrics, paths.series(paths.metrics), MetricLines(), paths.root.stat().st_uid)
+        self._twin.refresh()
+        self._chunks: list[Chunk] = [chunk for chunk in self._twin.chunks if chunk.rows]
+        self._kept: dict[str, np.ndarray[Any, Any]] = {}
+
+    @property
+    def broken(self) -> int:
+        """How many lines are no JSON object; they stay in `metrics.jsonl`, and are in no column."""
+        return sum(chunk.broken for chunk in self._twin.chunks)
+
+    @property
+    def rows(self) -> int:
+        """How many lines are."""
+        return sum(chunk.rows for chunk in self._chunks)
+
+    @cached_property
+    def fields(self) -> tuple[str, ...]:
+        """The names of all columns, in order of appearance: the seed's, then what the script reported."""
+        names = dict.fromkeys(("timestamp", "attempt", "rank", "step", *SEED))
+        for chunk in self._chunks:
+            names |= dict.fromkeys(chunk.schema.names)
+        return tuple(names)
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """The numbers there are: those of the seed, and any that the script reported."""
+        left_out = ("timestamp", "attempt", "rank", "step", "nonfinite", "other", *_TAKEN)
+        return tuple(name for name in self.fields if name not in left_out)
+
+    def raw(self, names: Sequence[str] | None = None) -> pa.Table:
+        """Return lines as they are, in the order of the file, with the columns `names` or all: null is not known."""
+        import pyarrow as pa
+
+        names = self.fields if names is None else names
+        parts = [pa.Table.from_batches([chunk.columns(names)]) for chunk in self._chunks]
+        table = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
+        for name in names:
+            if name not in table.column_names:
+                table = table.append_column(name, pa.nulls(len(table), _types().get(name, pa.float64())))
+        return table.select(list(names))
+
+    def table(
+        self, columns: Sequence[str] | None = None, *, rank: int | None = None, attempt: int | None = None
+    ) -> pa.Table:
+        """Return the lines that belong to a rank and a step, in the order of the file.
+
+        Columns: `attempt`, `rank`, `step`, `time` (Unix seconds), and `columns` or all: float64, null where not known,
+        NaN where the script said that the number is none.
+
+        Args:
+            rank, attempt: only those of this rank, this attempt.
+
+        Raises:
+            NotFoundError: there is no such column.
+        """
+        import numpy as np
+        import pyarrow as pa
+
+        names = self.columns if columns is None else tuple(columns)
+        for name in names:
+            self._check(name)
+        keep = self._keep.copy()
+        for name, wanted in (("rank", rank), ("attempt", attempt)):
+            if wanted is not None:
+                keep &= self._whole(name) == wanted
+        arrays = [pa.array(self._whole(name)[keep]) for name in ("attempt", "rank", "step")]
+        arrays.append(pa.array(self._time[keep], mask=np.isnan(self._time[keep])))
+        values = self.raw(names).filter(pa.array(keep))
+        return pa.table([*arrays, *(values[name] for name in names)], names=["attempt", "rank", "step", "time", *names])
+
+    def told(self, column: str) -> Told:
+        """Return the lines that tell a number: of each step and rank the newest attempt's, its last word.
+
+        Raises:
+            NotFoundError: there is no such column.
+        """
+        self._check(column)
+        values = self.raw([column])[column]
+        known = ~values.is_null().to_numpy() & self._keep if len(values) else self._keep
+        numbers = values.to_numpy()
+        return Told.newest(
+            self._whole("attempt")[known], self._whole("rank")[known], self._whole("step")[known],
+            self._time[known], numbers[known],
+        )  # fmt: skip
+
+    def chart(
+        self,
+        column: str,
+        *,
+        by: Literal["step", "time"] = "step",
+        ranks: str | Sequence[int] = "mean",
+        points: int = 1000,
+        smooth: float = 0.0,
+    ) -> Chart:
+        """Return a number over steps or time, with so few points that it can be drawn; minima and maxima are kept.
+
+        Args:
+            column: one of `columns`.
+            by: what x is: the step, or Unix seconds.
+            ranks: "mean" of the ranks, "each" of them, or those in a list.
+            points: at most so many of each line.
+            smooth: weight of what was before, 0 to less than 1, as TensorBoard smooths.
+
+        Raises:
+            NotFoundError: there is no such column.
+        """
+        return chart(self.told(column), column, by=by, ranks=ranks, points=points, smooth=smooth)
+
+    def samples(self, points: int = 1000) -> list[dict[str, Any]]:
+        """Return what the nodes measured once a second while the job ran, a line per node (and GPU) and reading."""
+        return self.machines.lines(points)
+
+    @cached_property
+    def machines(self) -> Samples:
+        """What the nodes measured."""
+        return Samples(self._paths)
+
+    @property
+    def last_step(self) -> int | None:
+        """The last step that any rank reported."""
+        steps = self._whole("step")[self._keep]
+        return int(steps.max()) if len(steps) else None
+
+    @property
+    def newest_ranks(self) -> list[int]:
+        """The ranks of the newest attempt that told anything."""
+        import numpy as np
+
+        attempts = self._whole("attempt")[self._keep]
+        if not len(attempts):
+            return []
+        return [int(rank) for rank in np.unique(self._whole("rank")[self._keep][attempts == attempts.max()])]
+
+    def _check(self, column: str) -> None:
+        if column not in self.columns:
+            raise NotFoundError(
+                f"job {self.job}: metric {column[:80]!r}", "no line tells it", f"there are {', '.join(self.columns)}"
+            )
+
+    def _whole(self, name: str) -> np.ndarray[Any, Any]:
+        """Return `attempt`, `rank` or `step` as int64; -1 where a line has none, and attempt 1 where none is told."""
+        if name not in self._kept:
+            import pyarrow as pa
+            import pyarrow.compute as pc
+
+            missing = 1 if name == "attempt" else -1
+            column = pc.fill_null(self.raw([name])[name].cast(pa.int64()), missing)
+            self._kept[name] = column.to_numpy()
+        return self._kept[name]
+
+    @property
+    def _time(self) -> np.ndarray[Any, Any]:
+        if "time" not in self._kept:
+            import pyarrow as pa
+
+            moments = self.raw(["timestamp"])["timestamp"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
+            self._kept["time"] = moments.cast(pa.float64(), safe=False).to_numpy() / 1e6
+        return self._kept["time"]
+
+    @property
+    def _keep(self) -> np.ndarray[Any, Any]:
+        """Which lines belong to a rank and a step."""
+        if "keep" not in self._kept:
+            self._kept["keep"] = (self._whole("rank") >= 0) & (self._whole("step") >= 0)
+        return self._kept["keep"]
+
+
+def open_job(job: str) -> Series:
+    """Return the metrics of a job; their columns are brought up to date first, which costs little.
+
+    Raises:
+        NotFoundError: the central store has no folder of it.
+        StateError: the central store cannot be read.
+    """
+    paths = JobPaths(check_name(job))
+    if not paths.root.is_dir():
+        raise NotFoundError(f"job {job}", f"{paths.root} does not exist", "`ugro ps --all` lists the jobs")
+    if not paths.metrics.exists():
+        metrics.rebuild(paths)  # its controller was killed before it could
+    return Series(paths)
+
+
+def catch_up(paths: JobPaths) -> int:
+    """Bring the columns of a job's metrics up to date and return how far into `metrics.jsonl` they are, in bytes.
+
+    Raises:
+        StateError: the central store cannot be read.
+    """
+    twin = Twin(paths.metrics, paths.series(paths.metrics), MetricLines(), paths.root.stat().st_uid)
+    twin.refresh()
+    return twin.chunks[-1].end if twin.chunks else 0
+
+
+def _types() -> dict[str, pa.DataType]:
+    import pyarrow as pa
+
+    return {
+        "timestamp": pa.timestamp("us", "UTC"), "attempt": pa.int32(), "rank": pa.int32(), "step": pa.int64(),
+        "nonfinite": pa.string(), "other": pa.string(),
+    }  # fmt: skip

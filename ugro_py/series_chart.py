@@ -1,0 +1,236 @@
+"""From the numbers of many steps and ranks to lines that can be drawn: minima and maxima are never lost."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, Literal
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    Array = np.ndarray[Any, Any]
+
+UNITS = {
+    "training_loss": "", "throughput_tokens_sec": "tokens/s", "learning_rate": "", "gradient_norm": "",
+    "gpu_util": "%", "gpu_mem_used_gb": "GB", "step_time_s": "s", "epoch": "", "total_steps": "steps",
+}  # fmt: skip
+"""Units of the numbers UGRO knows; a name that ends in one of `_SUFFIXES` tells its own."""
+
+_SUFFIXES = {
+    "_s": "s", "_ms": "ms", "_gb": "GB", "_mb": "MB", "_mb_s": "MB/s", "_percent": "%", "_w": "W", "_c": "°C",
+    "_mhz": "MHz", "_kwh": "kWh",
+}  # fmt: skip
+# No chart has more numbers than this in all: with many ranks each line has fewer points.
+_MOST_POINTS = 200_000
+
+
+def unit_of(column: str) -> str:
+    """Return the unit of a column: "tokens/s", "GB"; empty where there is none or it is not known."""
+    if column in UNITS:
+        return UNITS[column]
+    fitting = [suffix for suffix in _SUFFIXES if column.endswith(suffix)]
+    return _SUFFIXES[max(fitting, key=len)] if fitting else ""
+
+
+@dataclass(frozen=True)
+class Told:
+    """A number per step and rank. All arrays are as long; sorted by step, then by rank, each pair once."""
+
+    attempt: Array
+    rank: Array
+    step: Array
+    time: Array
+    value: Array
+
+    @classmethod
+    def newest(cls, attempt: Array, rank: Array, step: Array, time: Array, value: Array) -> Told:
+        """Return, of lines in any order, what counts.
+
+        Where attempts overlap after a resume, only the newest one's ranks count at a step; of a rank that tells a step
+        twice, what it told last.
+        """
+        import numpy as np
+
+        if not len(step):
+            return cls(attempt, rank, step, time, value)
+        numbers, place = _numbered(step)
+        if attempt.min() != attempt.max():
+            newest = np.zeros(len(numbers), attempt.dtype)
+            for number in np.unique(attempt):
+                newest[place[attempt == number]] = number
+            keep = attempt == newest[place]
+            attempt, rank, step, time, value, place = (
+                values[keep] for values in (attempt, rank, step, time, value, place)
+            )
+        ranks, column = _numbered(rank)
+        cells = len(numbers) * len(ranks)
+        key = place * len(ranks) + column
+        if cells <= 8 * len(step) + (1 << 20):
+            last = np.full(cells, -1, np.int64)
+            last[key] = np.arange(len(key))  # of an index that comes twice, the last one stays
+            order = last[last >= 0]
+        else:
+            sort = np.argsort(key, kind="stable")
+            order = sort[np.append(key[sort][1:] != key[sort][:-1], True)]
+        return cls(attempt[order], rank[order], step[order], time[order], value[order])
+
+    def __len__(self) -> int:
+        return len(self.step)
+
+    def of_rank(self, rank: int) -> Told:
+        """Return what one rank told."""
+        keep = self.rank == rank
+        return Told(self.attempt[keep], self.rank[keep], self.step[keep], self.time[keep], self.value[keep])
+
+    def mean(self) -> tuple[Array, Array, Array]:
+        """Return steps, times and means over the ranks that told each; NaN where one of these is no finite number."""
+        import numpy as np
+
+        if not len(self):
+            return self.step, self.time, self.value
+        begins = np.flatnonzero(np.append(True, self.step[1:] != self.step[:-1]))
+        counts = np.diff(np.append(begins, len(self)))
+        finite = np.where(np.isfinite(self.value), self.value, np.nan)
+        steps = self.step[begins]
+        if len(begins) == len(self):
+            return steps, self.time, finite
+        return steps, np.add.reduceat(self.time, begins) / counts, np.add.reduceat(finite, begins) / counts
+
+
+@dataclass(frozen=True)
+class Line:
+    """One line of a chart: the mean, the lowest and the highest value of the points that fall together at x."""
+
+    name: str
+    x: Array
+    y: Array
+    low: Array
+    high: Array
+
+    def to_json(self) -> dict[str, Any]:
+        """Return JSON values; null where there is no number."""
+        return {
+            "name": self.name, "x": _plain(self.x), "y": _plain(self.y), "min": _plain(self.low),
+            "max": _plain(self.high),
+        }  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Chart:
+    """A number over steps or time.
+
+    Attributes:
+        lines: the mean of the ranks, or a line per rank.
+        points: how many numbers were told in all.
+        attempts: where each attempt begins to count, as (attempt, x).
+    """
+
+    column: str
+    unit: str
+    by: str
+    lines: tuple[Line, ...] = ()
+    points: int = 0
+    attempts: tuple[tuple[int, float], ...] = field(default=())
+
+    def to_json(self) -> dict[str, Any]:
+        """Return the chart as JSON values."""
+        return {
+            "column": self.column,
+            "unit": self.unit,
+            "by": self.by,
+            "lines": [line.to_json() for line in self.lines],
+            "points": self.points,
+            "attempts": [{"attempt": attempt, "x": x} for attempt, x in self.attempts],
+        }
+
+
+def chart(
+    told: Told, column: str, *, by: Literal["step", "time"], ranks: str | Sequence[int], points: int, smooth: float
+) -> Chart:
+    """Return the chart of what was told; see `series.Series.chart`."""
+    import numpy as np
+
+    if ranks == "mean":
+        step, time, value = told.mean()
+        found = [("mean", step if by == "step" else time, value)]
+    else:
+        wanted = [int(rank) for rank in np.unique(told.rank)] if isinstance(ranks, str) else sorted(set(ranks))
+        of_ranks = [(rank, told.of_rank(rank)) for rank in wanted]
+        found = [(f"rank {rank}", of.step if by == "step" else of.time, of.value) for rank, of in of_ranks]
+    points = max(2, min(points, _MOST_POINTS // max(1, len(found))))
+    x = told.step if by == "step" else told.time
+    begins = []
+    for attempt in np.unique(told.attempt):
+        of_attempt = x[told.attempt == attempt]
+        if np.isfinite(of_attempt).any():
+            begins.append((int(attempt), _number(np.nanmin(of_attempt))))
+    lines = tuple(thinned(name, x, y, points, smooth) for name, x, y in found if len(x))
+    return Chart(column, unit_of(column), by, lines, len(told), tuple(begins))
+
+
+def thinned(name: str, x: Array, y: Array, points: int, smooth: float = 0.0) -> Line:
+    """Return a line of at most `points` points; each holds the mean and the extremes of those it stands for.
+
+    Args:
+        x: what it is drawn over; points without one are left out, and the rest put in order.
+        y: the values; what is not finite is a gap, unless finite ones fall together with it.
+        smooth: 0 to less than 1; the mean only, extremes are shown as they are.
+    """
+    import numpy as np
+
+    known = np.isfinite(x)
+    if not known.all():
+        x, y = x[known], y[known]
+    if len(x) and (np.diff(x) < 0).any():
+        order = np.argsort(x, kind="stable")
+        x, y = x[order], y[order]
+    y = np.where(np.isfinite(y), y, np.nan)
+    low = high = y
+    if len(x) > points:
+        begins = np.linspace(0, len(x), points, endpoint=False).astype(np.int64)
+        counts = np.add.reduceat(np.isfinite(y).astype(np.int64), begins)
+        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+            mean = np.add.reduceat(np.nan_to_num(y), begins) / counts
+        low, high = np.fmin.reduceat(y, begins), np.fmax.reduceat(y, begins)
+        middles = (begins + np.append(begins[1:], len(x)) - 1) // 2
+        middles[0], middles[-1] = 0, len(x) - 1  # the line begins and ends where the run does
+        x, y = x[middles], mean
+    return Line(name, x, _smoothed(y, smooth) if smooth > 0 else y, low, high)
+
+
+def _smoothed(y: Array, weight: float) -> Array:
+    """Return the moving average that TensorBoard shows: the past counts `weight`, without a bias at the start."""
+    import numpy as np
+
+    weight = min(weight, 0.9999)
+    last, debias, found = 0.0, 0.0, np.full(len(y), np.nan)
+    for index, value in enumerate(y.tolist()):
+        if value == value:
+            last = last * weight + (1 - weight) * value
+            debias = debias * weight + (1 - weight)
+            found[index] = last / debias
+    return found
+
+
+def _numbered(values: Array) -> tuple[Array, Array]:
+    """Return the distinct values in order, or the range they span where that is hardly more, and each one's place."""
+    import numpy as np
+
+    low, high = int(values.min()), int(values.max())
+    if high - low < 2 * len(values) + 1024:
+        return np.arange(low, high + 1), values - low
+    distinct, place = np.unique(values, return_inverse=True)
+    return distinct, place
+
+
+def _plain(values: Array) -> list[float | int | None]:
+    import numpy as np
+
+    if np.issubdtype(values.dtype, np.integer):
+        return list(values.tolist())
+    return [value if value == value and abs(value) != float("inf") else None for value in values.tolist()]
+
+
+def _number(value: Any) -> float | int:
+    return int(value) if float(value).is_integer() else float(value)

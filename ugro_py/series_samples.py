@@ -1,0 +1,215 @@
+"""What the nodes measured once a second while a job ran: CPU, memory, network, disks and GPUs, as columns."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+from ugro_py import metrics
+from ugro_py.paths import JobPaths
+from ugro_py.series_chart import thinned
+from ugro_py.series_twin import Twin
+
+if TYPE_CHECKING:
+    import pandas as pd
+    import pyarrow as pa
+
+NODE_UNITS = {
+    "cpu_percent": "%", "mem_used_gb": "GB", "net_rx_mb_s": "MB/s", "net_tx_mb_s": "MB/s",
+    "disk_read_mb_s": "MB/s", "disk_write_mb_s": "MB/s",
+}  # fmt: skip
+"""Readings of a whole machine and their units."""
+
+GPU_UNITS = {
+    "gpu_util": "%", "gpu_mem_used_gb": "GB", "temperature_c": "°C", "power_w": "W", "clock_sm_mhz": "MHz",
+}  # fmt: skip
+"""Readings of a GPU and their units; in the events they are without `gpu_`."""
+
+JOINED = {
+    **{name: f"node_{name}" for name in NODE_UNITS},
+    "gpu_util": "node_gpu_util", "gpu_mem_used_gb": "node_gpu_mem_used_gb", "temperature_c": "node_gpu_temperature_c",
+    "power_w": "node_gpu_power_w", "clock_sm_mhz": "node_gpu_clock_sm_mhz",
+}  # fmt: skip
+"""Readings as columns of a node: of its GPUs the mean utilisation, memory and power of all together,
+the highest temperature and the lowest clock."""
+
+JOIN_WITHIN_S = 5.0
+"""A sample that is further from a step than this tells nothing about it."""
+
+# What a row is of.
+_MARK, _NODE, _GPU, _RANK = range(4)
+_KINDS = (b"sample", b"supervisor_started", b"finished", b"rank_started")
+
+
+class SampleLines:
+    """A parser of `series_twin.Twin` for a copy of a node's events.
+
+    Columns: `kind` (0 begin or end, 1 machine, 2 GPU, 3 a rank that started), `time` (Unix seconds), `index`
+    (of the GPU or the rank), `uuid` and `throttle` (of the GPU; names with commas between), and the readings, null
+    where unknown.
+    """
+
+    def __call__(self, data: bytearray) -> tuple[pa.RecordBatch, int]:
+        """Return the columns of whole lines; other events are left out unread, damaged ones are no samples."""
+        import pyarrow as pa
+
+        rows: list[dict[str, Any]] = []
+        for event in _events(data):
+            moment = _number(event.get("t"))
+            if moment is None:
+                continue
+            if event["kind"] != "sample":
+                kind = _RANK if event["kind"] == "rank_started" else _MARK
+                rows.append({"kind": kind, "time": moment, "index": _index(event.get("rank"))})
+                continue
+            rows.append({"kind": _NODE, "time": moment, **{name: _number(event.get(name)) for name in NODE_UNITS}})
+            gpus = event.get("gpus")
+            for gpu in gpus if isinstance(gpus, list) else ():
+                if isinstance(gpu, dict):
+                    rows.append(_gpu(gpu, moment))
+        return pa.RecordBatch.from_pylist(rows, schema=_schema()), 0
+
+
+def _schema() -> pa.Schema:
+    import pyarrow as pa
+
+    return pa.schema(
+        [
+            ("kind", pa.int8()), ("time", pa.float64()), ("index", pa.int32()), ("uuid", pa.string()),
+            ("throttle", pa.string()), *((name, pa.float64()) for name in (*NODE_UNITS, *GPU_UNITS)),
+        ]
+    )  # fmt: skip
+
+
+def _gpu(gpu: dict[str, Any], moment: float) -> dict[str, Any]:
+    reasons = gpu.get("throttle")
+    uuid = gpu.get("uuid")
+    return {
+        "kind": _GPU, "time": moment, "index": _index(gpu.get("index")),
+        "uuid": uuid if isinstance(uuid, str) and uuid.isprintable() else None,
+        "throttle": ",".join(str(reason) for reason in reasons) if isinstance(reasons, list) else None,
+        **{name: _number(gpu.get(name.removeprefix("gpu_"))) for name in GPU_UNITS},
+    }  # fmt: skip
+
+
+def _events(data: bytearray) -> Iterator[dict[str, Any]]:
+    """Yield the events of `_KINDS`, in order; a look for their names spares reading all the others as JSON."""
+    starts = set()
+    for kind in _KINDS:
+        wanted = b'"kind": "' + kind + b'"'
+        at = data.find(wanted)
+        while at >= 0:
+            starts.add(data.rfind(b"\n", 0, at) + 1)
+            end = data.find(b"\n", at)
+            at = data.find(wanted, end) if end >= 0 else -1
+    names = {kind.decode() for kind in _KINDS}
+    for start in sorted(starts):
+        event = metrics.parse(bytes(data[start : data.find(b"\n", start) + 1 or None]))
+        if event is not None and event.get("kind") in names:
+            yield event
+
+
+class Samples:
+    """What all nodes of a job measured, in all attempts, when this was opened."""
+
+    def __init__(self, paths: JobPaths) -> None:
+        self._paths = paths
+        found = paths.event_copies()
+        self.attempt = max((attempt for attempt, _, _ in found), default=0)
+        self.nodes = tuple(node for attempt, node, _ in found if attempt == self.attempt)
+
+    @cached_property
+    def table(self) -> pa.Table:
+        """All rows, with `node` and `attempt` beside the columns of `SampleLines`."""
+        import pyarrow as pa
+
+        owner = self._paths.root.stat().st_uid
+        parts = []
+        for attempt, node, path in self._paths.event_copies():
+            twin = Twin(path, self._paths.series(path), SampleLines(), owner)
+            twin.refresh()
+            for chunk in twin.chunks:
+                part = pa.Table.from_batches([chunk.columns()])
+                part = part.append_column("node", pa.repeat(pa.scalar(node), len(part)))
+                parts.append(part.append_column("attempt", pa.repeat(pa.scalar(attempt, pa.int32()), len(part))))
+        empty = _schema().append(pa.field("node", pa.string())).append(pa.field("attempt", pa.int32())).empty_table()
+        return pa.concat_tables([empty, *parts])
+
+    def span(self) -> tuple[float, float] | None:
+        """Return when the first and the last of what is known here happened, in Unix seconds."""
+        import pyarrow.compute as pc
+
+        of_nodes = self.table.filter(pc.not_equal(self.table["kind"], _RANK))
+        if not len(of_nodes):
+            return None
+        ends = pc.min_max(of_nodes["time"]).as_py()
+        return ends["min"], ends["max"]
+
+    def mean(self, column: str) -> float | None:
+        """Return the mean of a reading over time and machines (or GPUs); None without any."""
+        import pyarrow.compute as pc
+
+        found = pc.mean(self.table[column]).as_py()
+        return None if found is None else float(found)
+
+    def lines(self, points: int = 1000) -> list[dict[str, Any]]:
+        """Return lines to draw: `node`, `gpu` (its index, None for the machine), `column`, `unit`, `x` (Unix seconds),
+        `y`, `min`, `max`. What no sample tells has no line."""
+        import pyarrow.compute as pc
+
+        found = []
+        for node in sorted(set(self.table["node"].to_pylist())):
+            of_node = self.table.filter(pc.equal(self.table["node"], node))
+            machine = of_node.filter(pc.equal(of_node["kind"], _NODE))
+            found += list(_lines(machine, node, None, NODE_UNITS, points))
+            gpus = of_node.filter(pc.equal(of_node["kind"], _GPU))
+            keys = dict.fromkeys(zip(gpus["uuid"].to_pylist(), gpus["index"].to_pylist(), strict=True))
+            for uuid, index in sorted(keys, key=lambda key: (key[1] or 0, key[0] or "")):
+                mine = gpus if len(keys) == 1 else gpus.filter(pc.equal(gpus["uuid"], uuid))
+                found += list(_lines(mine, node, index, GPU_UNITS, points))
+        return found
+
+    def frame(self) -> pd.DataFrame:
+        """Return a row per second and node: `node`, `attempt`, `time` (Unix seconds) and `JOINED`."""
+        frame = self.table.to_pandas()
+        keys = ["node", "attempt", "time"]
+        machine = frame[frame["kind"] == _NODE][[*keys, *NODE_UNITS]]
+        how = dict(zip(GPU_UNITS, ("mean", "sum", "max", "sum", "min"), strict=True))
+        groups = frame[frame["kind"] == _GPU].groupby(keys)
+        gpus = groups.agg(how)
+        for name in ("gpu_mem_used_gb", "power_w"):  # a sum of nothing is not known
+            gpus[name] = gpus[name].where(groups[name].count() > 0)
+        whole = machine.merge(gpus, how="left", left_on=keys, right_index=True)
+        return whole.rename(columns=JOINED).sort_values("time", kind="stable", ignore_index=True)
+
+    def node_of_ranks(self) -> dict[tuple[int, int], str]:
+        """Return the node of each (attempt, rank) that started."""
+        import pyarrow.compute as pc
+
+        started = self.table.filter(pc.equal(self.table["kind"], _RANK)).select(["attempt", "index", "node"])
+        rows = started.to_pylist()
+        return {(row["attempt"], row["index"]): row["node"] for row in rows if row["index"] is not None}
+
+
+def _lines(rows: pa.Table, node: str, gpu: int | None, units: dict[str, str], points: int) -> Iterator[dict[str, Any]]:
+    import pyarrow.compute as pc
+
+    for column, unit in units.items():
+        told = rows.filter(pc.is_valid(rows[column]))
+        if len(told):
+            line = thinned(node, told["time"].to_numpy(), told[column].to_numpy(), points).to_json()
+            yield {**line, "node": node, "gpu": gpu, "column": column, "unit": unit}
+
+
+def _number(value: object) -> float | None:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        return float(value)
+    except OverflowError:
+        return None
+
+
+def _index(value: object) -> int | None:
+    return value if type(value) is int and 0 <= value < 1 << 31 else None
