@@ -18,7 +18,7 @@ _HOTTER_C = 10.0
 _LOWER_CLOCK = 0.93
 _FEWER_CORES = 0.85
 _MORE_CPU = 1.15
-_BUSY_PERCENT = 90.0
+_BUSY_PERCENT, _BUSIER_PERCENT = 90.0, 15.0
 _OFTEN = 0.25
 # What explains so much of the difference is told as its reason.
 _SHARE = 0.4
@@ -155,7 +155,7 @@ def _cpu(slow: RankTimes, others: Sequence[RankTimes], samples: Mapping[str, Sam
     elsewhere = _typical(_mean(samples.get(node, ()), "cpu_percent") for node in {rank.node for rank in others})
     cores, usual = slow.cores, _typical(rank.cores for rank in others)
     starved = cores is not None and usual is not None and cores < _FEWER_CORES * usual
-    busy = load is not None and load >= _BUSY_PERCENT and (starved or elsewhere is None or load - elsewhere >= 15)
+    busy = load is not None and load >= _BUSY_PERCENT and (elsewhere is None or load - elsewhere >= _BUSIER_PERCENT)
     got = f"its process gets {cores:.2f} of a core while it works, the others {usual:.2f}" if starved else ""
     if busy and (starved or not slow.gpu_name):
         text = f"the CPU of {slow.node} is {load:.0f} % busy" + (f": {got}" if got else "")

@@ -101,7 +101,7 @@ def measured(nodes: Sequence[Node], say: Say) -> tuple[list[Link], list[str]]:
         StateError: it cannot be kept.
     """
     say(f"measuring the network between {len(nodes)} nodes, about {_length(len(nodes))} s")
-    links, troubles = worth_links.measure(nodes)
+    links, troubles = worth_links.measure(nodes, worth_links.SECONDS)
     worth_links.keep(links)
     for trouble in troubles:
         say(f"not measured: {trouble}")
