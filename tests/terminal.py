@@ -51,8 +51,9 @@ class Terminal:
         if self.process.poll() is None:
             os.killpg(self.process.pid, signal.SIGKILL)
             self.process.wait()
-        os.close(self._master)
-        os.close(self._slave)
+        for descriptor in (self._master, self._slave):
+            if descriptor >= 0:
+                os.close(descriptor)
 
     @property
     def text(self) -> str:
@@ -71,16 +72,19 @@ class Terminal:
     def wait_for(self, *texts: str, timeout_s: float = 60.0, gone: bool = False) -> str:
         """Read until all of these texts are on the screen, or with `gone` until none of them is; returns the screen."""
         deadline = time.monotonic() + timeout_s
+        while self._read(0):
+            pass
         while any((text in self.text) is gone for text in texts):
             assert time.monotonic() < deadline, f"waited in vain for {texts}; the screen:\n{self.text}"
-            self._read(0.1)
-            assert self.process.poll() is None or self._read(0) or not self._missing(texts, gone), (
-                f"ended with {self.process.returncode} before {texts}; the screen:\n{self.text}"
-            )
+            ended = self.process.poll() is not None
+            assert self._read(0.1) or not ended, f"ended before {texts} came; the screen:\n{self.text}"
         return self.text
 
-    def _missing(self, texts: Sequence[str], gone: bool) -> bool:
-        return any((text in self.text) is gone for text in texts)
+    def hang_up(self) -> None:
+        """Close the terminal, as when its window or the connection to it is closed."""
+        os.close(self._slave)
+        os.close(self._master)
+        self._master = self._slave = -1
 
     def end(self, timeout_s: float = 30.0) -> int:
         """Read until the program has ended; returns its exit code."""

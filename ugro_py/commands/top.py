@@ -49,4 +49,6 @@ def command(inventory: str | None, once: bool, as_json: bool, interval: float, t
     # COLORFGBG ends with the number of the background's colour: 7 and 15 are white.
     light = os.environ.get("COLORFGBG", "").rpartition(";")[2] in ("7", "15")
     dark = theme == "dark" if theme else not light
-    TopApp(lambda: open_door(inventory), inventory, every_s=interval, dark=dark).run()
+    app = TopApp(lambda: open_door(inventory), inventory, every_s=interval, dark=dark)
+    app.run()
+    sys.exit(app.return_code)

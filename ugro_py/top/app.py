@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import asyncio
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, ClassVar
@@ -27,6 +29,7 @@ _JOB_COLUMNS = ("JOB", "STATUS", "USER", "RANKS", "STEP", "LOSS", "TOKENS/S", "E
 _NODES_NEED = {"TYPE": 100, "CPU": 110, "WHY": 120, "°C": 64, "W": 64, "MEMORY": 56}
 _JOBS_NEED = {"USER": 96, "RANKS": 88, "TIME": 78, "WHY": 120, "TOKENS/S": 60, "ETA": 50}
 _RANKS_NEED = 118
+_POINTS = 1000
 _CSS = """
 #head { height: 1; background: $panel; color: $foreground; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
 #problem { height: auto; max-height: 3; background: $error; color: $text; padding: 0 1; display: none; }
@@ -36,8 +39,8 @@ DataTable { background: $background; }
 #filter { height: 1; border: none; display: none; padding: 0 1; }
 #detail { height: 42%; border-top: solid $primary; padding: 0 1; }
 #title { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
-#curve { width: 1fr; height: 1fr; }
-#ranks { width: auto; height: 1fr; }
+#curve { width: 1fr; height: 1fr; text-wrap: nowrap; text-overflow: clip; }
+#ranks { width: auto; height: 1fr; margin-left: 1; }
 .low #detail { display: none; }
 .zoom #nodes, .zoom #jobs { display: none; }
 .zoom #detail { display: block; height: 1fr; }
@@ -114,6 +117,12 @@ class TopApp(App[None]):
         """Begin to look."""
         self._jobs.focus()
         self._poller.start()
+        for number in (signal.SIGTERM, signal.SIGHUP):
+            # By default they would leave the terminal without echo, on the other screen, with the mouse reported.
+            asyncio.get_running_loop().add_signal_handler(number, self._end, number)
+
+    def _end(self, number: signal.Signals) -> None:
+        self.exit(return_code=128 + number)
 
     def on_unmount(self) -> None:
         """Stop looking."""
@@ -130,6 +139,10 @@ class TopApp(App[None]):
 
     def on_top_app_round(self, message: Round) -> None:
         """Show what the poller found."""
+        if message.seen.bug is not None:
+            raise message.seen.bug
+        if not self.screen_stack:
+            return  # it is about to end
         if message.seen.problem:
             old = f" (shown is what was {time.monotonic() - self._seen_at:.0f} s ago)" if self._seen.snapshot else ""
             self._static("problem").update(Text(harmless(message.seen.problem) + old))
@@ -145,6 +158,8 @@ class TopApp(App[None]):
 
     def _draw(self) -> None:
         found = self._seen.snapshot
+        if not self.screen_stack:
+            return
         self.screen_stack[0].set_class(self.size.height < 18, "low")
         if not found:
             return
@@ -185,8 +200,7 @@ class TopApp(App[None]):
         ranks.display = wide
         if wide:
             ranks.update(widgets.rank_table(job["rank_metrics"]))
-        # Two points to a column: what is drawn with braille dots has no more.
-        self._poller.want(job["job"], self._column, 2 * self.size.width)
+        self._poller.want(job["job"], self._column, _POINTS)
         drawn = (self._seen.job, self._seen.column) == (job["job"], self._column)
         points = self._seen.points if drawn else []
         width, height = curve.size
@@ -197,7 +211,7 @@ class TopApp(App[None]):
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         """Show another job."""
-        if event.data_table.id == "jobs":
+        if event.data_table.id == "jobs" and self.screen_stack:
             self._detail()
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:

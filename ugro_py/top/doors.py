@@ -66,7 +66,6 @@ class AgentDoor:
 
     def close(self) -> None:
         """See `Door`."""
-        pass
 
 
 class StoreDoor:

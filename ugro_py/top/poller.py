@@ -14,13 +14,17 @@ from ugro_py.top.doors import Door, Points
 
 @dataclass(frozen=True)
 class Seen:
-    """What one round found. `problem` says why there is nothing newer; then the rest is empty."""
+    """What one round found. `problem` says why there is nothing newer; then the rest is empty.
+
+    `bug` is what ended the poller although nobody wanted that.
+    """
 
     snapshot: dict[str, Any] = field(default_factory=dict)
     job: str | None = None
     column: str = ""
     points: Points = field(default_factory=list)
     problem: str = ""
+    bug: BaseException | None = None
 
 
 class Poller(threading.Thread):
@@ -70,6 +74,10 @@ class Poller(threading.Thread):
                     self._tell(seen)
                 # Who asks a slow store all the time makes it slower.
                 self._wake.wait(max(self._every_s, 2 * (time.monotonic() - begun)))
+        except BaseException as error:
+            # Without this the screen would go on to show what was.
+            self._tell(Seen(bug=error))
+            raise
         finally:
             if door is not None:
                 door.close()

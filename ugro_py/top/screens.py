@@ -107,7 +107,7 @@ def shown(line: bytes, *, several: bool) -> Text:
         return plain(line.decode(errors="replace"), "red")
     more = f" … {len(text) - _SHOWN} more characters, see `ugro logs`" if len(text) > _SHOWN else ""
     content = Text.from_ansi(safe_line(text[:_SHOWN].expandtabs()))
-    return Text.assemble((f"{rank} ", "cyan"), content, more) if several else Text.assemble(content, more)
+    return Text.assemble((f"{rank}│", "cyan"), content, more) if several else Text.assemble(content, more)
 
 
 class StopScreen(ModalScreen[str]):

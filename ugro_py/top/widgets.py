@@ -107,8 +107,7 @@ def drawn(
         return Text(f"{title}: no curve yet" if not known else f"{title}: {number(known[0][1])}", style="dim")
     if rows < 2 or width < 30:
         return Text(f"{title}: {number(known[-1][1])}")
-    newest = f"{title}  {number(known[-1][1])}"
-    return Text(curve(known, width=width, height=rows, title=newest, braille=braille), no_wrap=True)
+    return Text(curve(known, width=width, height=rows, title=title, braille=braille), no_wrap=True)
 
 
 def nodes_table(nodes: Sequence[Mapping[str, Any]]) -> Table:

@@ -1,0 +1,134 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""`ugro top` as a person runs it: a process on a real terminal, whose screen is read."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+
+import pytest
+
+from tests.integration.support import UGRO, wait_until
+from tests.terminal import Terminal
+from tests.unit.top_world import JOB, World, job_store, world  # noqa: F401 - fixtures
+
+
+def top(world: World, *options: str, columns: int = 80, rows: int = 24, **env: str) -> Terminal:  # noqa: F811
+    command = [UGRO, "-i", world.inventory, "top", *options]
+    return Terminal(command, {**os.environ, "COLORTERM": "truecolor", **env}, columns, rows)
+
+
+def is_restored(terminal: Terminal) -> bool:
+    """Say whether the terminal is as it was: its settings, the screen before, the cursor, no reports of the mouse."""
+    on, off = terminal.raw.rfind(b"\x1b[?1049h"), terminal.raw.rfind(b"\x1b[?1049l")
+    cursor = terminal.raw.rfind(b"\x1b[?25l") < terminal.raw.rfind(b"\x1b[?25h")
+    mouse = terminal.raw.rfind(b"\x1b[?1000h") < terminal.raw.rfind(b"\x1b[?1000l")
+    return 0 <= on < off and cursor and mouse and terminal.settings == terminal.before
+
+
+def test_80_by_24(world: World) -> None:  # noqa: F811
+    with top(world) as terminal:
+        screen = terminal.wait_for(JOB, "└", "step").splitlines()
+        assert len(screen) == 24 and max(map(len, screen)) <= 80
+        assert "lab  3 nodes" in screen[0]
+        columns = next(line for line in screen if "NODE" in line)
+        assert columns.split() == ["NODE", "STATE", "GPU", "UTIL", "MEMORY", "°C", "W", "JOB"]
+        assert any(re.search(r"gpu-master .* 87%  9.8/24 GB +71  301  " + JOB, line) for line in screen), screen
+        assert any(re.search(JOB + r" +running +119/1000 +1.512 +303 ", line) for line in screen), screen
+        assert screen[-1].split() == ["l", "Logs", "s", "Stop", "m", "Curve", "/", "Filter", "?", "Keys", "q", "Quit"]
+        terminal.press("?")
+        terminal.wait_for("no job ends by that")
+        terminal.press("\x1b")
+        terminal.wait_for("no job ends by that", gone=True)
+        terminal.press("q")
+        assert terminal.end() == 0
+        assert is_restored(terminal)
+
+
+@pytest.mark.parametrize("how", ["key", signal.SIGTERM, signal.SIGINT, signal.SIGHUP])
+def test_it_leaves_the_terminal_as_it_was(world: World, how: str | signal.Signals) -> None:  # noqa: F811
+    with top(world) as terminal:
+        terminal.wait_for(JOB)
+        if isinstance(how, signal.Signals):
+            terminal.process.send_signal(how)
+        else:
+            terminal.press("\x03")
+        code = terminal.end()
+        assert code == (128 + how if how in (signal.SIGTERM, signal.SIGHUP) else 0)
+        assert is_restored(terminal)
+    assert world.store.job(JOB).status == "running"
+
+
+def test_logs_follow_and_end_with_their_screen(world: World) -> None:  # noqa: F811
+    world.paths.rank_log(0).write_text("\x1b[2J\x1b[H\x1b]0;owned\x07first [bold]line[/bold]\n")
+
+    def readers() -> list[int]:
+        said = subprocess.run(["ps", "-eww", "-o", "pid,args"], capture_output=True, text=True, check=True).stdout
+        of_ours = [line for line in said.splitlines() if f" logs {JOB} " in line and str(world.inventory) in line]
+        return [int(line.split()[0]) for line in of_ours]
+
+    with top(world) as terminal:
+        terminal.wait_for(JOB, "119/1000")
+        terminal.press("l")
+        terminal.wait_for("0│first [bold]line[/bold]")
+        with world.paths.rank_log(0).open("a") as file:
+            file.write("a second one\n")
+        terminal.wait_for("0│a second one")
+        assert b"owned" not in terminal.raw and readers()
+        terminal.press("\x1b")
+        terminal.wait_for("119/1000")
+        wait_until(lambda: not readers(), "the process that read the logs has ended")
+        terminal.press("l")
+        terminal.wait_for("a second one")
+        terminal.press("\x03")
+        assert terminal.end() == 0
+    wait_until(lambda: not readers(), "none is left when the screen is left at once")
+
+
+def test_without_colours(world: World) -> None:  # noqa: F811
+    with top(world, NO_COLOR="1") as terminal:
+        terminal.wait_for(JOB, "running", "unknown")
+        terminal.press("q")
+        assert terminal.end() == 0
+        shades = set(re.findall(rb"[34]8;2;(\d+);(\d+);(\d+)", terminal.raw))
+        assert all(red == green == blue for red, green, blue in shades), "only greys"
+        assert not re.search(rb"\x1b\[[0-9;]*\b[34][1-6][;m]", terminal.raw)
+
+
+def test_it_ends_with_its_terminal(world: World) -> None:  # noqa: F811
+    with top(world) as terminal:
+        terminal.wait_for(JOB)
+        terminal.hang_up()
+        wait_until(lambda: terminal.process.poll() is not None, "it ends")
+
+
+def test_light_and_dark(world: World) -> None:  # noqa: F811
+    def background(terminal: Terminal) -> int:
+        """Return how bright most of the screen is, 0 to 255."""
+        terminal.wait_for(JOB, "119/1000")
+        cells = [terminal._screen.buffer[row][column].bg for row in range(24) for column in range(80)]
+        most = max(set(cells), key=cells.count)
+        return int(most[:2], 16)
+
+    with (
+        top(world, "--theme", "light") as light,
+        top(world, "--theme", "dark") as dark,
+        top(world, COLORFGBG="0;15") as told,
+    ):
+        assert background(light) > 200 > 60 > background(dark)
+        assert background(told) > 200
+        dark.press("t")
+        wait_until(lambda: background(dark) > 200, "the key changes it")
+
+
+def test_where_no_screen_can_be(world: World) -> None:  # noqa: F811
+    with top(world, TERM="dumb") as terminal:
+        assert terminal.end() == 2
+        assert "cannot move its cursor" in terminal.text.replace("\n", " ")
+        assert b"\x1b" not in terminal.raw
+    piped = subprocess.run([UGRO, "top"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
+    assert piped.returncode == 2
+    assert piped.stderr.startswith("ugro: ugro top: needs a terminal; `ugro top --once`")
