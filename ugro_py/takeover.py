@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
+from itertools import takewhile
 
 from ugro_py import late
 from ugro_py.errors import NodeError
@@ -21,8 +22,8 @@ from ugro_py.state import Controller, JobRow, Store
 from ugro_py.transport import Session, close_all, open_sessions
 from ugro_py.watch import Listener
 
-# How often a job whose start was interrupted goes back to the queue before it counts as failed.
-_INTERRUPTED_STARTS = 3
+# A job whose start was interrupted so often in a row has failed; before, it goes back to the queue.
+_INTERRUPTED_STARTS = 5
 _ROLLED_BACK = "rolled back"
 
 
@@ -89,8 +90,8 @@ def _start_anew(store: Store, job: JobRow, controller: Controller, reason: str) 
     attempt = store.attempt(job.name)
     if attempt and attempt.ended_at is None:
         store.set_attempt(job.name, attempt.number, status="failed", reason=_ROLLED_BACK)
-    tried = [store.attempt(job.name, number) for number in range(1, attempt.number + 1)] if attempt else []
-    interrupted = sum(1 for one in tried if one and one.reason == _ROLLED_BACK)
+    tried = [store.attempt(job.name, number) for number in range(attempt.number, 0, -1)] if attempt else []
+    interrupted = len(list(takewhile(lambda one: one is not None and one.reason == _ROLLED_BACK, tried)))
     if job.stop_requested:
         return give_up(store, job.name, controller, "stopped on request before it started", "stopped")
     if interrupted >= _INTERRUPTED_STARTS or not spool.exists(job.name):
