@@ -67,7 +67,7 @@ def columns_of(series: Series) -> list[str]:
 
 
 def chart_set(job: str, wanted: Wanted) -> dict[str, Any]:
-    """Return all charts of a job as JSON values: `charts` of its metrics and `samples` of its nodes.
+    """Return all charts of a job as JSON values: `charts`, and `left_out`, the columns that are too many.
 
     Raises:
         NotFoundError: the central store has nothing of the job.
@@ -80,14 +80,22 @@ def chart_set(job: str, wanted: Wanted) -> dict[str, Any]:
     for column in names[:_MOST]:
         ranks = "each" if column in _PER_RANK else wanted.ranks
         chart = found.chart(column, by=wanted.by, ranks=ranks, points=wanted.points, smooth=wanted.smooth)
-        charts.append({**chart.to_json(), "title": title_of(column)})
-    return {"charts": charts, "samples": samples_of(found, min(wanted.points, 600)), "left_out": names[_MOST:]}
+        values = _short(chart.to_json(), column)
+        if any(y is not None for line in values["lines"] for y in line["y"]):
+            charts.append(values)
+    return {"charts": charts, "left_out": names[_MOST:]}
 
 
-def samples_of(found: Series, points: int) -> list[dict[str, Any]]:
-    """Return a chart for each reading of nodes and GPUs, in the form of the others, along time."""
+def sample_set(job: str, points: int = 240) -> dict[str, Any]:
+    """Return a chart for each reading of the nodes and GPUs of a job, along time, in the form of `chart_set`.
+
+    Raises:
+        NotFoundError: the central store has nothing of the job.
+    """
+    from ugro_py import series
+
     by_column: dict[str, dict[str, Any]] = {}
-    for line in found.samples(points=points):
+    for line in series.open_job(job).samples(points=points):
         chart = by_column.setdefault(
             line["column"],
             {"column": line["column"], "title": title_of(line["column"]), "unit": line.get("unit", ""),
@@ -95,7 +103,30 @@ def samples_of(found: Series, points: int) -> list[dict[str, Any]]:
         )  # fmt: skip
         name = " ".join(str(line[key]) for key in ("node", "gpu") if line.get(key) is not None)
         chart["lines"].append({"name": name, **{key: line.get(key, []) for key in ("x", "y", "min", "max")}})
-    return [chart for chart in by_column.values() if any(line["x"] for line in chart["lines"])]
+    found = [_short(chart, column) for column, chart in by_column.items()]
+    return {"charts": [chart for chart in found if any(line["x"] for line in chart["lines"])]}
+
+
+def _short(chart: dict[str, Any], column: str) -> dict[str, Any]:
+    """Return a chart with its title, in as few digits as anybody sees, and without bands that are lines."""
+    lines = []
+    for line in chart["lines"]:
+        short = {**line, "x": _rounded(line["x"]), "y": _rounded(line["y"])}
+        if line["min"] == line["y"] == line["max"]:
+            del short["min"], short["max"]
+        else:
+            short |= {"min": _rounded(line["min"]), "max": _rounded(line["max"])}
+        lines.append(short)
+    return {**chart, "title": title_of(column), "lines": lines}
+
+
+def _rounded(values: list[Any]) -> list[Any]:
+    """Return numbers rounded to a hundred-thousandth of the greatest of them; times to a tenth of a second."""
+    greatest = max((abs(value) for value in values if value), default=0)
+    if not math.isfinite(greatest) or not greatest:
+        return values
+    digits = 1 if greatest > 1e9 else 5 - math.floor(math.log10(greatest))
+    return [None if value is None else round(value, digits) for value in values]
 
 
 class Kept:
@@ -106,8 +137,21 @@ class Kept:
         self._jobs: dict[str, threading.Lock] = {}
         self._answers: OrderedDict[tuple[Any, ...], tuple[object, bytes]] = OrderedDict()
 
-    def get(self, job: str, key: tuple[Any, ...], make: Callable[[], object]) -> tuple[str, bytes]:
-        """Return a tag of the answer and the answer as JSON; `make` is called by one thread, the others wait for it."""
+    def get(
+        self, job: str, key: tuple[Any, ...], make: Callable[[], object], *, old: bool = False
+    ) -> tuple[str, bytes]:
+        """Return a tag of the answer and the answer as JSON; `make` is called by one thread, the others wait for it.
+
+        Args:
+            job: whose files tell that an answer is out of date.
+            key: which answer.
+            make: makes it.
+            old: one that is out of date will do.
+        """
+        with self._lock:
+            known = self._answers.get((job, *key))
+        if known is not None and old:
+            return "", known[1]
         with self._lock:
             lock = self._jobs.setdefault(job, threading.Lock())
         with lock:
@@ -174,4 +218,4 @@ def one_chart(job: str, column: str, wanted: Wanted) -> dict[str, Any] | None:
         chart = found.chart(column, by=wanted.by, ranks=wanted.ranks, points=wanted.points, smooth=wanted.smooth)
     except (NotFoundError, UsageError):
         return None
-    return {**chart.to_json(), "title": title_of(column)}
+    return _short(chart.to_json(), column)

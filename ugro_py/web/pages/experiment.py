@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
 from fastapi import APIRouter, Query, Request
@@ -57,8 +57,8 @@ def show_experiment(
     return render(
         request, "experiment.html", **context, choice=choice, windows=windows, places=write_places(places),
         q="", matches=None, at_end=True, tail=True, artifacts=files, artifacts_total=total, tags=agent.store.tags(job),
-        note=agent.store.note(job), capsule=capsule_view(job, owner=context["owner"]), still=_still(request, job),
-        figures=_figures(agent, row), cell=svg.cell,
+        note=agent.store.note(job), capsule=capsule_view(job, owner=context["owner"]),
+        still=_still(request, job, row.active), figures=_figures(agent, row), cell=svg.cell,
     )  # fmt: skip
 
 
@@ -75,11 +75,14 @@ def show_charts(
 ) -> Response:
     """Return all charts of an experiment as JSON; the answer is made once for all who look."""
     agent.store.job(job)
-    tag, answer = _charts(request, job, chart_sets.Wanted(by, ranks, smooth, points))
-    headers = {"etag": tag, "cache-control": "no-cache"}
-    if request.headers.get("if-none-match") == tag:
-        return Response(status_code=304, headers=headers)
-    return Response(answer, media_type="application/json", headers=headers)
+    return _tagged(request, *_charts(request, job, chart_sets.Wanted(by, ranks, smooth, points)))
+
+
+@router.get("/samples")
+def show_samples(job: str, request: Request, agent: Agent, who: Viewer) -> Response:
+    """Return charts of what the nodes measured while the job ran, as `/charts` does those of its metrics."""
+    agent.store.job(job)
+    return _tagged(request, *_kept(request, job, ("samples",), lambda: chart_sets.sample_set(job)))
 
 
 @router.get("/live", response_model=None)
@@ -122,18 +125,31 @@ def _parts(agent: AgentView, job: str) -> tuple[bool, Mapping[str, str]]:
     return not context["active"], {name: html(f"parts/experiment_{name}.html", **context) for name in PARTS}
 
 
-def _charts(request: Request, job: str, wanted: chart_sets.Wanted) -> tuple[str, bytes]:
+def _charts(request: Request, job: str, wanted: chart_sets.Wanted, *, old: bool = False) -> tuple[str, bytes]:
+    return _kept(request, job, (wanted,), lambda: chart_sets.chart_set(job, wanted), old=old)
+
+
+def _kept(
+    request: Request, job: str, key: tuple[Any, ...], make: Callable[[], object], *, old: bool = False
+) -> tuple[str, bytes]:
     kept: chart_sets.Kept | None = getattr(request.app.state, "charts", None)
     if kept is None:
         kept = request.app.state.charts = chart_sets.Kept()
 
-    def make() -> object:
+    def made() -> object:
         try:
-            return chart_sets.chart_set(job, wanted)
+            return make()
         except NotFoundError:
-            return {"charts": [], "samples": [], "left_out": []}  # it has not begun
+            return {"charts": [], "left_out": []}  # it has not begun
 
-    return kept.get(job, (wanted,), make)
+    return kept.get(job, key, made, old=old)
+
+
+def _tagged(request: Request, tag: str, answer: bytes) -> Response:
+    headers = {"etag": tag, "cache-control": "no-cache"}
+    if request.headers.get("if-none-match") == tag:
+        return Response(status_code=304, headers=headers)
+    return Response(answer, media_type="application/json", headers=headers)
 
 
 def _figures(agent: AgentView, row: JobRow) -> list[dict[str, Any]]:
@@ -147,9 +163,9 @@ def _figures(agent: AgentView, row: JobRow) -> list[dict[str, Any]]:
     return [figure.to_json() for figure in found.figures]
 
 
-def _still(request: Request, job: str) -> dict[str, Any] | None:
+def _still(request: Request, job: str, active: bool) -> dict[str, Any] | None:
     """Return the loss curve as it is shown without a script."""
-    charts = json.loads(_charts(request, job, chart_sets.Wanted())[1])["charts"]
+    charts = json.loads(_charts(request, job, chart_sets.Wanted(), old=active)[1])["charts"]
     loss = next((chart for chart in charts if chart["column"] == "training_loss"), charts[0] if charts else None)
     drawn = svg.still(loss) if loss else None
     return {"chart": loss, "drawn": drawn} if drawn else None

@@ -13,7 +13,8 @@
   const places = { charts: document.querySelector("[data-charts]"), samples: document.querySelector("[data-samples]") };
   const charts = new Map();
   let asked = 0;
-  let tag = "";
+  let tags = {};
+  let samplesSeen = false;
   let due = null;
   let busy = false;
   let again = false;
@@ -40,7 +41,29 @@
     return made;
   }
 
+  async function read(kind, query) {
+    const answer = await fetch(`/experiments/${job}/${kind}?${query}`, {
+      credentials: "same-origin",
+      headers: tags[kind] ? { "If-None-Match": tags[kind] } : {},
+      cache: "no-store",
+    });
+    if (answer.status === 304) return;
+    if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
+    tags[kind] = answer.headers.get("etag") || "";
+    const found = (await answer.json()).charts;
+    const log = chosen("log", "") === "on";
+    for (const chart of found) {
+      const marks = (chart.attempts || []).slice(1).map((one) => ({ x: one.x, text: `attempt ${one.attempt}` }));
+      const options = { by: chart.by, unit: chart.unit, marks, log: log && chart.column === "training_loss" };
+      card(kind, chart).set(chart.lines, options);
+    }
+    const none = document.querySelector(`[data-${kind}-empty]`);
+    if (none) none.hidden = found.length > 0;
+    if (kind === "charts") document.documentElement.dataset.painted = String(Math.round(performance.now()));
+  }
+
   async function drawCharts() {
+    clearTimeout(due);
     due = null;
     if (!places.charts) return;
     if (busy) {
@@ -49,38 +72,10 @@
     }
     busy = true;
     asked = performance.now();
-    const query = new URLSearchParams({
-      by: chosen("by", "step"),
-      ranks: chosen("ranks", "mean"),
-      smooth: chosen("smooth", "0"),
-    });
     try {
-      const answer = await fetch(`/experiments/${job}/charts?${query}`, {
-        credentials: "same-origin",
-        headers: tag ? { "If-None-Match": tag } : {},
-        cache: "no-store",
-      });
-      if (answer.status === 200) {
-        tag = answer.headers.get("etag") || "";
-        const found = await answer.json();
-        const log = chosen("log", "") === "on";
-        for (const kind of ["charts", "samples"]) {
-          for (const chart of found[kind]) {
-            const marks = (chart.attempts || []).slice(1).map((one) => ({ x: one.x, text: `attempt ${one.attempt}` }));
-            card(kind, chart).set(chart.lines, {
-              by: kind === "samples" ? "time" : chart.by,
-              unit: chart.unit,
-              log: log && kind === "charts" && chart.column === "training_loss",
-              marks: kind === "charts" ? marks : [],
-            });
-          }
-        }
-        const none = document.querySelector("[data-charts-empty]");
-        if (none) none.hidden = found.charts.length > 0;
-        const noSamples = document.querySelector("[data-samples-empty]");
-        if (noSamples) noSamples.hidden = found.samples.length > 0;
-        document.documentElement.dataset.painted = String(Math.round(performance.now()));
-      }
+      const query = { by: chosen("by", "step"), ranks: chosen("ranks", "mean"), smooth: chosen("smooth", "0") };
+      await read("charts", new URLSearchParams(query));
+      if (samplesSeen) await read("samples", "");
       failed("");
     } catch (error) {
       failed(`The charts could not be read: ${error.message}`);
@@ -88,7 +83,6 @@
     busy = false;
     if (again) {
       again = false;
-      tag = "";
       drawCharts();
     }
   }
@@ -110,7 +104,7 @@
 
   if (form) {
     form.addEventListener("input", () => {
-      tag = "";
+      tags = {};
       const shown = form.querySelector("[data-smooth]");
       if (shown) shown.textContent = chosen("smooth", "0");
       clearTimeout(due);
@@ -120,6 +114,16 @@
     form.hidden = false;
   }
   if (places.charts) drawCharts();
+  if (places.samples) {
+    // Further down on the page: read when somebody comes near.
+    const near = new IntersectionObserver((seen) => {
+      if (!seen.some((one) => one.isIntersecting)) return;
+      near.disconnect();
+      samplesSeen = true;
+      drawCharts();
+    }, { rootMargin: "600px" });
+    near.observe(places.samples.parentElement);
+  }
 
   // What the server sends --------------------------------------------------------------------------------------------
   const state = document.getElementById("live-state");
@@ -184,7 +188,6 @@
       ended = true;
       close();
       say("Ended", "ended");
-      tag = "";
       setTimeout(drawCharts, 500);
     });
   }
