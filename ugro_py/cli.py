@@ -30,6 +30,7 @@ VERBS: dict[str, tuple[str, str]] = {
     "tensorboard": ("tensorboard", "Start TensorBoard over the event files of jobs."),
     "stragglers": ("stragglers", "Say which node the others wait for, and why."),
     "worth": ("worth", "Predict a job's step time without each of its nodes; measure the network."),
+    "dashboard": ("dashboard", "Open the dashboard in a browser: the cluster and the experiments."),
     "pull": ("pull", "Copy a job's results to a folder."),
     "check": ("check", "Verify that nodes are ready to train."),
     "health": ("health", "Show the health of every node."),

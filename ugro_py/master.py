@@ -41,6 +41,8 @@ def run(destination: str, arguments: Sequence[str]) -> int:
     """
     if not _DESTINATION.fullmatch(destination):
         raise UsageError(f"--master {destination!r}", "is not USER@HOST", "name it as for `ssh`")
+    if "dashboard" in arguments and "--open" in arguments:
+        return _dashboard(destination, list(arguments))
     words = _send_code(destination, list(arguments))
     terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
     # With a terminal Ctrl-C goes through it. Without one the verb ends as by Ctrl-C when its input ends.
@@ -60,6 +62,22 @@ def run(destination: str, arguments: Sequence[str]) -> int:
     if code == _SSH_FAILED:
         raise NodeError(f"master {destination}", "ssh could not connect", f"see that `ssh {destination} true` works")
     return code if code >= 0 else 128 - code
+
+
+def _dashboard(destination: str, arguments: list[str]) -> int:
+    """Lead the master's dashboard here: a browser on the master would be of no use."""
+    from ugro_py.commands import dashboard
+
+    at = arguments.index("dashboard")
+    before, after = arguments[:at], arguments[at + 1 :]
+    with dashboard.command.make_context("ugro dashboard", after) as context:
+        dashboard.lead_here(destination, before, context.params)
+    return 0
+
+
+def ssh_command(destination: str, arguments: Sequence[str]) -> list[str]:
+    """Return the command that runs `ugro` with these arguments on the master, without a terminal."""
+    return _ssh(destination, _RUN, arguments)
 
 
 def _ssh(destination: str, script: str, words: Sequence[str], *, terminal: bool = False) -> list[str]:

@@ -26,6 +26,7 @@ def main(
     listen: str | None = None,
     token_file: Path | None = None,
     tls: Mapping[str, Any] | None = None,
+    dashboard: int = 0,
 ) -> None:
     """Be the agent until SIGTERM or SIGINT.
 
@@ -44,7 +45,7 @@ def main(
     with Store.open() as store:
         read = Inventory(inventory)
         gc.freeze()  # what was imported lives as long as the agent: no collection need look at it
-        asyncio.run(run_agent(store, read, standby=standby, listen=door))
+        asyncio.run(run_agent(store, read, standby=standby, listen=door, dashboard=dashboard))
 
 
 class _Format(logging.Formatter):

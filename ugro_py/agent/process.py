@@ -53,12 +53,20 @@ class Agent:
         held: the lease.
         timings: where the loops note their times.
         listen: a TCP door of the API, beside its socket.
+        dashboard: a port of the loopback for browsers; 0 for none.
     """
 
     def __init__(
-        self, store: Store, inventory: Inventory, held: Held, timings: Timings, listen: Listen | None = None
+        self,
+        store: Store,
+        inventory: Inventory,
+        held: Held,
+        timings: Timings,
+        listen: Listen | None = None,
+        dashboard: int = 0,
     ) -> None:
         self.listen = listen
+        self.dashboard = dashboard
         self.on_inventory: Callable[[Cluster], None] | None = None
         self.sweeper: Sweeper | None = None
         self.held = held
@@ -154,7 +162,14 @@ class Agent:
                 await self._parts.restart(name, make)
 
 
-async def run_agent(store: Store, inventory: Inventory, *, standby: bool = False, listen: Listen | None = None) -> None:
+async def run_agent(
+    store: Store,
+    inventory: Inventory,
+    *,
+    standby: bool = False,
+    listen: Listen | None = None,
+    dashboard: int = 0,
+) -> None:
     """Be the agent until SIGTERM or SIGINT.
 
     Args:
@@ -162,6 +177,7 @@ async def run_agent(store: Store, inventory: Inventory, *, standby: bool = False
         inventory: the cluster.
         standby: where another agent acts, wait and take over when it ends; else that is an error.
         listen: a TCP door of the API.
+        dashboard: a port of the loopback for browsers; 0 for none.
 
     Raises:
         StateError: another agent acts, or took over meanwhile.
@@ -178,7 +194,7 @@ async def run_agent(store: Store, inventory: Inventory, *, standby: bool = False
             if held is None:
                 return
             try:
-                agent = Agent(store, inventory, held, timings, listen)
+                agent = Agent(store, inventory, held, timings, listen, dashboard)
                 _log.info("acts for cluster %s, term %d", inventory.cluster.name, held.lease.term)
                 notifier.tell("READY=1", f"STATUS=acts for cluster {inventory.cluster.name}")
                 await agent.run(stop)

@@ -44,7 +44,7 @@ def part_makers(agent: Agent) -> Mapping[str, tuple[Maker, bool]]:
             app, serve = await asyncio.to_thread(_loaded, agent)
             socket = paths.agent_socket()
             shared = not socket.is_relative_to(paths.data_dir())
-            await serve(app, socket, stop=stop, shared=shared, listen=agent.listen)
+            await serve(app, socket, stop=stop, shared=shared, listen=agent.listen, dashboard=agent.dashboard)
 
         return run
 

@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import errno
-import logging
 import socket
 
 _ADDRESSES = ((socket.AF_INET, "127.0.0.1"), (socket.AF_INET6, "::1"))
 _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
-_log = logging.getLogger("ugro.api")
 
 
 def loopback(port: int) -> list[socket.socket]:
-    """Return sockets that are bound to `port`; none for port 0, or with a line in the log where it is taken.
+    """Return sockets that are bound to `port`.
 
     A browser that is sent to `localhost` may try either address. If somebody else had one of them, they would be given
     the one-time links that are meant for the dashboard: so it is both, or neither. A machine without IPv6 has one.
+
+    Raises:
+        OSError: somebody has it.
     """
-    if not port:
-        return []
     made: list[socket.socket] = []
     for family, address in _ADDRESSES:
         try:
@@ -39,7 +38,5 @@ def loopback(port: int) -> list[socket.socket]:
                 continue
             for other in made:
                 other.close()
-            why = error.strerror or str(error)
-            _log.warning("no dashboard at http://localhost:%d: %s; choose another port with --dashboard", port, why)
-            return []
+            raise
     return made

@@ -16,6 +16,8 @@ HEADER_TIMEOUT_S = 10.0
 
 MOST_CONNECTIONS = 48
 """Of one account (Unix socket) or one address (TCP) at once: nobody can take all of the agent's descriptors."""
+MOST_LOCAL = 384
+"""Of this machine's loopback, which all of its users come from: each open page of the dashboard has one."""
 
 _UCRED = struct.Struct("3i")
 
@@ -38,6 +40,10 @@ def peer_of(connection: socket.socket) -> Peer:
     return Peer(None, None, str(connection.getpeername()[0]))
 
 
+def _most(peer: Peer) -> int:
+    return MOST_LOCAL if peer.address == "::1" or peer.address.startswith("127.") else MOST_CONNECTIONS
+
+
 class PeerProtocol(H11Protocol):
     """uvicorn's protocol that hands the peer to the application, as `request.state.peer`.
 
@@ -58,7 +64,7 @@ class PeerProtocol(H11Protocol):
             return
         self._key = peer.address if peer.uid is None else peer.uid
         self.counts[self._key] += 1
-        if self.counts[self._key] > MOST_CONNECTIONS:
+        if self.counts[self._key] > _most(peer):
             transport.abort()
             return
         # A copy: uvicorn gives every connection the same mapping.

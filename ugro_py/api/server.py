@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import ipaddress
+import logging
 import socket
 import ssl
 from collections.abc import Iterator
@@ -23,6 +24,9 @@ from ugro_py.errors import StateError, UsageError
 if TYPE_CHECKING:
     from fastapi import FastAPI
 
+_log = logging.getLogger("ugro.api")
+_AGAIN_S = 5.0
+"""How soon a port of the dashboard that somebody has is tried again."""
 _GRACE_S = 1
 """How long an answer under way may take at the end, in seconds."""
 
@@ -131,7 +135,7 @@ async def serve(
     """
     listener = unix.bind(path, 0o666 if shared else 0o600)
     inode = path.stat().st_ino
-    servers = []
+    servers: list[tuple[uvicorn.Server, socket.socket]] = []
     try:
         servers.append((_server(app, None), listener))
         if listen is not None:
@@ -140,11 +144,9 @@ async def serve(
                 name.lower().strip("[]") for name in (listen.address, socket.gethostname(), *listen.hosts)
             )
             servers.append((_server(app, listen), _tcp(listen)))
-        for sock in loopback(dashboard):
-            app.state.dashboard_port = dashboard
-            servers.append((_server(app, None), sock))
         tasks = [asyncio.create_task(server.serve([sock])) for server, sock in servers]
         waiting = asyncio.create_task(stop.wait())
+        browsers = asyncio.create_task(_for_browsers(app, dashboard, servers))
         try:
             while not all(server.started for server, _sock in servers) and not any(task.done() for task in tasks):
                 await asyncio.sleep(0.01)
@@ -157,6 +159,9 @@ async def serve(
             app.state.feed.close()
             for server, _ in servers:
                 server.should_exit = True
+            if app.state.dashboard_port is None:
+                browsers.cancel()
+            await asyncio.gather(browsers, return_exceptions=True)
             await asyncio.gather(*tasks)
             await app.state.feed.ended()
             for server, _ in servers:  # readers that took nothing till the end
@@ -167,6 +172,36 @@ async def serve(
             sock.close()
         listener.close()
         unix.remove(path, inode)
+
+
+async def _for_browsers(app: FastAPI, port: int, servers: list[tuple[uvicorn.Server, socket.socket]]) -> None:
+    """Serve the dashboard at a port of the loopback, and add what does to `servers`; wait where somebody has it."""
+    told = not port
+    while port:
+        try:
+            sockets = loopback(port)
+        except OSError as error:
+            if not told:
+                said = error.strerror or error
+                _log.warning("no dashboard at http://localhost:%d: %s; --dashboard names another port", port, said)
+            told = True
+            await asyncio.sleep(_AGAIN_S)
+            continue
+        await serve_browsers(app, port, sockets, servers)
+        return
+
+
+async def serve_browsers(
+    app: FastAPI, port: int, sockets: list[socket.socket], servers: list[tuple[uvicorn.Server, socket.socket]]
+) -> None:
+    """Serve the dashboard at sockets of the loopback until the servers, which are added to `servers`, are to exit."""
+    own = [(_server(app, None), sock) for sock in sockets]
+    servers.extend(own)
+    app.state.dashboard_port = port
+    try:
+        await asyncio.gather(*(server.serve([sock]) for server, sock in own))
+    finally:
+        app.state.dashboard_port = None
 
 
 def _server(app: FastAPI, listen: Listen | None) -> _Server:

@@ -21,6 +21,11 @@ import click
 @click.option("--tls-key", type=click.Path(path_type=Path), help="Its key (PEM).")
 @click.option("--host-name", "host_names", metavar="NAME", multiple=True, help="Another name --listen is asked under.")
 @click.option("--plain-http", is_flag=True, help="Allow --listen beyond this machine without TLS.")
+@click.option(
+    "--dashboard", type=click.IntRange(0, 65535), default=8080, envvar="UGRO_DASHBOARD", show_default=True,
+    metavar="PORT",
+    help="Serve the dashboard at http://localhost:PORT, to this machine alone; 0 for none; or $UGRO_DASHBOARD.",
+)  # fmt: skip
 @click.pass_context
 def command(
     ctx: click.Context,
@@ -31,6 +36,7 @@ def command(
     tls_key: Path | None,
     host_names: tuple[str, ...],
     plain_http: bool,
+    dashboard: int,
 ) -> None:
     """Be the agent, in the foreground: follow jobs, start those in the queue, watch the nodes, serve the API.
 
@@ -45,7 +51,7 @@ def command(
     tls = {"certificate": tls_cert, "key": tls_key, "plain": plain_http, "hosts": host_names}
     if listen is None and any((token_file, *tls.values())):
         raise UsageError("ugro agent", "these options are for --listen", "say where, for example 127.0.0.1:7070")
-    main(ctx.obj, standby=standby, listen=listen, token_file=token_file, tls=tls)
+    main(ctx.obj, standby=standby, listen=listen, token_file=token_file, tls=tls, dashboard=dashboard)
 
 
 @command.command("status")

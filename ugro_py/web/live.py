@@ -4,26 +4,29 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, TypeVar
+from urllib.parse import urlencode
 
+from fastapi import FastAPI, Request
 from starlette.concurrency import run_in_threadpool
 
 from ugro_py.api import sse
 from ugro_py.api.auth import Caller
+from ugro_py.api.view import AgentView
 from ugro_py.errors import UgroError
 from ugro_py.web.render import FORGERY_PLACE
+from ugro_py.web.session import forgery_token
 
 if TYPE_CHECKING:
-    from fastapi import FastAPI
+    from markupsafe import Markup
 
-    from ugro_py.api.view import AgentView
-
+T = TypeVar("T")
 Parts = Mapping[str, str]
 """HTML of the elements of a page that change, by their ids, in order."""
-Maker = Callable[["AgentView", Caller, Mapping[str, str]], Parts]
 
 ROUND_S = 1.0
 _MOST_TOPICS = 200
@@ -31,10 +34,48 @@ _MAKERS: dict[str, Maker] = {}
 _log = logging.getLogger("ugro.web")
 
 
-def live(page: str) -> Callable[[Maker], Maker]:
-    """Register what makes the parts of a page: of the agent's view, who looks, and the page's query.
+@dataclass(frozen=True)
+class Look:
+    """Who looks at a page of which agent, with which query.
 
-    The forms in it have `ugro_py.web.render.FORGERY_PLACE` as their token.
+    Looks that are equal in `person`'s name, `admin` and `query` see the same: what is made for one is for all.
+    """
+
+    agent: AgentView
+    who: Caller
+    query: Mapping[str, str]
+    shared: Shared
+
+    def may_change(self, user: str) -> bool:
+        """Say whether who looks may change what belongs to `user`."""
+        return self.who.admin or self.who.person.user == user
+
+
+class Shared:
+    """What several pages are made of, worked out once for all who look at the same moment; from any thread."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._kept: dict[str, tuple[float, Any]] = {}
+
+    def get(self, name: str, make: Callable[[], T], age_s: float = 0.9) -> T:
+        """Return what `make` gives, or what it gave at most `age_s` seconds ago."""
+        with self._lock:
+            known = self._kept.get(name)
+            if known is None or self._clock() - known[0] > age_s:
+                known = self._kept[name] = (self._clock(), make())
+            found: T = known[1]
+        return found
+
+
+Maker = Callable[[Look], Parts]
+
+
+def live(page: str) -> Callable[[Maker], Maker]:
+    """Register what makes the parts of a page.
+
+    The forms in them have `ugro_py.web.render.FORGERY_PLACE` as their token.
     """
 
     def register(make: Maker) -> Maker:
@@ -47,6 +88,21 @@ def live(page: str) -> Callable[[Maker], Maker]:
 def has(page: str) -> bool:
     """Say whether a page can be followed."""
     return page in _MAKERS
+
+
+def parts_of(request: Request, page: str, who: Caller, query: Mapping[str, str] | None = None) -> dict[str, Any]:
+    """Return what a template needs to show a page that goes on by itself: `parts`, as they are now, and `live_url`.
+
+    Raises:
+        UgroError: they cannot be made.
+    """
+    from markupsafe import Markup
+
+    wanted = {key: value for key, value in (query or {}).items() if value}
+    found = _MAKERS[page](Look(request.app.state.agent, who, wanted, request.app.state.live.shared))
+    # Made of our own templates, which escape what they show.
+    whole: Markup = Markup("\n".join(found.values()).replace(FORGERY_PLACE, forgery_token(request)))  # noqa: S704
+    return {"parts": whole, "live_url": f"/live/{page}" + (f"?{urlencode(wanted)}" if wanted else "")}
 
 
 @dataclass
@@ -81,6 +137,7 @@ class Live:
     def __init__(self, app: FastAPI, round_s: float = ROUND_S) -> None:
         self._app = app
         self.round_s = round_s
+        self.shared = Shared()
         self._topics: dict[object, _Topic] = {}
         self.made = 0
 
@@ -99,8 +156,8 @@ class Live:
             if len(self._topics) >= _MOST_TOPICS:
                 yield sse.message("too many different pages are open", kind="trouble")
                 return
-            view = self._app.state.agent
-            topic = self._topics[key] = _Topic(lambda: _MAKERS[page](view, who, query))
+            look = Look(self._app.state.agent, who, query, self.shared)
+            topic = self._topics[key] = _Topic(lambda: _MAKERS[page](look))
             topic.task = asyncio.create_task(self._keep(topic), name=f"page {page}")
         topic.viewers += 1
         try:

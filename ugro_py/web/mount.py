@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import FastAPI
 
 from ugro_py import paths
+from ugro_py.web import actions
 from ugro_py.web.errors import login_needed
 from ugro_py.web.live import Live
 from ugro_py.web.pages import (
@@ -16,6 +17,7 @@ from ugro_py.web.pages import (
     experiments,
     health,
     launch,
+    live,
     login,
     logs,
     queue,
@@ -24,7 +26,7 @@ from ugro_py.web.security import Headers
 from ugro_py.web.session import LoginNeeded, Sessions
 from ugro_py.web.static_files import Static
 
-PAGES = (cluster, experiments, compare, launch, experiment, logs, artifacts, queue, health, events, login)
+PAGES = (cluster, experiments, compare, launch, experiment, logs, artifacts, queue, health, events, live, login)
 
 
 def mount(app: FastAPI) -> None:
@@ -33,6 +35,8 @@ def mount(app: FastAPI) -> None:
     app.state.live = Live(app)
     app.mount("/static", Static(directory=paths.web_static()), name="static")
     app.include_router(login.api)
+    for router in (actions.jobs, actions.router):
+        app.include_router(router)
     for page in PAGES:
         app.include_router(page.router)
     app.add_exception_handler(LoginNeeded, login_needed)

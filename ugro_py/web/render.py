@@ -18,6 +18,7 @@ from ugro_py.state.views import span
 
 if TYPE_CHECKING:
     from jinja2 import Environment
+    from markupsafe import Markup
 
 THEMES = ("auto", "light", "dark")
 THEME_COOKIE = "ugro_theme"
@@ -48,7 +49,15 @@ def environment() -> Environment:
     )
     made.globals.update(static=static_url, menu=MENU, version=__version__, themes=THEMES)
     made.filters.update(
-        span=span, duration=duration, number=number, line=_line, path=_path, when=_when, iso=_iso, ident=ident
+        span=span,
+        duration=duration,
+        number=number,
+        line=_line,
+        ticks=_ticks,
+        path=_path,
+        when=_when,
+        iso=_iso,
+        ident=ident,
     )
     return made
 
@@ -75,9 +84,14 @@ def page_context(request: Request) -> dict[str, Any]:
     from ugro_py.web.session import forgery_token, session_of
 
     session = session_of(request)
-    notices = []
-    if session is not None:
-        notices, session.notices = session.notices, []
+
+    def take_notices() -> list[tuple[str, str]]:
+        """Return what was done since the last page, once."""
+        if session is None:
+            return []
+        taken, session.notices = session.notices, []
+        return taken
+
     theme = request.cookies.get(THEME_COOKIE, "auto")
     return {
         "viewer": getattr(request.state, "viewer", None),
@@ -87,7 +101,7 @@ def page_context(request: Request) -> dict[str, Any]:
         "cluster_name": request.app.state.agent.cluster.name,
         "theme": theme if theme in THEMES else "auto",
         "csrf": forgery_token(request),
-        "notices": notices,
+        "take_notices": take_notices,
         "now": datetime.now(UTC),
         "hx": request.headers.get("hx-request") == "true",
     }
@@ -108,6 +122,18 @@ def ident(text: object) -> str:
 def _line(text: object) -> str:
     """Return a text as one line without control characters; pages escape it as well."""
     return plain_line(" ".join(str(text).splitlines()))
+
+
+def _ticks(text: object) -> Markup:
+    """Return a text as one line, with what is between backticks as code."""
+    from markupsafe import Markup
+
+    words = _line(text).split("`")
+    whole = Markup("")
+    for place, word in enumerate(words):
+        code = place % 2 == 1 and place + 1 < len(words)
+        whole += Markup("<code>{}</code>").format(word) if code else ("`" if place % 2 else "") + word
+    return whole
 
 
 def _path(text: object) -> str:
