@@ -1,0 +1,97 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""The alert rules that the role `monitoring` ships: promtool takes them, each fires, and what they name exists."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import click
+import pytest
+import yaml
+
+from tests.contract.project import ROOT, parse, ugro_commands
+from tests.unit.api_server import FakeAgent
+from ugro_py.api.prom import exposition
+from ugro_py.cli import cli
+
+RULES = ROOT / "roles" / "monitoring" / "files" / "rules" / "ugro.yml"
+CASES = ROOT / "tests" / "data" / "monitoring" / "rules_test.yml"
+# Told by Prometheus itself, and by Debian's node exporter.
+OF_OTHERS = {"up", "ALERTS", "node_filesystem_avail_bytes", "node_filesystem_size_bytes"}
+
+needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (prometheus)")
+
+
+def rules() -> list[dict[str, Any]]:
+    return [rule for group in yaml.safe_load(RULES.read_text())["groups"] for rule in group["rules"]]
+
+
+def promtool(*arguments: str | Path, folder: Path) -> subprocess.CompletedProcess[str]:
+    command = ["promtool", *map(str, arguments)]
+    return subprocess.run(command, cwd=folder, capture_output=True, text=True, timeout=120, check=False)
+
+
+def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Return the names of all metrics that an agent tells; a family without a sample has its TYPE too."""
+    monkeypatch.setenv("UGRO_DATA", str(tmp_path))
+    agent = FakeAgent(tmp_path)
+    text = exposition(agent).decode()
+    agent.store.close()
+    names = set()
+    for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, flags=re.M):
+        names |= {f"{name}_count", f"{name}_sum"} if kind == "summary" else {name}
+    return names
+
+
+@needs_promtool
+def test_promtool_takes_them(tmp_path: Path) -> None:
+    done = promtool("check", "rules", RULES, folder=tmp_path)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@needs_promtool
+@pytest.mark.parametrize(("old", "new", "well"), [("", "", True), ("> 5\n", "> 500\n", False), ("1800", "18", False)])
+def test_each_fires_when_it_should_and_not_before(tmp_path: Path, old: str, new: str, well: bool) -> None:
+    """And the cases are sharp: with another threshold they fail."""
+    text = RULES.read_text()
+    assert old in text
+    (tmp_path / "ugro.yml").write_text(text.replace(old, new) if old else text)
+    shutil.copy(CASES, tmp_path)
+    done = promtool("test", "rules", CASES.name, folder=tmp_path)
+    assert (done.returncode == 0) is well, done.stdout + done.stderr
+
+
+def test_each_has_a_case_in_which_it_fires() -> None:
+    cases = yaml.safe_load(CASES.read_text())["tests"]
+    fires = {
+        case["alertname"] for group in cases for case in group["alert_rule_test"] if case.get("exp_alerts")
+    }  # fmt: skip
+    names = [rule["alert"] for rule in rules()]
+    assert len(names) == len(set(names))
+    assert set(names) == fires
+
+
+def test_each_names_metrics_that_the_agent_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    known = told(tmp_path, monkeypatch) | OF_OTHERS
+    for rule in rules():
+        bare = re.sub(r'"[^"]*"', "", rule["expr"])
+        named = {name for name in re.findall(r"\b[a-z]+_[a-z0-9_]+\b(?!\s*\()", bare) if name not in ("ugro_job",)}
+        assert named <= known, f"{rule['alert']}: {named - known}"
+
+
+def test_each_says_what_is_wrong_and_what_to_do() -> None:
+    for rule in rules():
+        assert rule["labels"]["severity"] in ("critical", "warning", "info")
+        said = rule["annotations"]
+        assert said["summary"] and said["description"], rule["alert"]
+        for code in re.findall(r"`([^`]+)`", re.sub(r"\{\{[^}]*\}\}", "x1", said["description"])):
+            for words in ugro_commands(code):
+                try:
+                    parse(cli, words)
+                except click.MissingParameter:
+                    continue
