@@ -32,7 +32,7 @@ class Series:
     def __init__(self, paths: JobPaths) -> None:
         self.job = paths.job
         self._paths = paths
-        self._twin = Twin(paths.metrics, paths.series(paths.metrics), MetricLines(), paths.root.stat().st_uid)
+        self._twin = Twin(paths.metrics, paths.series(paths.metrics), MetricLines())
         self._twin.refresh()
         self._chunks: list[Chunk] = [chunk for chunk in self._twin.chunks if chunk.rows]
         self._kept: dict[str, np.ndarray[Any, Any]] = {}
@@ -220,7 +220,7 @@ def catch_up(paths: JobPaths) -> int:
     Raises:
         StateError: the central store cannot be read.
     """
-    twin = Twin(paths.metrics, paths.series(paths.metrics), MetricLines(), paths.root.stat().st_uid)
+    twin = Twin(paths.metrics, paths.series(paths.metrics), MetricLines())
     twin.refresh()
     return twin.chunks[-1].end if twin.chunks else 0
 

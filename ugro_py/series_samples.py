@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -124,10 +125,9 @@ class Samples:
         """All rows, with `node` and `attempt` beside the columns of `SampleLines`."""
         import pyarrow as pa
 
-        owner = self._paths.root.stat().st_uid
         parts = []
         for attempt, node, path in self._paths.event_copies():
-            twin = Twin(path, self._paths.series(path), SampleLines(), owner)
+            twin = Twin(path, self._paths.series(path), SampleLines())
             twin.refresh()
             for chunk in twin.chunks:
                 part = pa.Table.from_batches([chunk.columns()])
@@ -136,13 +136,11 @@ class Samples:
         empty = _schema().append(pa.field("node", pa.string())).append(pa.field("attempt", pa.int32())).empty_table()
         return pa.concat_tables([empty, *parts])
 
-    def span(self) -> tuple[float, float] | None:
-        """Return when the first and the last of what is known here happened, in Unix seconds."""
+    def span(self) -> tuple[float | None, float | None]:
+        """Return when the first and the last of what is known here happened, in Unix seconds; None without any."""
         import pyarrow.compute as pc
 
         of_nodes = self.table.filter(pc.not_equal(self.table["kind"], _RANK))
-        if not len(of_nodes):
-            return None
         ends = pc.min_max(of_nodes["time"]).as_py()
         return ends["min"], ends["max"]
 
@@ -206,7 +204,7 @@ def _number(value: object) -> float | None:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return None
     try:
-        return float(value)
+        return float(value) if math.isfinite(value) else None
     except OverflowError:
         return None
 

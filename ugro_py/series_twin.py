@@ -80,10 +80,8 @@ class Chunk:
 class Twin:
     """The twin at `file` of the JSON lines at `source`; `chunks` is all that is known after `refresh`."""
 
-    def __init__(self, source: Path, file: Path, parser: Parser, owner: int) -> None:
+    def __init__(self, source: Path, file: Path, parser: Parser) -> None:
         self._source, self._file, self._parser = source, file, parser
-        # Files of anybody else in a user's folder would be in the way of the user.
-        self._may_write = owner == os.geteuid()
         self.chunks: list[Chunk] = []
 
     def refresh(self) -> None:
@@ -100,18 +98,12 @@ class Twin:
         except OSError as error:
             raise StateError(f"read {self._source}", error.strerror or str(error), "check the disk") from error
 
-    def is_behind(self) -> bool:
-        """Say, from the sizes alone, whether so much is without columns that `refresh` would write some."""
-        try:
-            size = self._source.stat().st_size
-        except OSError:
-            return False
-        return size - (self.chunks[-1].end if self.chunks else 0) >= FLUSH_BYTES
-
     def _refresh(self, source: int) -> None:
         status = os.fstat(source)
         self.chunks = _valid(_load(self._file), source, status)
-        if status.st_size - _end(self.chunks) >= FLUSH_BYTES and self._may_write:
+        # Files of anybody else in a user's folder would be in the way of the user.
+        mine = status.st_uid == os.geteuid()
+        if status.st_size - _end(self.chunks) >= FLUSH_BYTES and mine:
             try:
                 self._extend(source, status)
             except OSError:
