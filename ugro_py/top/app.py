@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from typing import Any, ClassVar
 
 from rich.text import Text
@@ -18,39 +18,13 @@ from textual.widgets import DataTable, Footer, Input, Static
 
 from ugro_py.events import harmless
 from ugro_py.state.models import ENDED
-from ugro_py.top import verb, widgets
+from ugro_py.top import look, verb, widgets
 from ugro_py.top.doors import Door
 from ugro_py.top.poller import Poller, Seen
 from ugro_py.top.screens import HelpScreen, LogsScreen, StopScreen
 from ugro_py.top.tables import LiveTable
 
-_NODE_COLUMNS = ("NODE", "STATE", "GPU", "TYPE", "UTIL", "MEMORY", "°C", "W", "CPU", "JOB", "WHY")
-_JOB_COLUMNS = ("JOB", "STATUS", "USER", "RANKS", "STEP", "LOSS", "TOKENS/S", "ETA", "TIME", "WHY")
-_NODES_NEED = {"TYPE": 100, "CPU": 110, "WHY": 120, "°C": 64, "W": 64, "MEMORY": 56}
-_JOBS_NEED = {"USER": 96, "RANKS": 88, "TIME": 78, "WHY": 120, "TOKENS/S": 60, "ETA": 50}
-_RANKS_NEED = 118
-_POINTS = 1000
-_CSS = """
-#head { height: 1; background: $panel; color: $foreground; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
-#problem { height: auto; max-height: 3; background: $error; color: $text; padding: 0 1; display: none; }
-#nodes { height: auto; max-height: 40%; }
-#jobs { height: 1fr; min-height: 4; }
-DataTable { background: $background; }
-#filter { height: 1; border: none; display: none; padding: 0 1; }
-#detail { height: 42%; border-top: solid $primary; padding: 0 1; }
-#title { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
-#curve { width: 1fr; height: 1fr; text-wrap: nowrap; text-overflow: clip; }
-#ranks { width: auto; height: 1fr; margin-left: 1; }
-.low #detail { display: none; }
-.zoom #nodes, .zoom #jobs { display: none; }
-.zoom #detail { display: block; height: 1fr; }
-#logs-title { height: 1; background: $panel; padding: 0 1; }
-StopScreen, HelpScreen { align: center middle; }
-#question, #keys { width: 76; max-width: 100%; height: auto; background: $surface; border: round $primary; }
-#question { padding: 1 2; }
-#question Horizontal { height: auto; margin-top: 1; }
-#question Button { margin-right: 1; min-width: 12; }
-"""
+_POINTS = 1000  # of a curve
 
 
 class TopApp(App[None]):
@@ -63,7 +37,7 @@ class TopApp(App[None]):
         dark: begin with light letters on dark.
     """
 
-    CSS = _CSS
+    CSS = look.CSS
     TITLE = "ugro top"
     ENABLE_COMMAND_PALETTE = False
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -103,8 +77,8 @@ class TopApp(App[None]):
         """Lay out the screen."""
         yield Static("reading the state of the cluster …", id="head", markup=False)
         yield Static(id="problem", markup=False)
-        yield LiveTable(_NODES_NEED, id="nodes")
-        yield LiveTable(_JOBS_NEED, id="jobs")
+        yield LiveTable(look.NODES_NEED, id="nodes")
+        yield LiveTable(look.JOBS_NEED, id="jobs")
         with Vertical(id="detail"):
             yield Static(id="title", markup=False)
             with Horizontal():
@@ -117,12 +91,9 @@ class TopApp(App[None]):
         """Begin to look."""
         self._jobs.focus()
         self._poller.start()
-        for number in (signal.SIGTERM, signal.SIGHUP):
-            # By default they would leave the terminal without echo, on the other screen, with the mouse reported.
-            asyncio.get_running_loop().add_signal_handler(number, self._end, number)
-
-    def _end(self, number: signal.Signals) -> None:
-        self.exit(return_code=128 + number)
+        # By default it would leave the terminal without echo, on the other screen, with the mouse reported.
+        # SIGHUP keeps its default: a terminal that is gone takes nothing more, and who writes to it waits for ever.
+        asyncio.get_running_loop().add_signal_handler(signal.SIGTERM, self.exit, None, 128 + signal.SIGTERM)
 
     def on_unmount(self) -> None:
         """Stop looking."""
@@ -164,17 +135,17 @@ class TopApp(App[None]):
         if not found:
             return
         nodes, jobs = found["nodes"], found["jobs"]
-        self._static("head").update(Text(_head(found)))
+        self._static("head").update(Text(look.head(found)))
         node_rows = {
             key: cells
             for node in nodes
             for key, cells in widgets.node_rows(node).items()
             if self._wanted(cell.plain for cell in cells.values())
         }
-        self.screen_stack[0].query_one("#nodes", LiveTable).show(node_rows, _NODE_COLUMNS)
+        self.screen_stack[0].query_one("#nodes", LiveTable).show(node_rows, look.NODE_COLUMNS)
         rows = {job["job"]: widgets.job_row(job) for job in jobs}
         known = {name: cells for name, cells in rows.items() if self._wanted(cell.plain for cell in cells.values())}
-        self._jobs.show(known, _JOB_COLUMNS, next((job["job"] for job in jobs if job["status"] == "running"), None))
+        self._jobs.show(known, look.JOB_COLUMNS, next((job["job"] for job in jobs if job["status"] == "running"), None))
         self._detail()
 
     def _wanted(self, cells: Any) -> bool:
@@ -195,8 +166,8 @@ class TopApp(App[None]):
             ranks.update("")
             self._poller.want(None, "", 0)
             return
-        self._static("title").update(_title(job))
-        wide = self.size.width >= _RANKS_NEED and bool(job["rank_metrics"])
+        self._static("title").update(look.title(job))
+        wide = self.size.width >= look.RANKS_NEED and bool(job["rank_metrics"])
         ranks.display = wide
         if wide:
             ranks.update(widgets.rank_table(job["rank_metrics"]))
@@ -298,22 +269,3 @@ class TopApp(App[None]):
 
     def _tell(self, text: str, severity: str = "information") -> None:
         self.notify(harmless(text), severity=severity, markup=False, timeout=8)  # type: ignore[arg-type]
-
-
-def _head(found: Mapping[str, Any]) -> str:
-    nodes, jobs = found["nodes"], found["jobs"]
-    gpus: Sequence[Mapping[str, Any]] = [gpu for node in nodes for gpu in node["gpus"]]
-    kinds = "GPUs" if any(gpu["kind"] != "cpu" for gpu in gpus) else "CPU slots"
-    runs = sum(job["status"] not in (*ENDED, "pending") for job in jobs)
-    waits = sum(job["status"] == "pending" for job in jobs)
-    busy = sum(gpu["job"] is not None for gpu in gpus)
-    well = sum(node["state"] == "healthy" for node in nodes)
-    sick = "" if well == len(nodes) else f" ({well} healthy)"
-    words = (f"{len(nodes)} nodes{sick}", f"{busy} of {len(gpus)} {kinds} used", f"{runs} running, {waits} waiting")
-    return f"{harmless(found['cluster'])}  " + " · ".join(words) + f"  {found['at'][11:19]}Z"
-
-
-def _title(job: Mapping[str, Any]) -> Text:
-    line = widgets.headline(job["job"], job["duration_s"], job["throughput_tokens_sec"], job["eta_s"])
-    reason = f"  {harmless(job['reason'])}" if job["reason"] else ""
-    return Text.assemble(line, "  ", widgets.word(job["status"]), reason)

@@ -9,6 +9,8 @@ from contextlib import suppress
 
 _BLOCK = 1 << 16
 _GRACE_S = 2.0
+# -P: modules are UGRO's and the standard library's, never those of the folder it was started in.
+_UGRO = [sys.executable, "-P", "-m", "ugro_py"]
 
 
 def command(inventory: str | None, *words: str) -> list[str]:
@@ -19,13 +21,12 @@ def command(inventory: str | None, *words: str) -> list[str]:
         words: the verb and its arguments.
     """
     given = ["-i", inventory] if inventory else []
-    # -P: modules are UGRO's and the standard library's, never those of the folder it was started in.
-    return [sys.executable, "-P", "-m", "ugro_py", *given, *words]
+    return [*_UGRO, *given, *words]
 
 
 async def run(line: list[str]) -> tuple[int, str]:
-    """Run a command to its end; return its exit code and the last line of what it said."""
-    process = await _start(line, asyncio.subprocess.STDOUT)
+    """Run a command to its end, also beyond that of this process; return its exit code and the last line it said."""
+    process = await _start(line, asyncio.subprocess.DEVNULL, asyncio.subprocess.STDOUT)
     out, _ = await process.communicate()
     said = out.decode(errors="replace").strip().splitlines()
     assert process.returncode is not None
@@ -37,7 +38,9 @@ async def lines(line: list[str]) -> AsyncIterator[bytes]:
 
     What it says on standard error comes as its last lines.
     """
-    process = await _start(line, asyncio.subprocess.PIPE)
+    # However this process ends, the other one's input ends then too.
+    line = [*line[: len(_UGRO)], "--until-eof", *line[len(_UGRO) :]]
+    process = await _start(line, asyncio.subprocess.PIPE, asyncio.subprocess.PIPE)
     assert process.stdout and process.stderr
     try:
         parts: list[bytes] = []  # of a line without an end yet
@@ -54,10 +57,10 @@ async def lines(line: list[str]) -> AsyncIterator[bytes]:
         await _end(process)
 
 
-async def _start(line: list[str], errors: int) -> asyncio.subprocess.Process:
+async def _start(line: list[str], stdin: int, errors: int) -> asyncio.subprocess.Process:
     # In a session of its own: Ctrl-C is for the screen.
     return await asyncio.create_subprocess_exec(
-        *line, stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=errors, start_new_session=True
+        *line, stdin=stdin, stdout=asyncio.subprocess.PIPE, stderr=errors, start_new_session=True
     )
 
 

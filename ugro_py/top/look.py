@@ -1,0 +1,61 @@
+"""How `ugro top` looks: its columns, sizes and colours, and the lines above its tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rich.text import Text
+
+from ugro_py.events import harmless
+from ugro_py.state.models import ENDED
+from ugro_py.top import widgets
+
+NODE_COLUMNS = ("NODE", "STATE", "GPU", "TYPE", "UTIL", "MEMORY", "°C", "W", "CPU", "JOB", "WHY")
+JOB_COLUMNS = ("JOB", "STATUS", "USER", "RANKS", "STEP", "LOSS", "TOKENS/S", "ETA", "TIME", "WHY")
+# How wide the terminal must be for a column; one that is not named is always there.
+NODES_NEED = {"TYPE": 100, "CPU": 110, "WHY": 120, "°C": 64, "W": 64, "MEMORY": 56}
+JOBS_NEED = {"USER": 96, "RANKS": 88, "TIME": 78, "WHY": 120, "TOKENS/S": 60, "ETA": 50}
+RANKS_NEED = 118
+CSS = """
+#head { height: 1; background: $panel; color: $foreground; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
+#problem { height: auto; max-height: 3; background: $error; color: $text; padding: 0 1; display: none; }
+#nodes { height: auto; max-height: 40%; }
+#jobs { height: 1fr; min-height: 4; }
+DataTable { background: $background; }
+#filter { height: 1; border: none; display: none; padding: 0 1; }
+#detail { height: 42%; border-top: solid $primary; padding: 0 1; }
+#title { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
+#curve { width: 1fr; height: 1fr; text-wrap: nowrap; text-overflow: clip; }
+#ranks { width: auto; height: 1fr; margin-left: 1; }
+.low #detail { display: none; }
+.zoom #nodes, .zoom #jobs { display: none; }
+.zoom #detail { display: block; height: 1fr; }
+#logs-title { height: 1; background: $panel; padding: 0 1; }
+StopScreen, HelpScreen { align: center middle; }
+#question, #keys { width: 76; max-width: 100%; height: auto; background: $surface; border: round $primary; }
+#question { padding: 1 2; }
+#question Horizontal { height: auto; margin-top: 1; }
+#question Button { margin-right: 1; min-width: 12; }
+"""
+
+
+def head(found: Mapping[str, Any]) -> str:
+    """Return the first line: how many nodes, what of them is used, what runs and waits, and when that was."""
+    nodes, jobs = found["nodes"], found["jobs"]
+    gpus: Sequence[Mapping[str, Any]] = [gpu for node in nodes for gpu in node["gpus"]]
+    kinds = "GPUs" if any(gpu["kind"] != "cpu" for gpu in gpus) else "CPU slots"
+    runs = sum(job["status"] not in (*ENDED, "pending") for job in jobs)
+    waits = sum(job["status"] == "pending" for job in jobs)
+    busy = sum(gpu["job"] is not None for gpu in gpus)
+    well = sum(node["state"] == "healthy" for node in nodes)
+    sick = "" if well == len(nodes) else f" ({well} healthy)"
+    words = (f"{len(nodes)} nodes{sick}", f"{busy} of {len(gpus)} {kinds} used", f"{runs} running, {waits} waiting")
+    return f"{harmless(found['cluster'])}  " + " · ".join(words) + f"  {found['at'][11:19]}Z"
+
+
+def title(job: Mapping[str, Any]) -> Text:
+    """Return the line above the curve of a job."""
+    line = widgets.headline(job["job"], job["duration_s"], job["throughput_tokens_sec"], job["eta_s"])
+    reason = f"  {harmless(job['reason'])}" if job["reason"] else ""
+    return Text.assemble(line, "  ", widgets.word(job["status"]), reason)
