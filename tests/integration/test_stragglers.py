@@ -15,10 +15,11 @@ import pytest
 from tests.integration.support import SCRIPTS, Ugro, wait_until
 from tests.lab import Host, Lab
 
-pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(600)]
+pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1000)]
 
 PACED = SCRIPTS / "paced.py"
 MEGABITS = 80
+LONG_S = 400.0  # three ranks import torch and transformers, on a busy machine
 STEPS, WORK_S, GRADIENTS_MB = 20, 0.9, 2.0
 
 
@@ -53,10 +54,10 @@ def thin_cable(host: Host) -> Iterator[None]:
 def test_a_host_with_little_cpu_is_named(ugro: Ugro, lab: Lab) -> None:
     options = ("--epochs", "1", "--env", "OMP_NUM_THREADS=1", "--", "--max-steps", "60")
     ugro.run("launch", "-d", "--name", "slow", *options)
-    ugro.wait_for_log("slow", "step 1/", [0])
+    wait_until(lambda: "step 1/" in ugro.log("slow", 0), "the first step", LONG_S)
     lab.host("gpu1").cpu_limit(15)
     try:
-        row = ugro.wait_for("slow", "completed", "failed", timeout_s=400)
+        row = ugro.wait_for("slow", "completed", "failed", timeout_s=LONG_S)
     finally:
         lab.host("gpu1").cpu_limit(None)
     assert row.status == "completed", row.reason
@@ -88,6 +89,7 @@ def test_a_thin_cable_is_found_and_its_node_is_better_left_out(ugro: Ugro, lab: 
     advice = {each["node"]: each for each in worth["without"]}
     assert advice["gpu2"]["advice"] == "leave out" and advice["gpu-master"]["advice"] == "keep", worth
     shown = ugro.run("worth", "three").stdout
+    print(shown)
     assert "without gpu2" in shown and "leave it out" in shown
     # What the network is was kept: the dashboard and `ugro stragglers` know it too.
     kept = ugro.json("stragglers", "three", "--json")
