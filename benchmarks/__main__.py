@@ -12,9 +12,12 @@ from types import ModuleType
 
 from benchmarks import (
     agent_idle,
+    chart,
     check,
+    dashboards,
     detection,
     launch,
+    log_line,
     recovery,
     results,
     scheduler,
@@ -32,6 +35,7 @@ BENCHMARKS: Mapping[str, ModuleType | type] = {
         module.NAME: module
         for module in (launch, check, throughput, startup, sweep, agent_idle, scheduler, submit, recovery, detection)
     },
+    **{module.NAME: module for module in (chart, log_line, dashboards)},
     **{one.NAME: one for one in (results.Results, results.Load, results.Charts)},
 }
 OUT = Path(__file__).resolve().parent / "out" / "results.json"

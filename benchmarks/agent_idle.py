@@ -43,12 +43,14 @@ def measure(bed: Bed, n: int = 1) -> list[Figure]:
 
 
 @contextmanager
-def running_agent(bed: Bed) -> Iterator[int]:
-    """Run the agent until the end of the block; gives its pid once it acts."""
+def running_agent(bed: Bed, *options: str) -> Iterator[int]:
+    """Run `ugro agent` with these options until the end of the block; gives its pid once it acts."""
     log = bed.home / "agent.log"
     with (
         log.open("wb") as told,
-        subprocess.Popen(bed.ugro_argv("agent"), stdin=subprocess.DEVNULL, stdout=told, stderr=told) as process,
+        subprocess.Popen(
+            bed.ugro_argv("agent", *options), stdin=subprocess.DEVNULL, stdout=told, stderr=told
+        ) as process,
     ):
         try:
             _wait_until_it_acts(bed, process)
