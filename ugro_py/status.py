@@ -126,7 +126,7 @@ def newest_metrics(paths: JobPaths) -> dict[int, dict[str, Any]]:
         try:
             value = json.loads(line)
             newest[value["rank"]] = value
-        except (ValueError, KeyError, TypeError):
+        except (ValueError, KeyError, TypeError, RecursionError):
             continue  # the first line of the piece may be cut, the last one not whole yet
     return newest
 
