@@ -1,0 +1,231 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""The dashboard's page of one experiment: complete without a script, live, safe whatever the job says."""
+
+# ruff: noqa: F811 - the fixture
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
+from tests.unit.test_api import TOKEN, free_port, token_file  # noqa: F401 - a fixture
+from tests.unit.web_jobs import HTML, Job, get, page, values, words
+from ugro_py.api.server import Listen
+from ugro_py.web import chart_sets, svg
+from ugro_py.web.capsule_view import capsule_view
+
+
+def test_a_job_that_waits(start: Serve) -> None:
+    served = start()
+    served.agent.store.create_job("first", "ob", {"model": "tiny-llama"})
+    shown = words(page(served, "/experiments/first"))
+    for said in ("No metrics yet", "No ranks yet", "No logs yet", "No files yet", "No capsule yet", "pending"):
+        assert said in shown
+    assert values(served, "/experiments/first/charts") == {"charts": [], "left_out": []}
+    assert values(served, "/experiments/first/samples")["charts"] == []
+    assert get(served, "/experiments/none")[0] == 404
+    assert get(served, "/experiments/none/charts")[0] == 404
+    assert get(served, "/experiments/none/live")[0] == 404
+
+
+def test_a_job_that_runs_is_complete_without_a_script(start: Serve) -> None:
+    served = start()
+    job = Job(served)
+    attempt = job.start()
+    for step in range(1, 21):
+        job.step(attempt, step, total_steps=100, training_loss=9.0 / step, throughput_tokens_sec=50, gpu_util=88.5,
+                 timestamp=f"2026-01-20T12:00:{step:02d}Z")  # fmt: skip
+    job.log(b"step 20\n")
+    shown = page(served, "/experiments/first")
+    text = words(shown)
+    assert "20 of 100" in text
+    assert "0.45" in text
+    assert "1m20s" in text  # 80 steps are left, one a second
+    assert "88.5" in text
+    assert "step 20" in text
+    assert shown.count("<polyline") == 1
+    assert "gpu-master, gpu1" in text
+    assert 'action="/experiments/first/stop"' in shown
+    assert 'action="/experiments/first/resume"' not in shown
+    job.end("failed")
+    shown = page(served, "/experiments/first")
+    assert 'action="/experiments/first/stop"' not in shown
+    for action in ("resume", "rerun", "note", "tags"):
+        assert f'action="/experiments/first/{action}"' in shown
+    part = page(served, "/experiments/first?part=actions")
+    assert "<html" not in part
+    assert "/experiments/first/resume" in part
+
+
+def test_charts_keep_extremes_and_have_null_for_what_is_no_number(start: Serve) -> None:
+    served = start()
+    job = Job(served)
+    attempt = job.start()
+    for step in range(1, 3001):
+        loss = 100.0 if step == 1234 else float("nan") if step % 1000 == 0 else 2.0
+        job_line = {"t": 1_700_000_000 + step, "kind": "metrics", "rank": 0, "step": step, "training_loss": loss,
+                    HTML: 1.5, "nan_only": float("nan")}  # fmt: skip
+        path = job.paths.node_events(attempt, "gpu-master")
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as stream:
+            stream.write(json.dumps({**job_line, "training_loss": None, "nonfinite": ["training_loss"]}
+                                    if loss != loss else job_line).replace("NaN", "null") + "\n")  # fmt: skip
+    job.paths.metrics.unlink(missing_ok=True)
+    found = values(served, "/experiments/first/charts?points=200")
+    charts = {chart["column"]: chart for chart in found["charts"]}
+    loss_line = charts["training_loss"]["lines"][0]
+    assert len(loss_line["x"]) <= 200
+    assert max(value for value in loss_line["max"] if value is not None) == 100.0
+    assert charts[HTML]["title"] == HTML
+    assert "nan_only" not in charts
+    page(served, "/experiments/first")
+    for query in ("by=time", "ranks=each", "smooth=0.9", "by=time&ranks=each&smooth=0.99&points=5000"):
+        assert values(served, f"/experiments/first/charts?{query}")["charts"]
+    for query in ("by=x", "ranks=0", "smooth=1", "smooth=nan", "points=0", "points=1e9"):
+        assert get(served, f"/experiments/first/charts?{query}")[0] == 400, query
+
+
+def test_charts_are_made_once_until_there_is_more(start: Serve) -> None:
+    served = start()
+    job = Job(served)
+    attempt = job.start()
+    job.step(attempt, 1, training_loss=3.0)
+    _, first, headers = get(served, "/experiments/first/charts")
+    tag = headers["etag"]
+    status, again, _ = get(served, "/experiments/first/charts", **{"If-None-Match": tag})
+    assert (status, again) == (304, "")
+    job.step(attempt, 2, training_loss=2.0)
+    status, more, headers = get(served, "/experiments/first/charts", **{"If-None-Match": tag})
+    assert status == 200
+    assert headers["etag"] != tag
+    assert len(more) > len(first)
+
+    made = []
+    kept = chart_sets.Kept()
+    for _ in range(3):
+        kept.get("first", ("x",), lambda: made.append(1))
+    assert len(made) == 1
+    job.step(attempt, 3, training_loss=1.0)
+    kept.get("first", ("x",), lambda: made.append(1), old=True)
+    assert len(made) == 1
+    kept.get("first", ("x",), lambda: made.append(1))
+    assert len(made) == 2
+
+
+def test_what_a_job_says_is_text_everywhere(start: Serve) -> None:
+    served = start()
+    job = Job(served, request={"model": HTML, "dataset": "a\r\nSet-Cookie: x=1"})
+    attempt = job.start()
+    job.step(attempt, 1, training_loss=1.0, total_steps=HTML, gpu_util="<b>", gradient_norm=1e400)
+    job.log(HTML.encode() + b"\n")
+    job.store.add_event("odd", f"{HTML}\x1b[31m\r\nnext", job="first", node=HTML)
+    job.store.set_note("first", f"</textarea>{HTML}")
+    job.paths.config.write_text(json.dumps({"model": HTML, "nodes": [{"name": HTML, "gpus": "x"}, 5], "code": [],
+                                            "request": {HTML: HTML}}))  # fmt: skip
+    (job.paths.checkpoints / f"{HTML.replace('/', '_')}.pt").write_bytes(b"x")
+    job.end("failed")
+    job.store.set_job("first", "failed", f"it said {HTML}")
+    shown = page(served, "/experiments/first")
+    assert "Set-Cookie" in words(shown)
+    assert "\x1b" not in shown
+    page(served, "/experiments/first/artifacts")
+    assert get(served, "/experiments/first")[2]["set-cookie"] is None
+
+
+def test_damaged_files_are_no_error(start: Serve) -> None:
+    served = start()
+    job = Job(served)
+    job.start()
+    job.paths.metrics.write_bytes(
+        b'{"rank": "x"}\n\xff\n7\n{"rank": 0, "step": 1, "training_loss": NaN}\n' + b"[" * 9000
+    )
+    job.paths.config.write_text("{no JSON")
+    assert "No capsule yet" in page(served, "/experiments/first")
+    values(served, "/experiments/first/charts")
+    job.paths.config.write_text("[" * 50_000)
+    page(served, "/experiments/first")
+
+
+def test_downloads_stay_in_the_folder_of_the_job(start: Serve, tmp_path: Path) -> None:
+    served = start()
+    job = Job(served)
+    (tmp_path / "secret").write_text("secret")
+    job.paths.config.write_text('{"secret": 1}')
+    (job.paths.checkpoints / "link.pt").symlink_to(tmp_path / "secret")
+    (job.paths.root / "tensorboard2").symlink_to(tmp_path)
+    os.mkfifo(job.paths.logs / "pipe.log")
+    (job.paths.checkpoints / "a b#?%.pt").write_bytes(b"\x00weights")
+    shown = page(served, "/experiments/first/artifacts")
+    assert "link.pt" not in shown
+    assert "pipe.log" not in shown
+    address = "/experiments/first/artifacts/checkpoints/a%20b%23%3F%25.pt"
+    assert f'href="{address}"' in shown
+    status, text, headers = get(served, address)
+    assert (status, text) == (200, "\x00weights")
+    assert headers["content-disposition"].startswith("attachment")
+    assert headers["x-content-type-options"] == "nosniff"
+    for wrong in ("../../../secret", "..%2f..%2fsecret", "%2e%2e/%2e%2e/secret", "checkpoints/link.pt", "config.json",
+                  "checkpoints/../config.json", "tensorboard2/secret", "/etc/passwd", "%2fetc%2fpasswd",
+                  "logs/pipe.log", "checkpoints/%00", "checkpoints", "a.db", "checkpoints//a", "x" * 500):  # fmt: skip
+        status, text, _ = get(served, f"/experiments/first/artifacts/{wrong}")
+        assert status in (400, 404), wrong
+        assert "secret\n" not in text
+
+
+def test_code_is_shown_to_its_owner_alone(start: Serve, token_file: Path) -> None:
+    served = start()
+    job = Job(served)
+    job.paths.config.write_text(json.dumps({"seed": 42, "code": {"digest": "abc", "git": {"diff": "+ my own idea"}}}))
+    own, other = capsule_view("first", owner=True), capsule_view("first", owner=False)
+    assert own is not None and own.diff == "+ my own idea" and "my own idea" in (own.raw or "")
+    assert other is not None and other.hidden and "my own idea" not in str(other)
+    assert "my own idea" in page(served, "/experiments/first")
+
+
+def test_who_is_no_owner_sees_no_buttons_and_no_code(start: Serve, token_file: Path) -> None:
+    port = free_port()
+    served = start(Listen.parse(f"127.0.0.1:{port}", token_file))
+    job = Job(served)
+    job.start()
+    job.paths.config.write_text(json.dumps({"seed": 42, "code": {"git": {"diff": "+ my own idea"}}}))
+
+    import http.client
+
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+    connection.request("GET", "/experiments/first", headers={"Authorization": f"Bearer {TOKEN}", "Accept": "text/html"})
+    answer = connection.getresponse()
+    text = answer.read().decode()
+    connection.close()
+    assert answer.status == 200
+    assert "/experiments/first/stop" not in text
+    assert "/experiments/first/note" not in text
+    assert "my own idea" not in text
+    for url in ("/experiments/first", "/experiments/first/charts", "/experiments/first/logs?form=json",
+                "/experiments/first/artifacts/metrics.jsonl", "/compare/chart?job=first"):  # fmt: skip
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("GET", url)
+        assert connection.getresponse().status in (303, 401), url
+        connection.close()
+
+
+@pytest.mark.parametrize("values", [[1.0], [], [None, float("nan")], [1.0, None, 2.0, 3.0], [1e308, -1e308, 5.0]])
+def test_sparklines_stay_in_their_frame(values: list[float | None]) -> None:
+    for points in svg.spark(values):
+        for point in points.split():
+            x, y = map(float, point.split(","))
+            assert 0 <= x <= 96
+            assert 0 <= y <= 24
+
+
+def test_a_chart_that_stands_still() -> None:
+    line = {"name": "mean", "x": [1, 2, 3, None, 5], "y": [1.0, None, 3.0, 4.0, float("inf")]}
+    drawn = svg.still({"lines": [line]})
+    assert drawn is not None
+    assert len(drawn.lines[0][2]) == 2
+    assert [text for _, text in drawn.y_ticks] == ["1", "2", "3"]
+    assert svg.still({"lines": []}) is None
+    assert svg.still({"lines": [{"name": "x", "x": [1], "y": [None]}]}) is None
