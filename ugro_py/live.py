@@ -103,9 +103,10 @@ class Progress:
     def _on_running(self, data: Mapping[str, Any]) -> None:
         self._say(f"all ranks run; they started within {data['sync_window_s']:.2f} s of each other")
         if self._want_live and self._live is None:
+            from rich import get_console
             from rich.live import Live
 
-            self._live = Live(get_renderable=self._drawn, refresh_per_second=4, transient=True)
+            self._live = Live(get_renderable=self._drawn, console=get_console(), refresh_per_second=4, transient=True)
             self._live.start()
 
     def _on_event(self, data: Mapping[str, Any]) -> None:
@@ -155,6 +156,7 @@ class Progress:
 
     def _drawn(self) -> Any:
         """Return what the live view shows: the ranks, and below them the curve where the terminal has room for it."""
+        from rich import get_console
         from rich.console import Group
         from rich.text import Text
 
@@ -166,7 +168,7 @@ class Progress:
         rows = [{"rank": rank, **state, "metrics": self._metrics.get(rank)} for rank, state in self._ranks.items()]
         rows.sort(key=lambda row: row["rank"])
         table = widgets.rank_table(rows, Text.assemble(title, "   (Ctrl-C detaches)"))
-        console = self._live.console
+        console = get_console()
         left = console.height - len(rows) - 6  # its title, head and lines, and the last line of the terminal
         if len(self._losses) < 2 or left < _CURVE_LINES:
             return table

@@ -1,0 +1,63 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""What a person at a terminal sees of a job that really runs: the live view of `ugro launch`, and `ugro top`."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+
+from tests.integration.support import PLAY, UGRO, Ugro
+from tests.terminal import Terminal
+
+
+def at_terminal(ugro: Ugro, *arguments: object, columns: int = 100, rows: int = 40) -> Terminal:
+    """Start `ugro ARGUMENTS` on a terminal."""
+    return Terminal([UGRO, "-i", str(ugro.inventory), *map(str, arguments)], ugro.env, columns, rows)
+
+
+def test_top_shows_a_job_and_stops_it(ugro_here: Ugro) -> None:
+    ugro_here.run("launch", "--name", "steps", "--script", PLAY, "--detach", "--", "steps", 100_000, 0.05)
+    ugro_here.wait_for_log("steps", "step 3 ", [0, 1, 2])
+    with at_terminal(ugro_here, "top", rows=24, columns=80) as terminal:
+        terminal.wait_for("steps", "running", "3 of 3 CPU slots used", "└")
+        screen = terminal.wait_for("loss", "% ")  # what each node measured
+        assert len(re.findall(r"gpu\S* +\w+ +0 .*%.* steps", screen)) == 3, screen
+        terminal.press("l")
+        terminal.wait_for("0│step", "2│step", "loss=")
+        terminal.press("\x1b")
+        terminal.wait_for("CPU slots")
+        terminal.press("s")
+        terminal.wait_for("Stop steps, a job of ")
+        terminal.press("n")
+        terminal.wait_for("Stop steps, a job of ", gone=True)
+        assert ugro_here.job("steps").status == "running"
+        terminal.press("s")
+        terminal.wait_for("Stop steps, a job of ")
+        terminal.press("y")
+        terminal.wait_for("job steps stopped", timeout_s=120)
+        terminal.wait_for("0 of 3 CPU slots used", "0 running")
+        terminal.press("q")
+        assert terminal.end() == 0
+    assert ugro_here.job("steps").status == "stopped"
+    assert ugro_here.busy() == {}
+    assert ugro_here.leftovers(ugro_here.token("steps")) == {}
+
+
+def test_the_live_view_of_a_launch(ugro_here: Ugro) -> None:
+    words = ("launch", "--name", "shown", "--script", PLAY, "--", "steps", 100_000, 0.05)
+    with at_terminal(ugro_here, *words) as terminal:
+        screen = terminal.wait_for("(Ctrl-C detaches)", "gpu-master", "tokens/s", "└", "step", timeout_s=120)
+        assert re.search(r"│ +0 │ gpu-master +│ running +│ +\d+ │ +[01]\.?\d* │", screen), screen
+        assert re.search(r"│ +2 │ gpu2 +│ running +│", screen), screen
+        terminal.press("\x03")
+        assert terminal.end(timeout_s=60) == 0
+        assert terminal.settings == terminal.before
+    assert ugro_here.job("shown").status == "running"
+    ugro_here.run("stop", "shown", "--force")
+
+
+def test_without_textual_a_launch_needs_nothing_of_it() -> None:
+    code = "import sys, ugro_py.live, ugro_py.launch_cli, ugro_py.top.widgets; sys.exit('textual' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
