@@ -229,3 +229,22 @@ def test_a_chart_that_stands_still() -> None:
     assert [text for _, text in drawn.y_ticks] == ["1", "2", "3"]
     assert svg.still({"lines": []}) is None
     assert svg.still({"lines": [{"name": "x", "x": [1], "y": [None]}]}) is None
+
+
+def test_bottlenecks_as_a_part_and_as_a_page(start: Serve) -> None:
+    served = start()
+    job = Job(served, request={"model": HTML})
+    assert "no metrics yet" in words(page(served, "/experiments/first/bottlenecks"))
+    attempt = job.start()
+    for step in range(1, 30):
+        for rank, own in ((0, 1.0), (1, 1.5)):
+            job.tell(attempt, rank, step, step_time_s=1.6, wait_time_s=1.6 - own, data_time_s=0.1, node=HTML)
+    shown = page(served, "/experiments/first/bottlenecks")
+    assert "gpu1 is the slowest: 50 % behind" in words(shown)
+    assert "waiting for slower ranks" in words(shown)
+    status, part, _ = get(served, "/experiments/first/bottlenecks", **{"HX-Request": "true"})
+    assert status == 200
+    assert "<html" not in part
+    assert "is the slowest" in part
+    assert 'hx-get="/experiments/first/bottlenecks"' in page(served, "/experiments/first")
+    assert get(served, "/experiments/none/bottlenecks")[0] == 404

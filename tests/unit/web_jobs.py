@@ -50,12 +50,16 @@ class Job:
 
     def step(self, attempt: int, step: int, **values: object) -> None:
         """Add what both ranks tell of a step."""
-        for rank, node in enumerate(NODES):
-            line = {"t": 1_700_000_000 + step, "kind": "metrics", "rank": rank, "step": step, **values}
-            path = self.paths.node_events(attempt, node)
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with path.open("a") as stream:
-                stream.write(json.dumps(line) + "\n")
+        for rank in range(len(NODES)):
+            self.tell(attempt, rank, step, **values)
+
+    def tell(self, attempt: int, rank: int, step: int, **values: object) -> None:
+        """Add what one rank tells of a step."""
+        line = {"t": 1_700_000_000 + step, "kind": "metrics", "rank": rank, "step": step, **values}
+        path = self.paths.node_events(attempt, NODES[rank])
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a") as stream:
+            stream.write(json.dumps(line) + "\n")
         metrics.rebuild(self.paths)
 
     def log(self, text: bytes, rank: int = 0) -> None:

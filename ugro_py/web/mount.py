@@ -10,6 +10,7 @@ from ugro_py.web.errors import login_needed
 from ugro_py.web.live import Live
 from ugro_py.web.pages import (
     artifacts,
+    bottlenecks,
     cluster,
     compare,
     events,
@@ -26,7 +27,9 @@ from ugro_py.web.security import Headers
 from ugro_py.web.session import LoginNeeded, Sessions
 from ugro_py.web.static_files import Static
 
-PAGES = (cluster, experiments, compare, launch, experiment, logs, artifacts, queue, health, events, live, login)
+PAGES = (
+    cluster, experiments, compare, launch, experiment, bottlenecks, logs, artifacts, queue, health, events, live, login,
+)  # fmt: skip
 
 
 def mount(app: FastAPI) -> None:

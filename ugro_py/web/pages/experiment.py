@@ -116,7 +116,6 @@ def _shared(agent: AgentView, job: str) -> dict[str, Any]:
         "progress": pace.progress(JobPaths(job), state["elapsed_seconds"] if row.status == "running" else None),
         "events": list(reversed(agent.store.events(job, limit=_EVENTS))),
         "figure": svg.figure,
-        "stragglers": None,
     }
 
 

@@ -1,0 +1,33 @@
+"""The dashboard's page of where the time of a job's steps goes: its slowest rank, why, and what each node is worth."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import HTMLResponse
+
+from ugro_py import stragglers, stragglers_words
+from ugro_py.api.auth import Agent
+from ugro_py.web.render import render
+from ugro_py.web.session import Viewer
+
+router = APIRouter(prefix="/experiments/{job}/bottlenecks", include_in_schema=False)
+
+
+@router.get("")
+def show_bottlenecks(
+    job: str,
+    request: Request,
+    agent: Agent,
+    who: Viewer,
+    attempt: int | None = Query(None, ge=1, le=1_000_000),
+) -> HTMLResponse:
+    """Show where the time of the newest steps went: as a part of the page of the experiment, or as its own page."""
+    row = agent.store.job(job)
+    found = stragglers.report(row.name, agent.store, attempt)
+    part = request.headers.get("hx-request") == "true"
+    name = "parts/bottlenecks.html" if part else "bottlenecks.html"
+    return render(
+        request, name, title=f"Bottlenecks of {row.name}", job=row, report=found,
+        seconds=stragglers_words.seconds, percent=stragglers_words.percent,
+        worth_lines=stragglers_words.worth_lines(found.worth) if found.worth else [],
+    )  # fmt: skip
