@@ -27,6 +27,7 @@ from ugro_py.api.server import serve
 from ugro_py.api.view import Timing
 from ugro_py.cluster import Cluster, Node, Settings
 from ugro_py.paths import JobPaths
+from ugro_py.request import JobRequest
 from ugro_py.scheduler import Gpu, Placement, Request, place
 from ugro_py.state import Controller, Store
 from ugro_py.state._health import Check
@@ -62,7 +63,7 @@ class Demo:
         for past in RUNS:
             self._run(past)
         for name, user, request in WAITING:
-            self.store.create_job(name, user, request)
+            self.store.create_job(name, user, JobRequest.from_dict({**request, "name": name}).as_dict())
         self._check()
 
     def timings(self) -> Mapping[str, Timing]:
@@ -96,7 +97,8 @@ class Demo:
 
     def _run(self, past: Past) -> None:
         begun = time.time() - past.ago_s
-        self.store.create_job(past.name, past.user, past.request)
+        request = JobRequest.from_dict({**past.request, "name": past.name})
+        self.store.create_job(past.name, past.user, request.as_dict())
         self.store.claim(past.name, Controller.me())
         wanted = Request(nodes=past.nodes)
         names = [node.name for node in self.cluster.nodes]
@@ -245,7 +247,7 @@ def demo(port: int) -> Iterator[str]:
         fresh = threading.Thread(target=view.keep_fresh, args=(stop,))
         fresh.start()
         try:
-            with served(view, folder, port) as link:
+            with served(view, folder, port, Person("ob", os.geteuid(), ("ob",))) as link:
                 yield link
         finally:
             stop.set()

@@ -132,7 +132,7 @@ def _samples(
 ) -> list[tuple[str, dict[str, Any]]]:
     """Return (node, sample) over the whole run: one a second in life, fewer here."""
     end = begun + 20 + run.made * run.step_s
-    every = max(1.0, (end - begun) / 900)
+    every = max(1.0, min(8.0, (end - begun) / 900))
     found = []
     for place in placements:
         card = _CARDS[place.gpu.name]

@@ -25,6 +25,8 @@ LONG = tuple(
         "controller_faults", "cycles",
     )
 )  # fmt: skip
+# These share one agent, one lab and one browser: the whole folder is dealt as if it were one file.
+FOLDER_AS_ONE = "browser/"
 # What other tests could not bear beside them (the marker `alone`) comes when they are through.
 LAST = ("integration/test_false_alarms.py",)
 
@@ -33,7 +35,8 @@ class ByFile(LoadScopeScheduling):
     """A worker that has nearly done its files gets the next one, which is the longest that is left."""
 
     def _split_scope(self, nodeid: str) -> str:
-        return nodeid.split("::", 1)[0]
+        file = nodeid.split("::", 1)[0]
+        return FOLDER_AS_ONE if FOLDER_AS_ONE in file else file
 
 
 def rank(item: pytest.Item) -> int:
@@ -41,6 +44,8 @@ def rank(item: pytest.Item) -> int:
     file = item.nodeid.split("::", 1)[0].removeprefix("tests/")
     if file in LONG:
         return LONG.index(file)
+    if file.startswith(FOLDER_AS_ONE):
+        return 0
     if file in LAST:
         return len(LONG) + 2
     return len(LONG) + (not file.startswith(("integration/", "chaos/")))

@@ -12,11 +12,11 @@ from tests.integration.support import UGRO, Ugro, end_with_parent, wait_until
 
 
 @contextmanager
-def running_agent(ugro: Ugro) -> Iterator[subprocess.Popen[bytes]]:
+def running_agent(ugro: Ugro, *options: str) -> Iterator[subprocess.Popen[bytes]]:
     """Run `ugro agent` until the end, when it must end within seconds of SIGTERM; its log lies beside the store."""
     with ugro.data.parent.joinpath("agent.log").open("ab") as log:
         process = subprocess.Popen(
-            [str(UGRO), "-i", str(ugro.inventory), "agent"],
+            [str(UGRO), "-i", str(ugro.inventory), "agent", *options],
             env=ugro.env, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True,
             preexec_fn=end_with_parent,
         )  # fmt: skip
