@@ -74,6 +74,9 @@ class Settings:
     accounts: Mapping[str, str] = field(default_factory=dict)
     max_priority: int = 50
     audit_days: float = 365.0
+    loki_url: str = ""
+    loki_tenant: str = ""
+    loki_token_file: str = ""
     energy_price_per_kwh: float | None = None
     energy_currency: str = "EUR"
 

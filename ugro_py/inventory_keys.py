@@ -240,6 +240,7 @@ SETTINGS_NAMES = (
     "ugro_alerts",
     "ugro_users",
     "ugro_logs",
+    "ugro_loki",
     "ugro_energy",
     "ugro_accounts",
 )

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from typing import Any
+from urllib.parse import urlsplit
 
 from ansible_collections.ugro.cluster.plugins.module_utils.health import DEFAULT_THRESHOLDS
 
 from ugro_py.cluster import Settings
-from ugro_py.inventory_keys import BadValue, integer, resolve, text, user
+from ugro_py.inventory_keys import BadValue, integer, local_path, resolve, text, user
 from ugro_py.inventory_tree import Value, Vars
 from ugro_py.inventory_yaml import closest, invalid
 
@@ -52,6 +53,21 @@ def plain(data: Any) -> Any:
     return resolve(data, "")
 
 
+def http_url(data: Any) -> str:
+    """An address that begins with http:// or https:// and holds no password."""
+    value = text(data)
+    try:
+        parts = urlsplit(value)
+        _ = parts.port
+    except ValueError:
+        raise BadValue(f"{value!r:.60} is no address") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or any(map(str.isspace, value)):
+        raise BadValue(f"{value!r:.60} is no address", "write http://host:3100, say")
+    if parts.username or parts.password or parts.query or parts.fragment:
+        raise BadValue("must be an address alone, without a password or a query", "a token goes into token_file")
+    return value
+
+
 def list_of(what: str, kind: type) -> Check:
     """A list whose members are of one kind."""
 
@@ -89,6 +105,11 @@ SETTINGS: dict[str, dict[str, tuple[str, Check]]] = {
     "ugro_energy": {
         "price_per_kwh": ("energy_price_per_kwh", number(0, 1000)),
         "currency": ("energy_currency", currency),
+    },
+    "ugro_loki": {
+        "url": ("loki_url", http_url),
+        "tenant": ("loki_tenant", text),
+        "token_file": ("loki_token_file", local_path),
     },
     "ugro_alerts": {
         "urls": ("alert_urls", list_of("addresses or mappings", (str, dict))),  # type: ignore[arg-type]

@@ -159,6 +159,11 @@ class JobPaths:
     def logs(self) -> Path:
         return self.root / "logs"
 
+    @property
+    def loki(self) -> Path:
+        """How far the rank logs were pushed to Loki."""
+        return self.root / ".loki.json"
+
     def rank_log(self, rank: int) -> Path:
         return self.logs / f"rank_{rank}.log"
 

@@ -83,6 +83,9 @@ GROUP = [
     ("ugro_queue: {preemption: maybe}", "ugro_queue.preemption must be true or false"),
     ("ugro_alerts: {urls: json://x}", "ugro_alerts.urls must be a list"),
     ("ugro_alerts: {rules: [{text: '{{ x }}'}]}", "is a template"),
+    ("ugro_loki: {url: loki.lan}", "ugro_loki.url 'loki.lan' is no address"),
+    ("ugro_loki: {url: 'http://ob:secret@loki.lan'}", "ugro_loki.url must be an address alone"),
+    ("ugro_loki: {url: 'http://loki.lan:x'}", "ugro_loki.url 'http://loki.lan:x' is no address"),
     ("ugro_accounts: {alice: -oProxyCommand=id}", "ugro_accounts.alice '-oProxyCommand=id' is not a user name"),
     ("ugro_training: [1]", "ugro_training is a list; write a mapping"),
 ]

@@ -28,6 +28,7 @@ ugro_nodes:
       urls: [{file: /etc/ugro/mail}, "ntfy://lab"]
       rules: [{kinds: [node_lost], repeat_h: 4}]
     ugro_users: {max_priority: 90, audit_days: 30}
+    ugro_loki: {url: "https://loki.lan:3100", tenant: lab, token_file: /etc/ugro/loki}
     ugro_accounts: {alice: trainer}
   hosts:
     gpu-master: {ugro_role: master, ansible_host: 10.0.0.1}
@@ -38,6 +39,7 @@ EXPECTED = Settings(
     fair_share_half_life_h=24.0, preemption=True,
     alert_urls=({"file": "/etc/ugro/mail"}, "ntfy://lab"), alert_rules=({"kinds": ["node_lost"], "repeat_h": 4},),
     accounts={"alice": "trainer"}, max_priority=90, audit_days=30.0,
+    loki_url="https://loki.lan:3100", loki_tenant="lab", loki_token_file="/etc/ugro/loki",
 )  # fmt: skip
 
 

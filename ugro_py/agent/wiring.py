@@ -51,7 +51,20 @@ def part_makers(agent: Agent) -> Mapping[str, tuple[Maker, bool]]:
     def orphans() -> Run:
         return Orphans(agent.store, agent.cluster).run
 
-    return {"orphans": (orphans, True), "health": (health, False), "alerts": (alerts, True), "api": (api, False)}
+    def loki() -> Run:
+        from ugro_py.loki_part import shipper_of
+
+        shipper = shipper_of(agent.store, agent.cluster.settings, functools.partial(agent.clock.add, "loki"))
+        return shipper.run if shipper is not None else _nothing
+
+    return {
+        "orphans": (orphans, True), "health": (health, False), "alerts": (alerts, True), "api": (api, False),
+        "loki": (loki, True),
+    }  # fmt: skip
+
+
+async def _nothing(stop: asyncio.Event) -> None:
+    await stop.wait()
 
 
 def _loaded(agent: Agent) -> tuple[FastAPI, Callable[..., Awaitable[None]]]:
