@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from fastapi import FastAPI
 
 from ugro_py.api.app import create_app
 from ugro_py.api.server import Listen, serve
@@ -41,8 +42,10 @@ class FakeAgent:
 class Served:
     """A server in a thread of its own."""
 
-    def __init__(self, folder: Path, listen: Listen | None = None) -> None:
+    def __init__(self, folder: Path, listen: Listen | None = None, dashboard: int = 0) -> None:
         self.agent = FakeAgent(folder)
+        self.dashboard = dashboard
+        self.app: FastAPI
         self.path = folder / "agent.sock"
         self._loop = asyncio.new_event_loop()
         self._stop: asyncio.Event
@@ -52,8 +55,9 @@ class Served:
         async def run() -> None:
             self._stop = asyncio.Event()
             ready = asyncio.Event()
-            app = create_app(self.agent)
-            task = asyncio.create_task(serve(app, self.path, stop=self._stop, listen=listen, ready=ready))
+            app = self.app = create_app(self.agent)
+            serving = serve(app, self.path, stop=self._stop, listen=listen, ready=ready, dashboard=dashboard)
+            task = asyncio.create_task(serving)
             waiting = asyncio.create_task(ready.wait())
             await asyncio.wait([task, waiting], return_when=asyncio.FIRST_COMPLETED)
             up.set()
@@ -88,8 +92,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     monkeypatch.delenv("UGRO_AGENT", raising=False)
     made: list[Served] = []
 
-    def make(listen: Listen | None = None) -> Served:
-        made.append(Served(tmp_path, listen))
+    def make(listen: Listen | None = None, dashboard: int = 0) -> Served:
+        made.append(Served(tmp_path, listen, dashboard))
         return made[-1]
 
     yield make

@@ -32,6 +32,7 @@ def answer(request: Request, form: Mapping[str, str], text: str, to: str, *, mov
         to: the page to go on to otherwise.
         move: go on to `to` in any case.
     """
+    request.app.state.live.changed()
     there = to if move else local_path(form.get("next", ""), to)
     session = session_of(request)
     if is_part(request) and not move:

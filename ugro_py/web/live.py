@@ -7,6 +7,7 @@ import logging
 import threading
 import time
 from collections.abc import AsyncIterator, Callable, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 from urllib.parse import urlencode
@@ -68,6 +69,11 @@ class Shared:
             found: T = known[1]
         return found
 
+    def forget(self) -> None:
+        """Have everything made anew: something was changed."""
+        with self._lock:
+            self._kept.clear()
+
 
 Maker = Callable[[Look], Parts]
 
@@ -99,7 +105,8 @@ def parts_of(request: Request, page: str, who: Caller, query: Mapping[str, str] 
     from markupsafe import Markup
 
     wanted = {key: value for key, value in (query or {}).items() if value}
-    found = _MAKERS[page](Look(request.app.state.agent, who, wanted, request.app.state.live.shared))
+    # Not of what others were shown: a page that is loaded shows what was done a moment ago.
+    found = _MAKERS[page](Look(request.app.state.agent, who, wanted, Shared()))
     # Made of our own templates, which escape what they show.
     whole: Markup = Markup("\n".join(found.values()).replace(FORGERY_PLACE, forgery_token(request)))  # noqa: S704
     return {"parts": whole, "live_url": f"/live/{page}" + (f"?{urlencode(wanted)}" if wanted else "")}
@@ -139,7 +146,19 @@ class Live:
         self.round_s = round_s
         self.shared = Shared()
         self._topics: dict[object, _Topic] = {}
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._poke = asyncio.Event()
         self.made = 0
+
+    def changed(self) -> None:
+        """Look at all open pages now: somebody did something. From any thread."""
+        self.shared.forget()
+        if self._loop is not None:
+            self._loop.call_soon_threadsafe(self._wake)
+
+    def _wake(self) -> None:
+        self._poke.set()
+        self._poke = asyncio.Event()
 
     async def follow(self, page: str, who: Caller, query: Mapping[str, str], token: str) -> AsyncIterator[bytes]:
         """Yield what changes of a page, as server-sent events: first all of it, then each part that is another.
@@ -150,6 +169,7 @@ class Live:
             query: of the page.
             token: of the viewer, against forged requests.
         """
+        self._loop = asyncio.get_running_loop()
         key = (page, who.person.user, who.admin, tuple(sorted(query.items())))
         topic = self._topics.get(key)
         if topic is None:
@@ -201,7 +221,7 @@ class Live:
 
     async def _keep(self, topic: _Topic) -> None:
         while not self._app.state.closing.is_set():
-            begun = time.monotonic()
+            begun, poke = time.monotonic(), self._poke
             try:
                 found, trouble = await run_in_threadpool(topic.make), ""
             except UgroError as error:
@@ -214,7 +234,11 @@ class Live:
                 topic.changed.set()
                 topic.changed = asyncio.Event()
             # However long it took to make: no more than a third of the time goes into one page.
-            await asyncio.sleep(max(self.round_s, 2 * (time.monotonic() - begun)))
+            took = time.monotonic() - begun
+            await asyncio.sleep(min(2 * took, self.round_s))
+            with suppress(TimeoutError):
+                async with asyncio.timeout(max(self.round_s - 2 * took, 2 * took - self.round_s, 0)):
+                    await poke.wait()
 
     @staticmethod
     def _take(topic: _Topic, found: Parts | None, trouble: str) -> bool:

@@ -41,7 +41,6 @@
       beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS"),
       beforeNodeMorphed: (old) => !(old === document.activeElement && /^(INPUT|SELECT|TEXTAREA)$/.test(old.tagName)),
     },
-    ignoreActiveValue: true,
   };
 
   function element(html) {
