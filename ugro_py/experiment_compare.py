@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
 from ugro_py import experiment_code, experiment_figures
-from ugro_py.errors import UsageError
+from ugro_py.errors import NotFoundError, UsageError
 from ugro_py.experiment_diff import Difference, differences, shown
 
 if TYPE_CHECKING:
@@ -163,14 +163,15 @@ def _first_at(row: JobRow, loss: float) -> tuple[int, float | None] | None:
 
     Seconds count from the first start of the job, with all that was in between; to a second, as metrics.jsonl has them.
     """
-    from ugro_py import results
+    from ugro_py import series
 
-    frame = results.load(row.name)[["attempt", "step", "timestamp", "training_loss"]].dropna(subset=["training_loss"])
-    newest = frame.groupby("step")["attempt"].transform("max")
-    by_step = frame[frame["attempt"] == newest].groupby("step").agg({"training_loss": "mean", "timestamp": "max"})
-    there = by_step[by_step["training_loss"] <= loss]
-    if there.empty:
+    try:
+        steps, times, means = series.open_job(row.name).told("training_loss").mean()
+    except NotFoundError:
+        return None  # nothing of it is in the central store
+    there = (means <= loss).nonzero()[0]
+    if not len(there):
         return None
-    at = there["timestamp"].iloc[0]
-    seconds = (at - row.started_at).total_seconds() if row.started_at is not None else math.nan
-    return int(there.index[0]), max(0.0, round(seconds, 1)) if math.isfinite(seconds) else None
+    at = float(times[there[0]])
+    seconds = at - row.started_at.timestamp() if row.started_at is not None else math.nan
+    return int(steps[there[0]]), max(0.0, round(seconds, 1)) if math.isfinite(seconds) else None

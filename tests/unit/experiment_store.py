@@ -52,7 +52,8 @@ class Experiments:
             paths.config.write_text(json.dumps(capsule))
         for step, loss in enumerate(losses, 1):
             for rank in (0, 1):
-                values = {"rank": rank, "step": step, "training_loss": loss, "throughput_tokens_sec": 100}
+                values: dict[str, object] = {"rank": rank, "step": step, "training_loss": loss}
+                values |= {"throughput_tokens_sec": 100, **({"nonfinite": ["training_loss"]} if loss is None else {})}
                 self.event(job, START + step, "metrics", **values)
             if watts is not None:
                 gpus = [{"uuid": f"GPU-{index}", "util": 50, "mem_used_gb": 8, "power_w": watts} for index in (0, 1)]

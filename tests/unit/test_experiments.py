@@ -10,10 +10,10 @@ import shutil
 import pytest
 
 from tests.unit.experiment_store import START, Experiments, ran  # noqa: F401 - a fixture
-from ugro_py import experiment_figures, experiments, results
+from ugro_py import experiment_figures, experiments, metrics
 from ugro_py.errors import NotFoundError, UsageError
 from ugro_py.experiment_filters import changed_tags, check_note
-from ugro_py.paths import experiment_notes
+from ugro_py.paths import JobPaths, experiment_notes
 
 
 def names(page: experiments.Page) -> list[str]:
@@ -54,7 +54,7 @@ def test_a_job_that_ends_again_has_other_figures(ran: Experiments) -> None:  # n
     assert listed(ran).rows[0].steps == 3
     ran.store.reopen("one")
     ran.event("one", START + 9, "metrics", rank=0, step=9, training_loss=0.5)
-    results.metrics.rebuild(results.JobPaths("one"))
+    metrics.rebuild(JobPaths("one"))
     ran.store.set_job("one", "completed")
     row = listed(ran).rows[0]
     assert (row.steps, row.loss_last) == (9, 0.5)

@@ -13,6 +13,7 @@ from ugro_py.experiment_filters import TAGS_AT_MOST, changed_tags
 
 router = APIRouter(prefix="/v1", tags=["experiments"])
 
+_WAIT_S = 2.0  # for figures that are not known yet; a page that comes again soon need not wait so long
 _Job = Annotated[list[str], Query(max_length=50)]
 
 
@@ -60,9 +61,8 @@ def list_experiments(
     offset: Annotated[int, Query(ge=0, le=10_000_000)] = 0,
 ) -> dict[str, Any]:
     """List experiments. `filter` is `status=failed`, `tag=good` or `loss<3.2`; `sort` is `loss` or `-created`."""
-    return experiments.ls(
-        agent.store, filters=filter or (), search=search, sort=sort, limit=limit, offset=offset
-    ).to_json()  # fmt: skip
+    asked: dict[str, Any] = {"filters": filter or (), "search": search, "sort": sort, "limit": limit, "offset": offset}
+    return experiments.ls(agent.store, **asked, wait_s=_WAIT_S).to_json()
 
 
 @router.get("/tags")

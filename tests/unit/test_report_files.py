@@ -1,0 +1,231 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""What `ugro export` and `ugro plot` write, read by the programs it is for: pandas, MLflow, TensorBoard's reader."""
+
+from __future__ import annotations
+
+import json
+import math
+import os
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pandas as pd
+import pytest
+from click.testing import CliRunner, Result
+
+from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
+from tests.unit.experiment_store import START, Experiments
+from ugro_py import metrics, results
+from ugro_py.cli import cli
+from ugro_py.errors import NotFoundError, StateError, UsageError
+from ugro_py.paths import JobPaths
+from ugro_py.state import Store
+
+
+@pytest.fixture
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Experiments]:
+    """A store of the caller's own with two jobs, one of which reports more than the other."""
+    monkeypatch.setenv("UGRO_DATA", str(tmp_path / "data"))
+    for name in ("UGRO_DB", "UGRO_AGENT"):
+        monkeypatch.delenv(name, raising=False)
+    with Store.open() as store:
+        made = Experiments(store)
+        made.run("one", [3.0, None, 1.0])
+        made.run("two", [4.0, 2.0], status=None)
+        made.event(
+            "two", START + 9, "metrics", rank=0, step=3, training_loss=1.5, epoch=0.5, phase="warm\nup", deep={"a": 1}
+        )
+        metrics.rebuild(JobPaths("two"))
+        store.set_job("two", "failed", "it broke", 1)
+        yield made
+
+
+def ugro(*words: object) -> Result:
+    return CliRunner().invoke(cli, [str(word) for word in words], standalone_mode=False, catch_exceptions=False)
+
+
+def test_csv_and_parquet_hold_what_load_gives(own: Experiments, tmp_path: Path) -> None:
+    whole = pd.concat([results.load("one"), results.load("two")], ignore_index=True)
+    for name in ("x.csv", "x.parquet"):
+        said = json.loads(ugro("export", "one", "two", "-o", tmp_path / name, "--json").output)
+        assert said["lines"] == 11
+        frame = pd.read_csv(tmp_path / name) if name == "x.csv" else pd.read_parquet(tmp_path / name)
+        assert list(frame.columns) == list(whole.columns)
+        assert frame["job_id"].tolist() == whole["job_id"].tolist()
+        assert frame["training_loss"].tolist() == pytest.approx(whole["training_loss"].tolist(), nan_ok=True)
+        assert pd.to_datetime(frame["timestamp"], utc=True).tolist() == whole["timestamp"].tolist()
+        (other,) = frame["other"].dropna().tolist()
+        assert json.loads(other) == {"phase": "warm\nup", "deep": {"a": 1}}
+    assert not list(tmp_path.glob(".*.part"))
+
+
+def test_json_holds_everything(own: Experiments, tmp_path: Path) -> None:
+    own.store.set_tags("one", ["good"])
+    own.store.set_note("one", "line\ntwo")
+    ugro("export", "one", "two", "-o", tmp_path / "x.json")
+    found = json.loads((tmp_path / "x.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    one, two = found["jobs"]
+    assert (one["job"], one["tags"], one["note"]) == ("one", ["good"], "line\ntwo")
+    assert one["results"]["loss_last"] == {"step": 3, "loss": 1.0}
+    assert two["run_with"]["hyper-parameters"]["model"] == "tiny-llama"
+    assert len(one["metrics"]) == 6
+    assert two["metrics"][-1]["deep"] == {"a": 1}
+
+
+def test_nothing_is_overwritten_unasked(own: Experiments, tmp_path: Path) -> None:
+    target = tmp_path / "x.csv"
+    target.write_text("mine")
+    for words in (("export", "one", "-o", target), ("plot", "one", "-o", tmp_path)):
+        with pytest.raises(UsageError):
+            ugro(*words)
+    assert target.read_text() == "mine"
+    ugro("export", "one", "-o", target, "--force")
+    assert len(pd.read_csv(target)) == 6
+    with pytest.raises(UsageError, match="no format"):
+        ugro("export", "one", "-o", tmp_path / "x.dat")
+    with pytest.raises(NotFoundError, match="nope"):
+        ugro("export", "nope", "-o", tmp_path / "y.csv")
+    with pytest.raises(StateError, match="missing"):
+        ugro("export", "one", "-o", tmp_path / "missing" / "y.csv")
+    assert not (tmp_path / "y.csv").exists()
+
+
+def test_pandas_reads_the_open_format(own: Experiments) -> None:
+    frame = pd.read_json(JobPaths("one").metrics, lines=True)
+    assert frame["training_loss"].tolist() == pytest.approx([3.0, 3.0, math.nan, math.nan, 1.0, 1.0], nan_ok=True)
+    assert frame["step"].tolist() == [1, 1, 2, 2, 3, 3]
+
+
+def test_mlflow_reads_what_was_exported(own: Experiments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed (extra `mlflow`)")
+    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
+    capsule = {
+        "request": {"model": "m", "args": ["--lr", "0.1", "--../../x", "y"]},
+        "code": {"git": {"commit": "c0ffee"}},
+    }
+    JobPaths("one").config.write_text(json.dumps(capsule))
+    own.event("two", START + 10, "metrics", rank=0, step=4, **{"../../../escape": 1.0, "a/b": 2.0, "": 3.0})
+    metrics.rebuild(JobPaths("two"))
+    own.store.set_tags("one", ["paper:1"])
+    own.store.set_note("one", "a note")
+    store = tmp_path / "runs"
+    assert "2 jobs" in ugro("export", "one", "two", "--format", "mlflow", "-o", store).output
+    client = mlflow.MlflowClient(tracking_uri=store.as_uri())
+    experiment = client.get_experiment_by_name("ugro")
+    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
+    assert sorted(runs) == ["one", "two"]
+    one = runs["one"]
+    assert (one.info.status, runs["two"].info.status) == ("FINISHED", "FAILED")
+    history = client.get_metric_history(one.info.run_id, "training_loss")
+    assert [(point.step, point.value) for point in sorted(history, key=lambda point: point.step)] == [
+        (1, 3.0),
+        (3, 1.0),
+    ]
+    assert history[0].timestamp == int(START + 1) * 1000
+    assert one.data.metrics["final.loss_best"] == 1.0
+    assert one.data.params["--lr".lstrip("-")] == "0.1"
+    assert one.data.tags["mlflow.note.content"] == "a note"
+    assert one.data.tags["ugro.tag.paper-1"] == "true"
+    assert one.data.tags["mlflow.source.git.commit"] == "c0ffee"
+    assert not list(tmp_path.glob("**/escape*")) or store in next(iter(tmp_path.glob("**/*escape*"))).parents
+    assert {"metrics", "params", "tags"} <= {
+        path.name for path in (store / experiment.experiment_id / one.info.run_id).iterdir()
+    }
+
+
+def test_without_mlflow_and_matplotlib_it_is_said(own: Experiments, tmp_path: Path) -> None:
+    code = (
+        "import sys\nsys.modules['mlflow'] = sys.modules['matplotlib'] = None\n"
+        "from ugro_py.cli import main\nmain(sys.argv[1:])\n"
+    )
+    for words, extra in (
+        (["export", "one", "--format", "mlflow", "-o", str(tmp_path / "runs")], "ugro[mlflow]"),
+        (["plot", "one", "-o", str(tmp_path / "x.png")], "ugro[plots]"),
+    ):
+        done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, check=False)
+        assert done.returncode == 2, done.stderr
+        assert f"pip install '{extra}'" in done.stderr
+
+
+def test_pictures(own: Experiments, tmp_path: Path) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `plots`)")
+    assert ugro("plot", "one", "two", "-o", tmp_path / "x.png", "--log").output.startswith("2 curves in ")
+    assert (tmp_path / "x.png").read_bytes().startswith(b"\x89PNG\r\n")
+    ugro(
+        "plot", "one", "two", "-o", tmp_path / "x.svg", "-m", "training_loss", "-m", "epoch", "--by", "time", "--ranks"
+    )
+    texts = [node.text for node in ElementTree.parse(tmp_path / "x.svg").iter("{http://www.w3.org/2000/svg}text")]
+    assert {"one rank 0", "one rank 1", "two rank 0", "hours since the first step", "training loss"} <= set(texts)
+    ugro(
+        "plot", "one", "two", "-o", tmp_path / "y.svg", "-m", "training_loss", "-m", "epoch", "--by", "time", "--ranks"
+    )
+    assert (tmp_path / "x.svg").read_bytes() == (tmp_path / "y.svg").read_bytes(), "the same data, the same file"
+
+
+def test_a_metric_with_a_hostile_name(own: Experiments, tmp_path: Path) -> None:
+    name = "</script><script>alert(1)</script>$\\frac{"
+    own.event("one", START + 20, "metrics", rank=0, step=20, **{name: 1.0})
+    metrics.rebuild(JobPaths("one"))
+    ugro("plot", "one", "-o", tmp_path / "x.html", "-m", name)
+    text = (tmp_path / "x.html").read_text()
+    assert text.count("</script>") == 3, "that of the data, of the library and of the script"
+    assert "<script>alert" not in text
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `plots`)")
+    ugro("plot", "one", "-o", tmp_path / "x.svg", "-m", name)
+    ElementTree.parse(tmp_path / "x.svg")
+
+
+def test_a_page_holds_all_it_needs(own: Experiments, tmp_path: Path) -> None:
+    ugro("plot", "one", "two", "-o", tmp_path / "x.html")
+    text = (tmp_path / "x.html").read_text()
+    assert "uPlot" in text
+    assert not re.findall(r"""(?:src|href)\s*=\s*["']?(?:https?:)?//""", text)
+    data = json.loads(re.findall(r'<script type="application/json" id="data">(.*?)</script>', text, re.DOTALL)[0])
+    (panel,) = data["panels"]
+    assert [curve["name"] for curve in panel["curves"]] == ["one", "two"]
+    assert panel["curves"][0]["y"] == [3.0, None, 1.0]
+    assert "<td>1.5</td>" in text
+
+
+def test_a_metric_nobody_tells(own: Experiments, tmp_path: Path) -> None:
+    with pytest.raises(NotFoundError, match="they tell epoch, throughput_tokens_sec, training_loss"):
+        ugro("plot", "one", "two", "-o", tmp_path / "x.html", "-m", "accuracy")
+    assert not (tmp_path / "x.html").exists()
+
+
+def test_through_an_agent(start: Serve, tmp_path: Path) -> None:  # noqa: F811
+    """A caller whose own store is elsewhere, in a process of its own."""
+    served = start()
+    Experiments(served.agent.store).run("one", [3.0, 2.0])
+    environment = {**os.environ, "UGRO_AGENT": str(served.path), "UGRO_DATA": str(tmp_path / "elsewhere")}
+
+    def run(*words: object) -> subprocess.CompletedProcess[str]:
+        program = [sys.executable, "-c", "from ugro_py.cli import main; main()", *map(str, words)]
+        return subprocess.run(program, env=environment, capture_output=True, text=True, check=False)
+
+    for name in ("x.csv", "x.json", "x.html"):
+        done = run("plot" if name == "x.html" else "export", "one", "-o", tmp_path / name)
+        assert done.returncode == 0, done.stderr
+    assert pd.read_csv(tmp_path / "x.csv")["training_loss"].tolist() == [3.0, 3.0, 2.0, 2.0]
+    (job,) = json.loads((tmp_path / "x.json").read_text())["jobs"]
+    assert (job["results"]["steps"], len(job["metrics"])) == (2, 4)
+    assert '"y": [3.0, 2.0]' in (tmp_path / "x.html").read_text()
+    done = run("export", "nope", "-o", tmp_path / "y.csv")
+    assert done.returncode == 8, done.stderr
+    assert not (tmp_path / "elsewhere").exists()
+
+
+def test_tensorboards_reader_reads_what_training_wrote(tmp_path: Path) -> None:
+    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    writer = pytest.importorskip("torch.utils.tensorboard", reason="torch is not installed (extra `train`)")
+    with writer.SummaryWriter(str(tmp_path)) as summary:
+        for step in range(3):
+            summary.add_scalar("training_loss", 3.0 - step, step)
+    events = accumulator.EventAccumulator(str(tmp_path))
+    events.Reload()
+    assert [(event.step, event.value) for event in events.Scalars("training_loss")] == [(0, 3.0), (1, 2.0), (2, 1.0)]

@@ -1,0 +1,124 @@
+"""The list and the comparison of experiments on a terminal."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from ugro_py.display import duration, number, plain_line
+from ugro_py.state.views import span
+
+_STYLES = {"running": "yellow", "starting": "yellow", "collecting": "yellow", "completed": "green", "failed": "red"}
+_BLOCKS = "▁▂▃▄▅▆▇█"
+_LONGEST = 200
+
+
+def print_experiments(rows: Sequence[Mapping[str, Any]], total: int) -> None:
+    """Print the list as `ugro results ls` shows it."""
+    table = _table(
+        ("JOB", "STATUS", "USER", "MODEL", "LOSS", "BEST", "CURVE", "STEPS", "TIME", "GPU H", "TAGS", "NOTE")
+    )
+    for row in rows:
+        table.add_row(
+            *map(
+                _cell,
+                (
+                    row["job"], row["status"], row["user"], row["model"], _loss(row["loss_last"]),
+                    _loss(row["loss_best"]), curve(row["spark"], 12), number(row["steps"]), span(row["duration_s"]),
+                    number(row["gpu_hours"]), " ".join(row["tags"]), row["note"],
+                ),
+            )
+        )  # fmt: skip
+    _print(table)
+    if total > len(rows):
+        _print(f"{len(rows)} of {total:,}; -n N and --offset N show others")
+
+
+def print_comparison(found: Mapping[str, Any], code: bool) -> None:
+    """Print jobs side by side; with `code` also the unified diffs of their code."""
+    jobs = found["jobs"]
+    table = _table(("", *jobs))
+    for figure in found["figures"]:
+        values = [_value(value, figure["unit"]) for value in figure["values"]]
+        if figure["best"] is not None:
+            values[figure["best"]] += " *"
+        table.add_row(_cell(figure["name"]), *map(_cell, values))
+    _print(table)
+    if any(figure["best"] is not None for figure in found["figures"]):
+        _print("* best of them")
+    for section in dict.fromkeys(row["section"] for row in found["differences"]):
+        table = _table((section.upper(), *jobs))
+        for row in found["differences"]:
+            if row["section"] == section:
+                table.add_row(_cell(row["key"]), *(_cell(value) for value in row["values"]))
+        _print("", table)
+    if not found["differences"]:
+        _print("", "no difference in hyper-parameters, code, packages and hardware")
+    for diff in found["code"]:
+        _print_code(diff, code)
+
+
+def _print_code(diff: Mapping[str, Any], whole: bool) -> None:
+    name = f"code of {diff['job']} and {diff['to']}"
+    if diff["diff"] is None:
+        _print("", f"{name}: not kept, so it cannot be compared line by line")
+        return
+    lines = diff["diff"].splitlines()
+    if not lines:
+        _print("", f"{name}: the same")
+        return
+    new = sum(line.startswith("+") and not line.startswith("+++") for line in lines)
+    gone = sum(line.startswith("-") and not line.startswith("---") for line in lines)
+    _print("", f"{name}: +{new} -{gone} lines{'' if whole else '; --code shows them'}")
+    if whole:
+        for line in lines:
+            style = "green" if line.startswith("+") else "red" if line.startswith("-") else ""
+            Console(soft_wrap=True).print(Text(plain_line(line), style=style))
+
+
+def curve(losses: Iterable[float], width: int) -> str:
+    """Return losses as a row of at most `width` blocks; "" where the terminal has none or there are no losses."""
+    values = list(losses)
+    if not values or (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
+        return ""
+    step = max(1.0, len(values) / width)
+    taken = [values[int(place * step)] for place in range(min(width, len(values)))]
+    low, high = min(taken), max(taken)
+    return "".join(_BLOCKS[round((value - low) / ((high - low) or 1) * (len(_BLOCKS) - 1))] for value in taken)
+
+
+def _loss(value: float | None) -> str:
+    return "-" if value is None else f"{value:.4f}"
+
+
+def _value(value: Any, unit: str) -> str:
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return "-" if value is None else str(value)
+    return duration(value) if unit == "s" else f"{value:.4g}" if abs(value) < 100 else number(value, "")
+
+
+def _cell(value: object) -> Text:
+    """Return a cell of plain text: never markup, never a control sequence, whatever somebody named a thing."""
+    text = "-" if value is None or value == "" else plain_line(" ".join(str(value).splitlines()))
+    shown = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
+    return Text(shown, style=_STYLES.get(shown, ""))
+
+
+def _table(columns: Iterable[str]) -> Table:
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for place, column in enumerate(columns):
+        # Names must stay whole, to be copied.
+        table.add_column(Text(column), no_wrap=place == 0 or column in ("STATUS", "CURVE"), overflow="fold")
+    return table
+
+
+def _print(*parts: Table | str) -> None:
+    # In a pipe nothing is cut or wrapped: the reader is a program.
+    console = Console() if sys.stdout.isatty() else Console(width=2000)
+    for part in parts:
+        console.print(Text(part) if isinstance(part, str) else part)
