@@ -16,6 +16,7 @@ from benchmarks import (
     check,
     dashboards,
     detection,
+    experiments,
     launch,
     log_line,
     recovery,
@@ -35,7 +36,7 @@ BENCHMARKS: Mapping[str, ModuleType | type] = {
         module.NAME: module
         for module in (launch, check, throughput, startup, sweep, agent_idle, scheduler, submit, recovery, detection)
     },
-    **{module.NAME: module for module in (chart, log_line, dashboards)},
+    **{module.NAME: module for module in (chart, log_line, dashboards, experiments)},
     **{one.NAME: one for one in (results.Results, results.Load, results.Charts)},
 }
 OUT = Path(__file__).resolve().parent / "out" / "results.json"

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""What `ugro export` and `ugro plot` write, read by the programs it is for: pandas, MLflow, TensorBoard's reader."""
+"""What `ugro export` and `ugro plot` write, read by the programs it is for: pandas and MLflow."""
 
 from __future__ import annotations
 
@@ -219,13 +219,3 @@ def test_through_an_agent(start: Serve, tmp_path: Path) -> None:  # noqa: F811
     assert done.returncode == 8, done.stderr
     assert not (tmp_path / "elsewhere").exists()
 
-
-def test_tensorboards_reader_reads_what_training_wrote(tmp_path: Path) -> None:
-    accumulator = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
-    writer = pytest.importorskip("torch.utils.tensorboard", reason="torch is not installed (extra `train`)")
-    with writer.SummaryWriter(str(tmp_path)) as summary:
-        for step in range(3):
-            summary.add_scalar("training_loss", 3.0 - step, step)
-    events = accumulator.EventAccumulator(str(tmp_path))
-    events.Reload()
-    assert [(event.step, event.value) for event in events.Scalars("training_loss")] == [(0, 3.0), (1, 2.0), (2, 1.0)]
