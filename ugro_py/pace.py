@@ -12,7 +12,7 @@ from typing import Any
 from ugro_py.paths import JobPaths
 
 # The newest metrics of every rank are in the last lines of metrics.jsonl.
-_TAIL_BYTES = 1 << 17
+_TAIL_BYTES = 1 << 16
 # A file is read again only when it has changed: (size, time of change) and what was found then.
 _KEPT = 256
 _cache: dict[str, tuple[tuple[int, int], list[dict[str, Any]]]] = {}

@@ -8,6 +8,7 @@ import asyncio
 import json
 import time
 from collections.abc import Awaitable, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,7 +150,8 @@ def test_hostile_texts_are_only_shown() -> None:
         assert hand.rows("jobs")["waits"]["WHY"] == "waits for 2 GPUs [red]markup[/red] [@click=app.quit()] over"
         app.query_one("#jobs", DataTable).move_cursor(row=list(hand.rows("jobs")).index("waits"))
         await hand.until(lambda: hand.text("title").startswith("waits"), "the job is chosen")
-        assert "[red]markup[/red] [@click=app.quit()]" in hand.text("title") and "\x1b" not in hand.text("title")
+        await hand.until(lambda: "[red]markup[/red] [@click=app.quit()]" in hand.text("curve"), "why it waits")
+        assert "\x1b" not in hand.text("curve")
         await hand.press("slash", *"[red]markup[/red]")
         await hand.until(lambda: list(hand.rows("jobs")) == ["waits"], "the filter takes it as text too")
 
@@ -251,6 +253,23 @@ def test_stop_asks_first(world: World) -> None:  # noqa: F811
 
     top(check)
     assert world.store.job(JOB).status == "running" and not world.store.job(JOB).stop_requested
+
+
+def test_what_a_stop_that_is_refused_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    async def check(app: TopApp, hand: Hand) -> None:
+        await hand.until(lambda: JOB in hand.text("title"), "the job is chosen")
+        monkeypatch.setenv(
+            "UGRO_AGENT", str(tmp_path / "nobody.sock")
+        )  # now it is for an agent to do, who is not there
+        await hand.press("s")
+        await hand.until(lambda: isinstance(app.screen, StopScreen), "the question")
+        await hand.press("k")
+        await hand.until(lambda: [n for n in app._notifications if n.severity == "error"], "it is told")
+        told = next(n for n in app._notifications if n.severity == "error")
+        assert told.message.startswith(f"ugro: agent at {tmp_path}/nobody.sock: "), told
+        assert not told.markup
+
+    top(check)
 
 
 def test_a_store_that_is_away_is_told_and_comes_back() -> None:

@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+from pathlib import Path
 
 import pytest
 
@@ -132,3 +133,19 @@ def test_where_no_screen_can_be(world: World) -> None:  # noqa: F811
     piped = subprocess.run([UGRO, "top"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
     assert piped.returncode == 2
     assert piped.stderr.startswith("ugro: ugro top: needs a terminal; `ugro top --once`")
+
+
+def test_over_master(world: World, tmp_path: Path) -> None:  # noqa: F811
+    """What goes over SSH runs here, on the terminal that `ssh -t` would make there."""
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ssh").write_text('#!/bin/sh\n[ "$1 $2 $3" = "-t -- ob@master" ] && exec sh -c "$4"\nexit 255\n')
+    (programs / "ssh").chmod(0o755)
+    # A login shell sets its own PATH: the profile of this home is read last.
+    (tmp_path / ".profile").write_text(f"PATH={UGRO.parent}:$PATH\n")
+    env = {**os.environ, "PATH": f"{programs}:{os.environ['PATH']}"}
+    with Terminal([UGRO, "-i", world.inventory, "--master", "ob@master", "top"], env) as terminal:
+        terminal.wait_for(JOB, "119/1000", "└")
+        terminal.press("q")
+        assert terminal.end() == 0
+        assert is_restored(terminal)

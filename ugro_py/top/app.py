@@ -134,7 +134,7 @@ class TopApp(App[None]):
         self.screen_stack[0].set_class(self.size.height < 18, "low")
         if not found:
             return
-        nodes, jobs = found["nodes"], found["jobs"]
+        nodes, jobs = found["nodes"], widgets.in_order(found["jobs"])
         self._static("head").update(Text(look.head(found)))
         node_rows = {
             key: cells
@@ -177,6 +177,8 @@ class TopApp(App[None]):
         width, height = curve.size
         if not drawn:
             curve.update("")
+        elif not points and job["step"] is None:
+            curve.update(look.instead_of_curve(job, width))
         elif width and height:
             curve.update(widgets.drawn(points, self._column, width, height))
 

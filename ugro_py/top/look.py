@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
 
+from ugro_py.display import duration
 from ugro_py.events import harmless
 from ugro_py.state.models import ENDED
 from ugro_py.top import widgets
@@ -56,6 +58,15 @@ def head(found: Mapping[str, Any]) -> str:
 
 def title(job: Mapping[str, Any]) -> Text:
     """Return the line above the curve of a job."""
-    line = widgets.headline(job["job"], job["duration_s"], job["throughput_tokens_sec"], job["eta_s"])
-    reason = f"  {harmless(job['reason'])}" if job["reason"] else ""
-    return Text.assemble(line, "  ", widgets.word(job["status"]), reason)
+    if job["status"] == "running":
+        return widgets.headline(job["job"], job["duration_s"], job["throughput_tokens_sec"], job["eta_s"])
+    ran = f"  ran {duration(job['duration_s'])}" if job["duration_s"] is not None else ""
+    return Text.assemble(widgets.plain(job["job"]), "  ", widgets.word(job["status"]), ran)
+
+
+def instead_of_curve(job: Mapping[str, Any], width: int) -> Text:
+    """Return what is shown of a job that has no curve to show: why it waits, or how it ended."""
+    reason = harmless(job["reason"]) or (
+        "nothing was measured" if job["status"] in ENDED else "nothing is measured yet"
+    )
+    return Text(textwrap.fill(reason, max(20, width)))

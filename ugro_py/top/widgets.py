@@ -11,6 +11,7 @@ from rich.text import Text
 from ugro_py.display import curve, duration, number
 from ugro_py.events import harmless
 from ugro_py.pace import finite, whole
+from ugro_py.state.models import ENDED
 
 # Beside a colour there is always the word: not every terminal, and not every person, sees the colour.
 _STYLES = {
@@ -149,9 +150,14 @@ def node_rows(node: Mapping[str, Any]) -> dict[str, dict[str, Text]]:
 def jobs_table(jobs: Sequence[Mapping[str, Any]]) -> Table:
     """Return the table of jobs of `ugro top --once`."""
     table = _table("JOB", "STATUS", "USER", "RANKS", "STEP", "LOSS", "TOKENS/S", "ETA", "TIME", "WHY")
-    for job in jobs:
+    for job in in_order(jobs):
         table.add_row(*job_row(job).values())
     return table
+
+
+def in_order(jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Return jobs as people look for them: those that run, those that wait, those that ended; each newest first."""
+    return sorted(jobs, key=lambda job: 2 if job["status"] in ENDED else job["status"] == "pending")
 
 
 def job_row(job: Mapping[str, Any]) -> dict[str, Text]:
