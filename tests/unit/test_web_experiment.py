@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 import os
+import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -15,7 +17,7 @@ from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
 from tests.unit.test_api import TOKEN, free_port, token_file  # noqa: F401 - a fixture
 from tests.unit.web_jobs import HTML, Job, get, page, values, words
 from ugro_py.api.server import Listen
-from ugro_py.web import chart_sets, svg
+from ugro_py.web import kept, svg
 from ugro_py.web.capsule_view import capsule_view
 
 
@@ -104,16 +106,34 @@ def test_charts_are_made_once_until_there_is_more(start: Serve) -> None:
     assert headers["etag"] != tag
     assert len(more) > len(first)
 
-    made = []
-    kept = chart_sets.Kept()
+    made: list[int] = []
+    answers = kept.Kept()
     for _ in range(3):
-        kept.get("first", ("x",), lambda: made.append(1))
+        answers.get("first", "x", lambda: made.append(1))
     assert len(made) == 1
     job.step(attempt, 3, training_loss=1.0)
-    kept.get("first", ("x",), lambda: made.append(1), old=True)
+    assert answers.last("first", "x") == b"null"
     assert len(made) == 1
-    kept.get("first", ("x",), lambda: made.append(1))
+    answers.get("first", "x", lambda: made.append(1))
     assert len(made) == 2
+
+
+def test_many_who_ask_at_once_wait_for_one_answer(start: Serve) -> None:
+    served = start()
+    Job(served)
+    answers, made, go = kept.Kept(), [], threading.Event()
+
+    def make() -> list[int]:
+        made.append(1)
+        assert go.wait(60)
+        return [1]
+
+    with ThreadPoolExecutor(8) as pool:
+        asked = [pool.submit(answers.get, "first", "x", make) for _ in range(8)]
+        answers.ahead("first", "x", make)
+        go.set()
+        assert {one.result()[1] for one in asked} == {b"[1]"}
+    assert len(made) == 1
 
 
 def test_what_a_job_says_is_text_everywhere(start: Serve) -> None:

@@ -1,19 +1,12 @@
-"""The charts of an experiment as one answer: computed once for all who look, until the job has written more."""
+"""The charts of an experiment in the form that pages draw: all of its metrics, those of its nodes, or one."""
 
 from __future__ import annotations
 
-import json
 import math
-import threading
-from collections import OrderedDict
-from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
-from starlette.responses import Response
-
 from ugro_py.errors import NotFoundError, UsageError
-from ugro_py.paths import JobPaths
 
 if TYPE_CHECKING:
     from ugro_py.series import Series
@@ -42,7 +35,6 @@ _PER_RANK = ("gpu_util", "gpu_mem_used_gb")
 # Of every line of metrics, but no curve that anybody wants to see.
 _NO_CURVES = ("attempt", "rank", "step", "time", "total_steps")
 _MOST = 24
-_KEPT = 64
 
 
 @dataclass(frozen=True)
@@ -127,84 +119,6 @@ def _rounded(values: list[Any]) -> list[Any]:
         return values
     digits = 1 if greatest > 1e9 else 5 - math.floor(math.log10(greatest))
     return [None if value is None else round(value, digits) for value in values]
-
-
-class Kept:
-    """Answers that took work, kept as long as the files of their job stay as they are."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._jobs: dict[str, threading.Lock] = {}
-        self._answers: OrderedDict[tuple[Any, ...], tuple[object, bytes]] = OrderedDict()
-
-    def get(
-        self, job: str, key: tuple[Any, ...], make: Callable[[], object], *, old: bool = False
-    ) -> tuple[str, bytes]:
-        """Return a tag of the answer and the answer as JSON; `make` is called by one thread, the others wait for it.
-
-        Args:
-            job: whose files tell that an answer is out of date.
-            key: which answer.
-            make: makes it.
-            old: one that is out of date will do.
-        """
-        with self._lock:
-            known = self._answers.get((job, *key))
-        if known is not None and old:
-            return "", known[1]
-        with self._lock:
-            lock = self._jobs.setdefault(job, threading.Lock())
-        with lock:
-            mark = mark_of(job)
-            tag = f'"{abs(hash((job, key, mark))):x}"'
-            with self._lock:
-                known = self._answers.get((job, *key))
-                if known is not None and known[0] == mark:
-                    self._answers.move_to_end((job, *key))
-                    return tag, known[1]
-            answer = as_json(make())
-            with self._lock:
-                self._answers[job, *key] = (mark, answer)
-                while len(self._answers) > _KEPT:
-                    gone, _ = self._answers.popitem(last=False)
-                    if not any(name == gone[0] for name, *_ in self._answers):
-                        self._jobs.pop(gone[0], None)
-        return tag, answer
-
-
-def mark_of(job: str) -> tuple[tuple[int, int], ...]:
-    """Return what is other as soon as a job has written more metrics or samples."""
-    paths = JobPaths(job)
-    marks = []
-    for path in (paths.metrics, *(path for _, _, path in paths.event_copies())):
-        try:
-            status = path.stat()
-        except OSError:
-            continue  # not there yet, or moved meanwhile
-        marks.append((status.st_ino, status.st_size))
-    return tuple(marks)
-
-
-def json_answer(values: object) -> Response:
-    """Return values as an answer; a number that is none becomes null, as charts have it."""
-    return Response(as_json(values), media_type="application/json")
-
-
-def as_json(values: object) -> bytes:
-    """Return values as JSON that every browser reads."""
-    try:
-        text = json.dumps(values, allow_nan=False, separators=(",", ":"))
-    except ValueError:
-        text = json.dumps(_finite(values), allow_nan=False, separators=(",", ":"))
-    return text.encode()
-
-
-def _finite(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_finite(item) for item in value]
-    return None if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def one_chart(job: str, column: str, wanted: Wanted) -> dict[str, Any] | None:

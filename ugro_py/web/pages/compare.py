@@ -14,6 +14,7 @@ from ugro_py.api.routes.experiments import all_theirs
 from ugro_py.api.view import AgentView
 from ugro_py.errors import NotFoundError
 from ugro_py.web import chart_sets, svg
+from ugro_py.web.kept import json_answer
 from ugro_py.web.render import render
 from ugro_py.web.session import Viewer
 
@@ -76,7 +77,7 @@ def show_chart(
 ) -> Response:
     """Return one line for each experiment as JSON; along time they all begin at 0 seconds."""
     names, _ = _known(agent, job or ())
-    return chart_sets.json_answer(_overlay(names, column, by, smooth))
+    return json_answer(_overlay(names, column, by, smooth))
 
 
 def _known(agent: AgentView, asked: Any) -> tuple[list[str], list[str]]:

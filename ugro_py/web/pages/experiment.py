@@ -21,6 +21,7 @@ from ugro_py.web import chart_sets, svg
 from ugro_py.web.capsule_view import capsule_view
 from ugro_py.web.following import watch_of
 from ugro_py.web.job_stream import JobStream, Place, read_places, write_places
+from ugro_py.web.kept import kept_of
 from ugro_py.web.pages import artifacts, logs
 from ugro_py.web.render import html, render
 from ugro_py.web.session import Viewer
@@ -75,14 +76,16 @@ def show_charts(
 ) -> Response:
     """Return all charts of an experiment as JSON; the answer is made once for all who look."""
     agent.store.job(job)
-    return _tagged(request, *_charts(request, job, chart_sets.Wanted(by, ranks, smooth, points)))
+    wanted = chart_sets.Wanted(by, ranks, smooth, points)
+    return _tagged(request, *kept_of(request.app).get(job, wanted, _charts(job, wanted)))
 
 
 @router.get("/samples")
 def show_samples(job: str, request: Request, agent: Agent, who: Viewer) -> Response:
     """Return charts of what the nodes measured while the job ran, as `/charts` does those of its metrics."""
     agent.store.job(job)
-    return _tagged(request, *_kept(request, job, ("samples",), lambda: chart_sets.sample_set(job)))
+    found = kept_of(request.app).get(job, "samples", lambda: _or_nothing(lambda: chart_sets.sample_set(job)))
+    return _tagged(request, *found)
 
 
 @router.get("/live", response_model=None)
@@ -124,24 +127,15 @@ def _parts(agent: AgentView, job: str) -> tuple[bool, Mapping[str, str]]:
     return not context["active"], {name: html(f"parts/experiment_{name}.html", **context) for name in PARTS}
 
 
-def _charts(request: Request, job: str, wanted: chart_sets.Wanted, *, old: bool = False) -> tuple[str, bytes]:
-    return _kept(request, job, (wanted,), lambda: chart_sets.chart_set(job, wanted), old=old)
+def _charts(job: str, wanted: chart_sets.Wanted) -> Callable[[], object]:
+    return lambda: _or_nothing(lambda: chart_sets.chart_set(job, wanted))
 
 
-def _kept(
-    request: Request, job: str, key: tuple[Any, ...], make: Callable[[], object], *, old: bool = False
-) -> tuple[str, bytes]:
-    kept: chart_sets.Kept | None = getattr(request.app.state, "charts", None)
-    if kept is None:
-        kept = request.app.state.charts = chart_sets.Kept()
-
-    def made() -> object:
-        try:
-            return make()
-        except NotFoundError:
-            return {"charts": [], "left_out": []}  # it has not begun
-
-    return kept.get(job, key, made, old=old)
+def _or_nothing(make: Callable[[], object]) -> object:
+    try:
+        return make()
+    except NotFoundError:
+        return {"charts": [], "left_out": []}  # it has not begun
 
 
 def _tagged(request: Request, tag: str, answer: bytes) -> Response:
@@ -163,8 +157,13 @@ def _figures(agent: AgentView, row: JobRow) -> list[dict[str, Any]]:
 
 
 def _still(request: Request, job: str, active: bool) -> dict[str, Any] | None:
-    """Return the loss curve as it is shown without a script."""
-    charts = json.loads(_charts(request, job, chart_sets.Wanted(), old=active)[1])["charts"]
+    """Return the loss curve as it is shown without a script; a script will ask for all of them in a moment."""
+    kept, usual = kept_of(request.app), chart_sets.Wanted()
+    kept.ahead(job, usual, _charts(job, usual))
+    known = kept.last(job, usual) if active else None
+    if known is None:
+        _, known = kept.get(job, "loss", lambda: {"charts": [chart_sets.one_chart(job, "training_loss", usual)]})
+    charts = [chart for chart in json.loads(known)["charts"] if chart]
     loss = next((chart for chart in charts if chart["column"] == "training_loss"), charts[0] if charts else None)
     drawn = svg.still(loss) if loss else None
     return {"chart": loss, "drawn": drawn} if drawn else None
