@@ -8,6 +8,8 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, overload
 
+from ugro_py.series_numpy import numbers
+
 if TYPE_CHECKING:
     import numpy as np
 
@@ -104,8 +106,9 @@ class Lines:
         """Tokens/s of the newest attempt that tells any. The median leaves out the slow first steps."""
         import numpy as np
 
-        told = self._series.table(["throughput_tokens_sec"]).drop_columns(["step", "time"])
-        attempt, rank, rate = (column.to_numpy() for column in told.columns)
+        told = self._series.table(["throughput_tokens_sec"])
+        attempt, rank = numbers(told["attempt"]), numbers(told["rank"])
+        rate = numbers(told["throughput_tokens_sec"], missing=np.nan)
         known = np.isfinite(rate)
         if not known.any():
             return None
@@ -119,6 +122,6 @@ class Lines:
         """The mean of a number over all lines that tell it."""
         import numpy as np
 
-        values = self._series.table([column])[column].to_numpy()
+        values = numbers(self._series.table([column])[column], missing=np.nan)
         values = values[np.isfinite(values)]
         return float(values.mean()) if len(values) else None

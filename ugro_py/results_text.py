@@ -7,7 +7,7 @@ import sys
 
 from ugro_py.display import curve, duration, number
 from ugro_py.notes import loss
-from ugro_py.results import JobResults
+from ugro_py.results import JobResults, thin
 
 _WIDEST_BY_ITSELF = 120
 
@@ -42,7 +42,7 @@ def text(results: JobResults, width: int | None = None) -> str:
         rows.insert(8, ("loss NaN/inf", f"at {results.nonfinite_steps} steps"))
     lines = [results.job, *(f"  {name:<17}{value}" for name, value in rows), ""]
     if results.curve:
-        points = [(point.step, point.loss) for point in results.curve]
+        points = [(point.step, point.loss) for point in thin(results.curve)]
         lines.append(curve(points, width=columns, title="training loss, mean of the ranks", braille=_has_unicode()))
     else:
         active = results.status not in ("completed", "failed", "stopped", "unknown")

@@ -12,6 +12,7 @@ from ugro_py.names import check_name
 from ugro_py.paths import JobPaths
 from ugro_py.series_chart import Chart, Told, chart
 from ugro_py.series_lines import MetricLines
+from ugro_py.series_numpy import are_known, column_of, numbers
 from ugro_py.series_samples import Samples
 from ugro_py.series_twin import Chunk, Twin
 
@@ -97,9 +98,13 @@ class Series:
         for name, wanted in (("rank", rank), ("attempt", attempt)):
             if wanted is not None:
                 keep &= self._whole(name) == wanted
-        arrays = [pa.array(self._whole(name)[keep]) for name in ("attempt", "rank", "step")]
-        arrays.append(pa.array(self._time[keep], mask=np.isnan(self._time[keep])))
-        values = self.raw(names).filter(pa.array(keep))
+        whole = bool(keep.all())
+        found = [self._whole(name) if whole else self._whole(name)[keep] for name in ("attempt", "rank", "step")]
+        moments = self._time if whole else self._time[keep]
+        timeless = np.isnan(moments)
+        arrays = [column_of(values) for values in found]
+        arrays.append(column_of(moments, ~timeless))
+        values = self.raw(names) if whole else self.raw(names).filter(pa.array(keep))
         return pa.table([*arrays, *(values[name] for name in names)], names=["attempt", "rank", "step", "time", *names])
 
     def told(self, column: str) -> Told:
@@ -110,12 +115,12 @@ class Series:
         """
         self._check(column)
         values = self.raw([column])[column]
-        known = ~values.is_null().to_numpy() & self._keep if len(values) else self._keep
-        numbers = values.to_numpy()
-        return Told.newest(
-            self._whole("attempt")[known], self._whole("rank")[known], self._whole("step")[known],
-            self._time[known], numbers[known],
-        )  # fmt: skip
+        arrays = [*(self._whole(name) for name in ("attempt", "rank", "step")), self._time, numbers(values)]
+        told = are_known(values)
+        known = self._keep if told is None else self._keep & told
+        if not known.all():
+            arrays = [array[known] for array in arrays]
+        return Told.newest(*arrays)
 
     def chart(
         self,
@@ -172,23 +177,21 @@ class Series:
             )
 
     def _whole(self, name: str) -> np.ndarray[Any, Any]:
-        """Return `attempt`, `rank` or `step` as int64; -1 where a line has none, and attempt 1 where none is told."""
+        """Return `attempt`, `rank` or `step`; -1 where a line has none, and attempt 1 where none is told."""
         if name not in self._kept:
-            import pyarrow as pa
-            import pyarrow.compute as pc
-
-            missing = 1 if name == "attempt" else -1
-            column = pc.fill_null(self.raw([name])[name].cast(pa.int64()), missing)
-            self._kept[name] = column.to_numpy()
+            self._kept[name] = numbers(self.raw([name])[name], missing=1 if name == "attempt" else -1)
         return self._kept[name]
 
     @property
     def _time(self) -> np.ndarray[Any, Any]:
         if "time" not in self._kept:
+            import numpy as np
             import pyarrow as pa
 
-            moments = self.raw(["timestamp"])["timestamp"].cast(pa.timestamp("us", "UTC")).cast(pa.int64())
-            self._kept["time"] = moments.cast(pa.float64(), safe=False).to_numpy() / 1e6
+            moments = self.raw(["timestamp"])["timestamp"].cast(pa.int64())
+            self._kept["time"] = numbers(moments) / 1e6
+            if (told := are_known(moments)) is not None:
+                self._kept["time"][~told] = np.nan
         return self._kept["time"]
 
     @property

@@ -65,11 +65,19 @@ class Told:
             )
         ranks, column = _numbered(rank)
         cells = len(numbers) * len(ranks)
-        key = place * len(ranks) + column
-        if cells <= 8 * len(step) + (1 << 20):
-            last = np.full(cells, -1, np.int64)
-            last[key] = np.arange(len(key))  # of an index that comes twice, the last one stays
+        small = cells <= 8 * len(step) + (1 << 20)
+        # Half as many bytes count: all of this is memory that is moved.
+        kind = np.int32 if small and cells < 1 << 31 else np.int64
+        key: Array = place.astype(kind) * len(ranks) + column.astype(kind)
+        if (key[1:] > key[:-1]).all():
+            return cls(attempt, rank, step, time, value)
+        if small:
+            last: Array = np.full(cells, -1, kind)
+            last[key] = np.arange(len(key), dtype=kind)  # of an index that comes twice, the last one stays
             order = last[last >= 0]
+            if len(order) == cells and attempt.min() == attempt.max():
+                full = (np.tile(ranks, len(numbers)), np.repeat(numbers, len(ranks)))
+                return cls(np.full(cells, attempt[0]), *full, time[order], value[order])
         else:
             sort = np.argsort(key, kind="stable")
             order = sort[np.append(key[sort][1:] != key[sort][:-1], True)]

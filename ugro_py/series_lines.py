@@ -8,6 +8,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ugro_py import metrics
+from ugro_py.series_numpy import are_known, column_of, numbers, texts
 
 if TYPE_CHECKING:
     import pyarrow as pa
@@ -155,19 +156,23 @@ def _with_nonfinite(table: pa.Table) -> pa.RecordBatch:
     names = table["nonfinite"].combine_chunks() if "nonfinite" in table.column_names else None
     if names is not None:
         table = table.drop_columns(["nonfinite"])
-        if names.null_count < len(names):
-            rows, told = pc.list_parent_indices(names).to_numpy(), pc.list_flatten(names)
-            for name in [name for name in pc.unique(told).to_pylist()[:MOST_COLUMNS] if _is_name(name)]:
-                here = rows[pc.equal(told, name).to_numpy(zero_copy_only=False).astype(bool)]
-                known = name in table.column_names
-                column = table[name].combine_chunks() if known else pa.nulls(len(table), pa.float64())
-                values = column.to_numpy(zero_copy_only=False).copy()
-                missing = column.is_null().to_numpy(zero_copy_only=False).copy()
-                values[here], missing[here] = np.nan, False
-                filled = pa.array(values, pa.float64(), mask=missing, from_pandas=False)
-                at = table.column_names.index(name) if known else table.num_columns
-                table = table.set_column(at, name, filled) if known else table.append_column(name, filled)
-            table = table.append_column("nonfinite", pc.binary_join(names, ","))
+    if names is not None and names.null_count < len(names):
+        rows = numbers(pa.chunked_array([pc.list_parent_indices(names)]))
+        here: dict[str, list[int]] = {}
+        for row, name in zip(rows.tolist(), pc.list_flatten(names).to_pylist(), strict=True):
+            if name in here or (len(here) < MOST_COLUMNS and _is_name(name)):
+                here.setdefault(name, []).append(row)
+        for name, places in here.items():
+            index = table.schema.get_field_index(name)
+            values = numbers(table[index]) if index >= 0 else np.zeros(len(table))
+            known = are_known(table[index]) if index >= 0 else np.zeros(len(table), bool)
+            values[places] = np.nan
+            if known is not None:
+                known[places] = True
+            column = column_of(values, known)
+            table = table.set_column(index, name, column) if index >= 0 else table.append_column(name, column)
+        named = [listed and ",".join(name for name in listed if name) for listed in names.to_pylist()]
+        table = table.append_column("nonfinite", texts(named))
     batches = table.combine_chunks().to_batches()
     return batches[0] if batches else pa.RecordBatch.from_pylist([], schema=table.schema)
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ugro_py import metrics
 from ugro_py.paths import JobPaths
 from ugro_py.series_chart import thinned
+from ugro_py.series_numpy import are_known, column_of, nullable, numbers, texts
 from ugro_py.series_twin import Twin
 
 if TYPE_CHECKING:
@@ -69,7 +70,15 @@ class SampleLines:
             for gpu in gpus if isinstance(gpus, list) else ():
                 if isinstance(gpu, dict):
                     rows.append(_gpu(gpu, moment))
-        return pa.RecordBatch.from_pylist(rows, schema=_schema()), 0
+        schema = _schema()
+        kinds = {"kind": "int8", "index": "int32"}
+        arrays = [
+            texts([row.get(name) for row in rows])
+            if name in ("uuid", "throttle")
+            else nullable([row.get(name) for row in rows], kinds.get(name, "float64"))
+            for name in schema.names
+        ]
+        return pa.RecordBatch.from_arrays(arrays, schema=schema), 0
 
 
 def _schema() -> pa.Schema:
@@ -123,6 +132,7 @@ class Samples:
     @cached_property
     def table(self) -> pa.Table:
         """All rows, with `node` and `attempt` beside the columns of `SampleLines`."""
+        import numpy as np
         import pyarrow as pa
 
         parts = []
@@ -131,25 +141,21 @@ class Samples:
             twin.refresh()
             for chunk in twin.chunks:
                 part = pa.Table.from_batches([chunk.columns()])
-                part = part.append_column("node", pa.repeat(pa.scalar(node), len(part)))
-                parts.append(part.append_column("attempt", pa.repeat(pa.scalar(attempt, pa.int32()), len(part))))
-        empty = _schema().append(pa.field("node", pa.string())).append(pa.field("attempt", pa.int32())).empty_table()
-        return pa.concat_tables([empty, *parts])
+                part = part.append_column("node", texts([node] * len(part)))
+                parts.append(part.append_column("attempt", column_of(np.full(len(part), attempt, np.int32))))
+        schema = _schema().append(pa.field("node", pa.string())).append(pa.field("attempt", pa.int32()))
+        return pa.concat_tables([pa.Table.from_batches([], schema), *parts])
 
     def span(self) -> tuple[float | None, float | None]:
         """Return when the first and the last of what is known here happened, in Unix seconds; None without any."""
-        import pyarrow.compute as pc
-
-        of_nodes = self.table.filter(pc.not_equal(self.table["kind"], _RANK))
-        ends = pc.min_max(of_nodes["time"]).as_py()
-        return ends["min"], ends["max"]
+        times = numbers(self.table["time"])[numbers(self.table["kind"]) != _RANK]
+        return (float(times.min()), float(times.max())) if len(times) else (None, None)
 
     def mean(self, column: str) -> float | None:
         """Return the mean of a reading over time and machines (or GPUs); None without any."""
-        import pyarrow.compute as pc
-
-        found = pc.mean(self.table[column]).as_py()
-        return None if found is None else float(found)
+        values, known = numbers(self.table[column]), are_known(self.table[column])
+        values = values if known is None else values[known]
+        return float(values.mean()) if len(values) else None
 
     def lines(self, points: int = 1000) -> list[dict[str, Any]]:
         """Return lines to draw: `node`, `gpu` (its index, None for the machine), `column`, `unit`, `x` (Unix seconds),
@@ -196,7 +202,7 @@ def _lines(rows: pa.Table, node: str, gpu: int | None, units: dict[str, str], po
     for column, unit in units.items():
         told = rows.filter(pc.is_valid(rows[column]))
         if len(told):
-            line = thinned(node, told["time"].to_numpy(), told[column].to_numpy(), points).to_json()
+            line = thinned(node, numbers(told["time"]), numbers(told[column]), points).to_json()
             yield {**line, "node": node, "gpu": gpu, "column": column, "unit": unit}
 
 

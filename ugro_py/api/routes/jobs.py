@@ -44,4 +44,4 @@ def show_results(job: str, agent: Agent, who: Who) -> dict[str, Any]:
     """Show what a job achieved."""
     agent.store.job(job)
     found = results.summary(job, agent.store)
-    return {"results": found.to_json(), "curve": [(point.step, point.loss) for point in found.curve]}
+    return {"results": found.to_json(), "curve": [(point.step, point.loss) for point in results.thin(found.curve)]}
