@@ -30,6 +30,14 @@
   const positive = (values) => values.map((value) => (value !== null && value > 0 ? value : null));
   const translucent = (value) => (/^#[0-9a-f]{6}$/i.test(value) ? `${value}33` : "transparent");
 
+  /** Times along an axis, UTC as everywhere on the pages: with the day where they are of more than one. */
+  function clocks(seconds) {
+    const texts = seconds.map((x) => new Date(x * 1000).toISOString());
+    const oneDay = texts.every((text) => text.slice(0, 10) === texts[0].slice(0, 10));
+    const fine = seconds.length > 1 && seconds[1] - seconds[0] < 60;
+    return texts.map((text) => (oneDay ? "" : `${text.slice(5, 10)} `) + text.slice(11, fine ? 19 : 16));
+  }
+
   /** One chart in a `.chart` element; what the server drew there stays until there is something to show. */
   class Chart {
     constructor(place, group) {
@@ -83,9 +91,10 @@
           height: options.height || 220,
           series,
           bands,
+          tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
           scales: { x: { time: options.by === "time" }, y: log ? { distr: 3 } : {} },
           axes: [
-            { ...axis, values: options.by === "time" ? undefined : (_, xs) => xs.map((x) => this.shownX(x, options.by)) },
+            { ...axis, values: (_, xs) => (options.by === "time" ? clocks(xs) : xs.map((x) => this.shownX(x, options.by))) },
             { ...axis, size: 64, values: (_, ys) => ys.map((y) => (y === null ? "" : ugro.figure(y))) },
           ],
           cursor: { sync: { key: this.group, setSeries: false }, drag: { x: true, y: false } },
@@ -133,7 +142,7 @@
     shownX(x, by) {
       if (x === null || x === undefined) return "-";
       if (by === "since") return ugro.span(x);
-      return by === "time" ? new Date(x * 1000).toLocaleTimeString("en-GB") : ugro.figure(x);
+      return by === "time" ? new Date(x * 1000).toISOString().slice(0, 19).replace("T", " ") : ugro.figure(x);
     }
 
     /** A thin line where an attempt began. */
