@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -112,8 +113,8 @@ def _attempts(store: Store, name: str, count: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def newest_metrics(paths: JobPaths) -> dict[int, dict[str, Any]]:
-    """Return the last metrics line of each rank."""
+def newest_metrics(paths: JobPaths, ranks: Collection[int] | None = None) -> dict[int, dict[str, Any]]:
+    """Return the last metrics line of each rank, or of those in `ranks`; who knows which there are has them sooner."""
     try:
         with paths.metrics.open("rb") as file:
             file.seek(0, 2)
@@ -121,11 +122,14 @@ def newest_metrics(paths: JobPaths) -> dict[int, dict[str, Any]]:
             lines = file.read().splitlines()
     except FileNotFoundError:
         return {}
-    newest = {}
-    for line in lines:
+    newest: dict[int, dict[str, Any]] = {}
+    for line in reversed(lines):
+        if ranks is not None and len(newest) == len(ranks):
+            break
         try:
             value = json.loads(line)
-            newest[value["rank"]] = value
+            if ranks is None or value["rank"] in ranks:
+                newest.setdefault(value["rank"], value)
         except (ValueError, KeyError, TypeError, RecursionError):
             continue  # the first line of the piece may be cut, the last one not whole yet
     return newest

@@ -94,7 +94,7 @@ def test_a_running_job(agent: FakeAgent) -> None:
 
 
 def test_a_new_attempt_counts_alone_and_losses_that_are_none(agent: FakeAgent) -> None:
-    start_job(agent)
+    start_job(agent, ranks=4)
     report_metrics(
         "job",
         {"rank": 0, "attempt": 1, "step": 90, "training_loss": 1.0},

@@ -131,7 +131,7 @@ def _running(store: Store, running: Sequence[JobRow], still: Mapping[str, int]) 
             ranks.add_metric([job.name, status], count)
         frozen.add_metric([job.name], still.get(job.name, 0))
         try:
-            lines = list(newest_metrics(JobPaths(job.name)).values())
+            lines = list(newest_metrics(JobPaths(job.name), {rank.rank for rank in of_jobs[job.name]}).values())
         except OSError:
             continue  # its folder cannot be read: the others' figures are none the worse
         for key, value in figures_of(lines).items():
