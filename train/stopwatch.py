@@ -38,7 +38,8 @@ class Stopwatch:
     def __init__(self, model: torch.nn.Module, device: torch.device, world: int) -> None:
         trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
         self.gradient_bytes = sum(parameter.numel() * parameter.element_size() for parameter in trained)
-        self._cuda, self._alone = device.type == "cuda", world == 1
+        self._alone = world == 1
+        self._cuda = device.type == "cuda" and not self._alone
         # What is waited for: the gradients, then the mean of the loss. A beginning and an end of each.
         self._marks = [(self._event(), self._event()) for _ in range(2)]
         self._begun = self._cpu = self._data = self._wait = self._computed = 0.0
@@ -88,7 +89,7 @@ class Stopwatch:
     def end(self) -> StepTimes:
         """Return the times of the step that ends now."""
         step = time.perf_counter() - self._begun
-        if self._cuda and not self._alone:
+        if self._cuda:
             self._marks[1][1].synchronize()  # long since reached: the result is on the CPU
             self._wait = sum(first.elapsed_time(last) for first, last in self._marks) / 1000
         return StepTimes(step, self._data, min(self._wait, step), time.process_time() - self._cpu)
