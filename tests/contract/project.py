@@ -86,7 +86,8 @@ def parse(command: click.Command, words: list[str], name: str = "ugro", above: c
         command.make_context(name, list(words), parent=above)
         return
     context = click.Context(command, parent=above, info_name=name, **command.context_settings)
-    _, rest, _ = command.make_parser(context).parse_args(list(words))
+    arranged = getattr(command, "arranged", list)(words)  # a group that takes other words for its commands' names
+    _, rest, _ = command.make_parser(context).parse_args(list(arranged))
     if rest:
         inner = command.get_command(context, rest[0])
         if inner is None:

@@ -17,13 +17,16 @@ class _JobOrVerb(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         """Let a word that is no command stand for a job; options may stand before it."""
+        return super().parse_args(ctx, self.arranged(args))
+
+    def arranged(self, args: list[str]) -> list[str]:
+        """Return the arguments with the command first that they mean: `JOB --json` is `show JOB --json`."""
         place = next((place for place, word in enumerate(args) if not word.startswith("-")), None)
-        if place is not None:
-            if args[place] not in self.commands or "--" in args[:place]:
-                args = ["show", *args]
-            elif place:
-                args = [args[place], *args[:place], *args[place + 1 :]]
-        return super().parse_args(ctx, args)
+        if place is None:
+            return args
+        if args[place] not in self.commands or "--" in args[:place]:
+            return ["show", *args]
+        return [args[place], *args[:place], *args[place + 1 :]]
 
     def shell_complete(self, ctx: click.Context, incomplete: str) -> list[CompletionItem]:
         """Complete jobs as well as commands."""
