@@ -19,7 +19,7 @@ UNITS = {
 
 _SUFFIXES = {
     "_s": "s", "_ms": "ms", "_gb": "GB", "_mb": "MB", "_mb_s": "MB/s", "_percent": "%", "_w": "W", "_c": "°C",
-    "_mhz": "MHz", "_kwh": "kWh",
+    "_mhz": "MHz", "_kwh": "kWh", "_bytes": "bytes",
 }  # fmt: skip
 # No chart has more numbers than this in all: with many ranks each line has fewer points.
 _MOST_POINTS = 200_000

@@ -164,7 +164,9 @@ class Sampler:
         self._taken_at = 0.0
 
     def read(self) -> List[Dict[str, Any]]:
-        """Return ``[{uuid, index, util, mem_used_gb, temperature_c, power_w}]`` of the GPUs that answer.
+        """Return ``[{uuid, index, util, mem_used_gb, temperature_c, power_w, clock_sm_mhz, throttle}]`` of GPUs.
+
+        They are those that answer; ``throttle`` are names of `gpu_values.throttle_reasons`, but ``gpu_idle``.
 
         It is the newest reading. The list is empty without a GPU, and when the driver has not answered for
         `max_age_s` seconds.

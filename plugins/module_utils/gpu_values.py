@@ -62,6 +62,9 @@ def sample(gpu: Dict[str, Any]) -> Dict[str, Any]:
         "mem_used_gb": gpu["vram_used_gb"],
         "temperature_c": gpu["temperature_c"],
         "power_w": gpu["power_w"],
+        "clock_sm_mhz": gpu["clock_sm_mhz"],
+        # A GPU without work lowers its clock: that is no throttling.
+        "throttle": [reason for reason in gpu["throttle_reasons"] if reason != "gpu_idle"],
     }
 
 

@@ -15,16 +15,17 @@ if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional, Tuple
 
 # Fields of --query-gpu in our order. The first ones are enough for a telemetry sample.
-_QUICK = ("index", "uuid", "pci.bus_id", "memory.used", "utilization.gpu", "temperature.gpu", "power.draw")
+_QUICK = (
+    "index", "uuid", "pci.bus_id", "memory.used", "utilization.gpu", "temperature.gpu", "power.draw", "clocks.sm",
+    "clocks_throttle_reasons.active",
+)  # fmt: skip
 _FULL = (
     *_QUICK,
     "name",
     "driver_version",
     "memory.total",
     "enforced.power.limit",
-    "clocks.sm",
     "clocks.mem",
-    "clocks_throttle_reasons.active",
     "ecc.errors.corrected.volatile.total",
     "ecc.errors.uncorrected.volatile.total",
     "pcie.link.gen.current",

@@ -167,14 +167,14 @@ class Nvml:
         gpu["util_percent"] = None if rates is None else rates.gpu
         gpu["temperature_c"] = read(lambda: nvml.nvmlDeviceGetTemperature(handle, nvml.NVML_TEMPERATURE_GPU))
         gpu["power_w"] = gpu_values.scaled(read(lambda: nvml.nvmlDeviceGetPowerUsage(handle)), 1000)
-        if quick:
-            return gpu
-        gpu["power_limit_w"] = gpu_values.scaled(read(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle)), 1000)
         gpu["clock_sm_mhz"] = read(lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_SM))
-        gpu["clock_mem_mhz"] = read(lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM))
         gpu["throttle_reasons"] = gpu_values.throttle_reasons(
             read(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
         )
+        if quick:
+            return gpu
+        gpu["power_limit_w"] = gpu_values.scaled(read(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle)), 1000)
+        gpu["clock_mem_mhz"] = read(lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM))
         # Volatile counters: since the driver was loaded. The lifetime ones would blame a GPU for ever.
         ecc = [
             read(lambda kind=kind: nvml.nvmlDeviceGetTotalEccErrors(handle, kind, nvml.NVML_VOLATILE_ECC))

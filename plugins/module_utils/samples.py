@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The UGRO developers
 # Apache License 2.0 (see LICENSE or https://www.apache.org/licenses/LICENSE-2.0)
-"""How busy the machine is while a job runs: CPU, memory and the job's GPUs, sampled at a steady pace."""
+"""How busy the machine is while a job runs: CPU, memory, network, disks and the job's GPUs, at a steady pace."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import time
 from typing import Any, Dict, List, Optional, Sequence, Set
 
 from . import gpu as gpu_module
+from .traffic import Traffic
 
 INTERVAL_S = 1.0
 # So many readings in a row must lack a GPU until it is called lost.
@@ -43,6 +44,7 @@ class SystemSampler:
         self._read_at = 0.0
         self._next = 0.0
         self._times = _cpu_times()
+        self._traffic = Traffic()
 
     def gpu(self, uuid: str) -> Optional[Dict[str, Any]]:
         """Return the newest reading of a GPU, or None for a CPU slot or before the first one."""
@@ -65,6 +67,7 @@ class SystemSampler:
             # Fields 4 and 5 of /proc/stat are idle and iowait, see proc(5).
             "cpu_percent": round(100.0 * (total - passed[3] - passed[4]) / total, 1) if total else 0.0,
             "mem_used_gb": _memory_used_gb(),
+            **self._traffic.read(),
             "gpus": gpus,
         }
 

@@ -158,8 +158,9 @@ def test_a_program_that_cannot_be_run(tmp_path: Path, monkeypatch: pytest.Monkey
 def test_samples(play: Any) -> None:
     play("lost")
     assert gpu.Sampler(wait_s=10.0).read() == [
-        {"uuid": SECOND, "index": 1, "util": 0, "mem_used_gb": 0.001, "temperature_c": 38, "power_w": 22.1}
-    ]
+        {"uuid": SECOND, "index": 1, "util": 0, "mem_used_gb": 0.001, "temperature_c": 38, "power_w": 22.1,
+         "clock_sm_mhz": 210, "throttle": []}
+    ]  # fmt: skip
 
 
 def test_the_sampler_does_not_wait_for_a_hang(play: Any) -> None:

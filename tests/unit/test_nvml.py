@@ -156,6 +156,8 @@ print(json.dumps([sampler.read() for _ in range(3)]))
         "mem_used_gb": 1.0,
         "temperature_c": 61,
         "power_w": 181.1,  # 181.0 and a tenth for each nvmlInit
+        "clock_sm_mhz": 2475,
+        "throttle": ["sw_power_cap"],
     }
     assert samples == [[expected]] * 3
 
