@@ -39,7 +39,7 @@ class Progress:
         self._begun = time.time()
         self._ranks: dict[int, dict[str, Any]] = {}
         self._metrics: dict[int, dict[str, Any]] = {}
-        self._first_step: tuple[float, int] | None = None
+        self._first_step: tuple[float, float] | None = None
         self._losses: list[tuple[float, float | None]] = []
         self._line_due = 0.0
 
@@ -117,8 +117,9 @@ class Progress:
             self._ranks[event["rank"]]["status"] = "completed" if event["exit_code"] == 0 else "ended"
         elif event["kind"] == "metrics":
             self._metrics[event["rank"]] = event
-            if isinstance(event.get("step"), int) and self._first_step is None:
-                self._first_step = (event["t"], event["step"])
+            step = finite(event.get("step"))
+            if step is not None and self._first_step is None:
+                self._first_step = (event["t"], step)
             self._loss(event)
             self._line(event)
 
@@ -147,8 +148,8 @@ class Progress:
 
     def _eta_s(self, event: Mapping[str, Any]) -> float | None:
         """Return the seconds left, from the pace since the first step that was seen."""
-        step = event.get("step")
-        if self._first_step is None or not isinstance(step, int):
+        step = finite(event.get("step"))
+        if self._first_step is None or step is None:
             return None
         begun, first = self._first_step
         pace = (step - first) / (event["t"] - begun) if step > first and event["t"] > begun else None

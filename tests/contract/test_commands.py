@@ -15,9 +15,9 @@ from tests.contract.project import ROOT, files
 from ugro_py.cli import VERBS, cli
 
 COMMANDS = ROOT / "ugro_py" / "commands"
-HEAVY = {"ansible", "ansible_runner", "pandas", "sqlalchemy", "tensorboard", "torch", "transformers"}
+HEAVY = {"ansible", "ansible_runner", "pandas", "sqlalchemy", "tensorboard", "textual", "torch", "transformers"}
 # Verbs that read: a script can have what they show.
-READERS = ("ps", "status", "logs", "results", "explain", "events", "alerts", "check", "health", "state")
+READERS = ("ps", "status", "logs", "results", "explain", "events", "alerts", "check", "health", "state", "top")
 
 
 def command_of(verb: str) -> click.Command:

@@ -1,0 +1,73 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""What `ugro launch` shows while a job runs, of metrics of every kind."""
+
+from __future__ import annotations
+
+import io
+import math
+from typing import Any
+
+import pytest
+import rich
+from rich.console import Console
+
+from ugro_py.live import Progress
+
+
+def metrics(progress: Progress, step: Any, loss: Any, rank: int = 0, **values: Any) -> None:
+    event = {
+        "kind": "metrics",
+        "t": 100.0 + (step if isinstance(step, int) and step < 10**9 else 0),
+        "rank": rank,
+        "step": step,
+    }
+    progress("event", {"node": "gpu1", "event": {**event, "training_loss": loss, **values}})
+
+
+@pytest.fixture
+def progress() -> Progress:
+    made = Progress("first_test", live=False)
+    for rank in (0, 1):
+        progress_event = {"kind": "rank_started", "rank": rank, "pid": 1}
+        made("event", {"node": "gpu1", "event": progress_event})
+    return made
+
+
+def drawn(progress: Progress, monkeypatch: pytest.MonkeyPatch, height: int = 40) -> str:
+    """Return what the live view shows on a terminal of that height."""
+    out = io.StringIO()
+    console = Console(file=out, width=100, height=height, force_terminal=True, color_system=None)
+    monkeypatch.setattr(rich, "get_console", lambda: console)
+    console.print(progress._drawn())
+    return out.getvalue()
+
+
+def test_a_curve_below_the_ranks_where_there_is_room(progress: Progress, monkeypatch: pytest.MonkeyPatch) -> None:
+    for step in range(1, 5001):
+        metrics(progress, step, 5 / step, total_steps=10_000, throughput_tokens_sec=100)
+    screen = drawn(progress, monkeypatch)
+    assert "first_test" in screen and "ETA 1 h 23 min" in screen and "100 tokens/s" in screen
+    assert "5000/10000" in screen and "5.00 ┤" in screen and "┬" in screen
+    assert len(progress._losses) <= 2000 and progress._losses[0] == (1, 5.0) and progress._losses[-1][0] == 5000
+    assert len(screen.splitlines()) < 40
+    low = drawn(progress, monkeypatch, 15)
+    assert "5000/10000" in low and "5.00 ┤" not in low
+    assert len(low.splitlines()) < 15
+
+
+def test_a_retry_draws_its_own_steps(progress: Progress) -> None:
+    for step in (1, 2, 3, 4, 3, 4):
+        metrics(progress, step, 10.0 * step + len(progress._losses))
+    assert [step for step, _ in progress._losses] == [1, 2, 3, 4]
+    assert progress._losses[2] == (3, 34.0)
+
+
+def test_metrics_that_are_no_numbers(
+    progress: Progress, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for value in (None, "high", True, [1], math.nan, math.inf, 10**400):
+        metrics(progress, value, value, total_steps=value, throughput_tokens_sec=value, gpu_util=value)
+        assert "gpu1" in drawn(progress, monkeypatch)
+    assert progress._losses == []
+    assert "step -  loss -  -  ETA -" in capsys.readouterr().out

@@ -1,0 +1,105 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""Where a job is and when it will be done, from lines that a script may have written as it liked."""
+
+from __future__ import annotations
+
+import json
+import math
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from ugro_py import pace
+from ugro_py.paths import JobPaths
+
+
+@pytest.fixture
+def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobPaths:
+    monkeypatch.setenv("UGRO_DATA", str(tmp_path))
+    found = JobPaths("job")
+    found.root.mkdir(parents=True)
+    return found
+
+
+def line(at: float, step: Any, rank: int = 0, **values: Any) -> str:
+    timestamp = datetime.fromtimestamp(at, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return json.dumps({"timestamp": timestamp, "attempt": 1, "rank": rank, "step": step, **values}) + "\n"
+
+
+def test_nothing_yet(paths: JobPaths) -> None:
+    found = pace.progress(paths, 10.0)
+    assert found.pop("ranks") == {} and set(found.values()) == {None}
+
+
+def test_the_pace_is_that_of_the_last_steps(paths: JobPaths) -> None:
+    slow = [line(100 * step, step, total_steps=1000) for step in range(5)]
+    fast = [line(400 + step / 10, step, total_steps=1000) for step in range(5, 905)]
+    paths.metrics.write_text("".join(slow + fast) + "x" * 1000)
+    left = pace.progress(paths, 490.0)["eta_s"]
+    assert left == pytest.approx(9.6, rel=0.1)  # 96 steps, ten a second; the first ones are long out of sight
+    assert pace.progress(paths, None)["eta_s"] is None  # it does not run
+
+
+def test_of_a_job_that_only_just_began_all_its_time_counts(paths: JobPaths) -> None:
+    paths.metrics.write_text(line(5, 9, total_steps=100) + line(5, 10, total_steps=100))
+    assert pace.progress(paths, 20.0)["eta_s"] == pytest.approx(180.0)
+    assert pace.progress(paths, 0.0)["eta_s"] is None
+
+
+def test_a_retry_counts_from_its_own_start(paths: JobPaths) -> None:
+    first = [
+        line(step, step, rank, total_steps=100, throughput_tokens_sec=7) for step in range(50) for rank in (0, 1, 2)
+    ]
+    again = [line(1000 + 2 * step, 40 + step, rank, total_steps=100, attempt=2) for step in range(5) for rank in (1, 2)]
+    paths.metrics.write_text("".join(first + again))
+    found = pace.progress(paths, 1010.0)
+    assert sorted(found["ranks"]) == [1, 2]  # this time with two ranks
+    assert (found["step"], found["throughput_tokens_sec"]) == (44, None)
+    assert found["eta_s"] == pytest.approx(112.0)
+
+
+def test_what_changes_is_read_again(paths: JobPaths) -> None:
+    paths.metrics.write_text(line(1, 1))
+    assert pace.progress(paths, 1.0)["step"] == 1
+    assert pace.newest_lines(paths) is pace.newest_lines(paths)  # not read while it stays as it is
+    with paths.metrics.open("a") as file:
+        file.write(line(2, 2))
+    assert pace.progress(paths, 1.0)["step"] == 2
+
+
+def test_lines_that_say_nothing(paths: JobPaths) -> None:
+    hostile = [
+        "[" * 100_000,
+        "{",
+        "null",
+        '{"rank": "0"}',
+        '{"rank": true}',
+        '{"rank": NaN}',
+        '{"rank": 1e999}',
+        "\x00",
+    ]
+    paths.metrics.write_text("\n".join(hostile) + "\n" + line(3, 3, timestamp="+999999-01-01") + '{"rank": 0, "st')
+    assert pace.progress(paths, 1.0)["step"] == 3
+
+
+@pytest.mark.parametrize("value", [None, "1", True, [], {}, math.nan, math.inf, -math.inf, 10**400])
+def test_no_number(value: object) -> None:
+    assert pace.finite(value) is None and pace.whole(value) is None
+
+
+@pytest.mark.parametrize(
+    ("step", "total", "rate", "left"),
+    [
+        (10, 100, 2.0, 45.0),
+        (110, 100, 2.0, 0.0),
+        (1, None, 2.0, None),
+        ("1", 100, 2.0, None),
+        (1, 9, 0.0, None),
+        (1, 9, -1, None),
+    ],
+)
+def test_seconds_left(step: Any, total: Any, rate: float, left: float | None) -> None:
+    assert pace.seconds_left(step, total, rate) == left
