@@ -125,7 +125,7 @@ def _signs(readings: Sequence[Mapping[str, Any]]) -> dict[str, float]:
     """Return for each reason of a lower clock the share of readings that name it."""
     counted: Counter[str] = Counter()
     for reading in readings:
-        named = reading.get("throttle_reasons")
+        named = reading.get("throttle")
         counted.update({name for name in named if isinstance(name, str)} if isinstance(named, list) else ())
     return {name: count / len(readings) for name, count in counted.items()}
 

@@ -81,7 +81,7 @@ def test_a_throttling_gpu_is_named_with_its_heat(job_store: JobStore) -> None:  
     on_gpus(attempt)
     for rank, heat in enumerate((64.0, 87.0, 66.0)):
         named = ["sw_power_cap", "hw_thermal_slowdown"] if rank == 1 else ["sw_power_cap"]
-        sample(job_store, attempt, rank, temperature_c=heat, throttle_reasons=named)
+        sample(job_store, attempt, rank, temperature_c=heat, throttle=named)
     found = report(job_store)
     assert found.slowest is not None and (found.slowest.rank, found.slowest.node) == (1, "gpu1")
     assert found.slowest.behind == pytest.approx(0.23) and found.slowest.behind_s == pytest.approx(0.023)
@@ -97,7 +97,7 @@ def test_a_power_cap_that_the_others_do_not_have(job_store: JobStore) -> None:  
     attempt = train(job_store, compute=(0.10, 0.10, 0.15))
     on_gpus(attempt)
     for rank in range(3):
-        sample(job_store, attempt, rank, temperature_c=60.0, throttle_reasons=["sw_power_cap"] if rank == 2 else [])
+        sample(job_store, attempt, rank, temperature_c=60.0, throttle=["sw_power_cap"] if rank == 2 else [])
     slowest = report(job_store).slowest
     assert slowest is not None and slowest.node == "gpu2" and "power cap" in slowest.reasons[0].text
 
