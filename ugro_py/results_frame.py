@@ -57,7 +57,6 @@ def _with_samples(lines: pd.DataFrame, series: Series) -> pd.DataFrame:
     keys = keys.merge(pairs.astype({"attempt": "int64", "rank": "int64"}), how="left", on=["attempt", "rank"])
     asked = keys[keys["time"].notna() & keys["node"].notna()].sort_values("time", kind="stable")
     told = series.machines.frame().drop(columns="attempt")
-    told["node"] = told["node"].astype(object)
     joined = pd.merge_asof(
         asked.astype({"node": object}), told, on="time", by="node", direction="nearest", tolerance=JOIN_WITHIN_S
     )

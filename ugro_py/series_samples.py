@@ -177,6 +177,7 @@ class Samples:
     def frame(self) -> pd.DataFrame:
         """Return a row per second and node: `node`, `attempt`, `time` (Unix seconds) and `JOINED`."""
         frame = self.table.to_pandas()
+        frame["node"] = frame["node"].astype(object)  # pandas merges no text columns of Arrow that are empty
         keys = ["node", "attempt", "time"]
         machine = frame[frame["kind"] == _NODE][[*keys, *NODE_UNITS]]
         how = dict(zip(GPU_UNITS, ("mean", "sum", "max", "sum", "min"), strict=True))
