@@ -80,7 +80,9 @@ def test_enter_shows_one_job_alone_and_m_other_curves() -> None:
 def test_the_filter() -> None:
     async def check(app: TopApp, hand: Hand) -> None:
         await hand.until(lambda: len(hand.rows("jobs")) == 3, "all jobs")
-        await hand.press("slash", *"ANN pend")
+        await hand.press("slash")
+        await hand.until(lambda: isinstance(app.focused, Input), "letters go there")
+        await hand.press(*"ANN pend")
         await hand.until(lambda: list(hand.rows("jobs")) == ["waits"], "one job fits")
         assert hand.rows("nodes") == {}
         await hand.press("enter")

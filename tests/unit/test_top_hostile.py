@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 from rich.text import Text
-from textual.widgets import DataTable, RichLog
+from textual.widgets import DataTable, Input, RichLog
 
 from tests.unit.top_hand import Hand, in_folder, top  # noqa: F401 - a fixture
 from tests.unit.top_world import JOB, World, job_store, world  # noqa: F401 - fixtures
@@ -29,7 +29,9 @@ def test_hostile_texts_are_only_shown() -> None:
         await hand.until(lambda: hand.text("title").startswith("waits"), "the job is chosen")
         await hand.until(lambda: "[red]markup[/red] [@click=app.quit()]" in hand.text("curve"), "why it waits")
         assert "\x1b" not in hand.text("curve")
-        await hand.press("slash", *"[red]markup[/red]")
+        await hand.press("slash")
+        await hand.until(lambda: isinstance(app.focused, Input), "letters go there")
+        await hand.press(*"[red]markup[/red]")
         await hand.until(lambda: list(hand.rows("jobs")) == ["waits"], "the filter takes it as text too")
 
     top(check)

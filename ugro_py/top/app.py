@@ -230,7 +230,7 @@ class TopApp(App[None]):
         """Ask for words."""
         field = self.query_one("#filter", Input)
         field.display = True
-        field.focus()
+        self.screen.set_focus(field)  # at once: the next key is the first letter, and no command
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Show what holds the words."""
