@@ -12,8 +12,10 @@ from typing import Any
 
 import pytest
 
-from tests.integration.support import SCRIPTS, Ugro, wait_until
+from tests import nvml
+from tests.integration.support import SCRIPTS, Ugro, edited, wait_until
 from tests.lab import Host, Lab
+from tests.nvml import hosts as gpus
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow, pytest.mark.timeout(1000)]
 
@@ -69,6 +71,27 @@ def test_a_host_with_little_cpu_is_named(ugro: Ugro, lab: Lab) -> None:
     assert ranks["gpu-master"]["peers_s"] > 5 * ranks["gpu1"]["peers_s"]
     assert found["gradient_bytes"] > 1_000_000
     assert "gpu1 is the slowest" in ugro.run("stragglers", "slow").stdout
+
+
+def test_a_gpu_that_slows_itself_down_is_the_reason(lab: Lab, make_ugro: Callable[..., Ugro], tmp_path: Path) -> None:
+    if reason := nvml.skip_reason():
+        pytest.skip(reason)
+    names = ("gpu1", "gpu2")
+    for name in names:
+        gpus.give(lab.host(name), tmp_path / "nvml")
+    inventory = edited(lab, "gpus.yml", lambda hosts: [hosts[name].update(ugro_python=gpus.PYTHON) for name in names])
+    ugro = make_ugro(inventory, lab)
+    paced = ("--script", PACED, "--", 120, 0.4, 0.1, "gpu2")
+    ugro.run("launch", "-d", "--name", "hot", "--include", "gpu1:0", "--include", "gpu2:0", *paced)
+    wait_until(lambda: ugro.json("stragglers", "hot", "--json")["timed"], "the job tells its times", every_s=0.5)
+    gpus.heat(lab.host("gpu2"))  # a GPU that is so hot before gets no job
+    row = ugro.wait_for("hot", "completed", "failed", timeout_s=LONG_S)
+    assert row.status == "completed", row.reason
+    found = ugro.json("stragglers", "hot", "--json")
+    assert found["slowest"]["node"] == "gpu2", found
+    (why,) = found["slowest"]["reasons"]
+    assert why["kind"] == "throttled" and "hw thermal slowdown" in why["text"], found
+    assert found["slowest"]["behind"] == pytest.approx(0.5, abs=0.3)
 
 
 def test_a_thin_cable_is_found_and_its_node_is_better_left_out(ugro: Ugro, lab: Lab) -> None:

@@ -46,6 +46,11 @@ def lose(host: Host, index: int) -> None:
     host.path(_STATE).write_text(f"lost_late {index}")
 
 
+def heat(host: Host) -> None:
+    """Let all GPUs of a host become so hot that they slow themselves down."""
+    host.path(_STATE).write_text("hot")
+
+
 def mend(host: Host) -> None:
     """Put all GPUs of a host back."""
     host.path(_STATE).write_text("healthy")

@@ -2,12 +2,14 @@
 # SPDX-License-Identifier: Apache-2.0
 """A gang whose work is a pause, so that it takes as long on any machine, and whose gradients are real.
 
-Arguments: steps, seconds of work for a step (of all ranks together), MB of gradients. It tells its times as
+Arguments: steps, seconds of work for a step (of all ranks together), MB of gradients, and if wanted a host that takes
+half as long again. It tells its times as
 docs/stragglers.md says. With fewer ranks each has more to do: the global batch stays the same.
 """
 
 import json
 import os
+import socket
 import sys
 import time
 
@@ -16,7 +18,7 @@ import torch.distributed as dist
 
 dist.init_process_group("gloo")
 rank, steps = dist.get_rank(), int(sys.argv[1])
-work_s = float(sys.argv[2]) / dist.get_world_size()
+work_s = float(sys.argv[2]) / dist.get_world_size() * (1.5 if socket.gethostname() in sys.argv[4:] else 1)
 gradients = torch.zeros(int(float(sys.argv[3]) * 250_000))
 dist.all_reduce(gradients)
 with open(os.environ["UGRO_METRICS_FILE"], "a", buffering=1) as file:
