@@ -110,6 +110,9 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     wireTheme();
+    // On a narrow screen the menu scrolls: the page one is on is in sight.
+    const current = document.querySelector(".top nav [aria-current]");
+    if (current) current.scrollIntoView({ inline: "center", block: "nearest" });
     document.querySelectorAll("[data-live]").forEach(follow);
   });
 })();
