@@ -125,6 +125,7 @@ class Shipper:
 
     async def _round(self) -> float:
         """Push one batch; return how many seconds to wait until the next."""
+        started = time.monotonic()
         try:
             batch = await asyncio.to_thread(self._read)
         except OSError as error:
@@ -146,7 +147,8 @@ class Shipper:
             self._note(time.monotonic() - begun)
         await asyncio.to_thread(self._save)
         await self._works()
-        return 0.0
+        # Who catches up with gigabytes leaves the agent half of its time.
+        return min(self._poll_s, time.monotonic() - started)
 
     def _read(self) -> list[tuple[Tail, Stream]]:
         """Read at most one batch, from the logs in turn, and keep which: after a kill the same is pushed again."""
