@@ -14,6 +14,7 @@ from benchmarks import (
     agent_idle,
     chart,
     check,
+    columns,
     dashboards,
     detection,
     experiments,
@@ -36,7 +37,7 @@ BENCHMARKS: Mapping[str, ModuleType | type] = {
         module.NAME: module
         for module in (launch, check, throughput, startup, sweep, agent_idle, scheduler, submit, recovery, detection)
     },
-    **{module.NAME: module for module in (chart, log_line, dashboards, experiments)},
+    **{module.NAME: module for module in (chart, log_line, dashboards, experiments, columns)},
     **{one.NAME: one for one in (results.Results, results.Load, results.Charts)},
 }
 OUT = Path(__file__).resolve().parent / "out" / "results.json"

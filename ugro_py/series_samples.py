@@ -163,12 +163,13 @@ class Samples:
         import pyarrow.compute as pc
 
         found = []
-        for node in sorted(set(self.table["node"].to_pylist())):
+        for node in sorted(pc.unique(self.table["node"]).to_pylist()):
             of_node = self.table.filter(pc.equal(self.table["node"], node))
             machine = of_node.filter(pc.equal(of_node["kind"], _NODE))
             found += list(_lines(machine, node, None, NODE_UNITS, points))
             gpus = of_node.filter(pc.equal(of_node["kind"], _GPU))
-            keys = dict.fromkeys(zip(gpus["uuid"].to_pylist(), gpus["index"].to_pylist(), strict=True))
+            rows = gpus.select(["uuid", "index"]).group_by(["uuid", "index"]).aggregate([]).to_pylist()
+            keys = [(row["uuid"], row["index"]) for row in rows]
             for uuid, index in sorted(keys, key=lambda key: (key[1] or 0, key[0] or "")):
                 mine = gpus if len(keys) == 1 else gpus.filter(pc.equal(gpus["uuid"], uuid))
                 found += list(_lines(mine, node, index, GPU_UNITS, points))
@@ -201,8 +202,8 @@ def _lines(rows: pa.Table, node: str, gpu: int | None, units: dict[str, str], po
     import pyarrow.compute as pc
 
     for column, unit in units.items():
-        told = rows.filter(pc.is_valid(rows[column]))
-        if len(told):
+        if rows[column].null_count < len(rows):
+            told = rows.filter(pc.is_valid(rows[column])) if rows[column].null_count else rows
             line = thinned(node, numbers(told["time"]), numbers(told[column]), points).to_json()
             yield {**line, "node": node, "gpu": gpu, "column": column, "unit": unit}
 
