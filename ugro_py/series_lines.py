@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections.abc import Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
@@ -23,6 +24,9 @@ _PIECE = 1 << 18
 _NEWLINE = 10
 _WHOLE = ("attempt", "rank", "step")
 _OWN = ("timestamp", "job_id", *_WHOLE, "nonfinite", "other")
+# Arrow's parser ends the process where a line is `null`: it gets to see nothing but objects outside of objects.
+_BEGINS = re.compile(rb"\s*\{")
+_NO_OBJECT = re.compile(rb"\}\s*[^\s,}\]{]")
 
 
 class MetricLines:
@@ -62,6 +66,8 @@ class MetricLines:
         import pyarrow as pa
         from pyarrow import json as arrow_json
 
+        if not _BEGINS.match(data) or _NO_OBJECT.search(data):
+            return None
         schema = pa.schema(
             [
                 ("timestamp", pa.timestamp("us", "UTC")), ("job_id", pa.string()), ("attempt", pa.int32()),
