@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ugro_py import experiment_code, experiment_figures
 from ugro_py.errors import NotFoundError, UsageError
-from ugro_py.experiment_diff import Difference, differences, shown
+from ugro_py.experiment_diff import Difference, capsule, differences, shown
 
 if TYPE_CHECKING:
     from ugro_py.cluster import Settings
@@ -53,12 +53,16 @@ class CodeDiff:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Jobs side by side; the values of figures and differences are in the order of `jobs`."""
+    """Jobs side by side; the values of figures and differences are in the order of `jobs`.
+
+    `without_capsule` are those that never started: of them only what was asked for is known.
+    """
 
     jobs: tuple[str, ...]
     figures: tuple[Figure, ...]
     differences: tuple[Difference, ...]
     code: tuple[CodeDiff, ...] = ()
+    without_capsule: tuple[str, ...] = ()
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -67,6 +71,7 @@ class Comparison:
             "figures": [figure.to_json() for figure in self.figures],
             "differences": [row.to_json() for row in self.differences],
             "code": [vars(diff) for diff in self.code],
+            "without_capsule": list(self.without_capsule),
         }
 
 
@@ -111,6 +116,7 @@ def compare(
         tuple(figure for figure in table if everything or any(value is not None for value in figure.values)),
         tuple(shown(differences(names, [row.request for row in rows]), everything)),
         tuple(CodeDiff(names[0], name, experiment_code.unified(names[0], name)) for name in names[1:]) if code else (),
+        tuple(name for name in names if not capsule(name)),
     )
 
 

@@ -44,8 +44,7 @@ def page(jobs: Sequence[str], panels: Sequence[Panel], looks: Looks) -> str:
 
 def _row(curve: Any) -> dict[str, str]:
     """Return the figures of a curve for the table."""
-    known = [value for value in curve.y if value is not None and math.isfinite(value)]
-    lows = [value for value in curve.low if value is not None and math.isfinite(value)]
-    highs = [value for value in curve.high if value is not None and math.isfinite(value)]
-    figures = {"first": known[0], "last": known[-1], "least": min(lows or known), "greatest": max(highs or known)}
+    lows = [value for value in curve.low if value is not None and math.isfinite(value)] or [curve.first, curve.last]
+    highs = [value for value in curve.high if value is not None and math.isfinite(value)] or [curve.first, curve.last]
+    figures = {"first": curve.first, "last": curve.last, "least": min(lows), "greatest": max(highs)}
     return {"name": curve.name, **{name: f"{value:.6g}" for name, value in figures.items()}}

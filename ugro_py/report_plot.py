@@ -15,6 +15,8 @@ from ugro_py.report_doors import replacing
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
+    from ugro_py.series_chart import Told
+
 KINDS = ("png", "svg", "html")
 COLUMNS_AT_MOST = 12
 # Colours that people with any kind of colour vision can tell apart (Okabe and Ito), without its yellow.
@@ -27,9 +29,14 @@ LABELS = {
 
 @dataclass(frozen=True)
 class Curve:
-    """One line: its name, and x, mean, least and greatest value of each of its points; None where there is none."""
+    """One line: its name, and x, mean, least and greatest value of each of its points; None where there is none.
+
+    `first` and `last` are the first and the last number there was, before points were put together or smoothed.
+    """
 
     name: str
+    first: float
+    last: float
     x: list[float | None]
     y: list[float | None]
     low: list[float | None]
@@ -121,8 +128,10 @@ def panels(jobs: Sequence[str], columns: Sequence[str], looks: Looks) -> list[Pa
                 smooth=looks.smooth,
             ).to_json()  # fmt: skip
             unit = chart["unit"]
-            curves += [_curve(job, line, looks, len(jobs) > 1) for line in chart["lines"]]
-        curves = [curve for curve in curves if any(value is not None for value in curve.y)]
+            for line in chart["lines"]:
+                ends = _ends(one.told(column), line["name"])
+                if ends is not None:
+                    curves.append(_curve(job, line, ends, looks, len(jobs) > 1))
         if not curves:
             known = sorted({name for one in opened.values() for name in one.columns if _has_numbers(one, name)})
             raise NotFoundError(
@@ -136,13 +145,22 @@ def _has_numbers(one: series.Series, column: str) -> bool:
     return len(one.told(column)) > 0
 
 
-def _curve(job: str, line: dict[str, Any], looks: Looks, several: bool) -> Curve:
+def _ends(told: Told, name: str) -> tuple[float, float] | None:
+    """Return the first and the last number of a line, None where it has none."""
+    import numpy as np
+
+    values = told.mean()[2] if name == "mean" else told.value[told.rank == int(name.removeprefix("rank "))]
+    known = values[np.isfinite(values)]
+    return (float(known[0]), float(known[-1])) if len(known) else None
+
+
+def _curve(job: str, line: dict[str, Any], ends: tuple[float, float], looks: Looks, several: bool) -> Curve:
     name = job if not looks.each_rank else f"{job} {line['name']}" if several else line["name"]
     x = line["x"]
     if looks.by == "time":
         start = next((value for value in x if value is not None), 0.0)
         x = [None if value is None else (value - start) / 3600 for value in x]
-    return Curve(name, x, line["y"], line["min"], line["max"])
+    return Curve(name, *ends, x, line["y"], line["min"], line["max"])
 
 
 def _draw(found: Sequence[Panel], looks: Looks, part: Path, kind: str) -> None:

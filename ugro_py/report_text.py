@@ -57,7 +57,9 @@ def print_comparison(found: Mapping[str, Any], code: bool) -> None:
             if row["section"] == section:
                 table.add_row(_cell(row["key"]), *(_cell(value) for value in row["values"]))
         _print("", table)
-    if not found["differences"]:
+    if found["without_capsule"]:
+        _print("", f"nothing is known of how {', '.join(found['without_capsule'])} ran: there is no run capsule")
+    elif not found["differences"]:
         _print("", "no difference in hyper-parameters, code, packages and hardware")
     for diff in found["code"]:
         _print_code(diff, code)

@@ -151,6 +151,8 @@ def test_compare_of_jobs_without_anything(own: Experiments) -> None:
         own.store.create_job(name, "ob", {"model": "x", "env": {"HF_TOKEN": "secret"}, "args": ["--password", "p"]})
     shown = ugro("compare", "a", "b", "--loss", "1", "--json").output
     assert json.loads(shown)["differences"] == []
+    assert json.loads(shown)["without_capsule"] == ["a", "b"]
+    assert "nothing is known of how a, b ran" in ugro("compare", "a", "b").output
     assert "secret" not in ugro("compare", "a", "b", "--all", "--json").output
     with pytest.raises(NotFoundError, match="nope"):
         ugro("compare", "a", "nope")

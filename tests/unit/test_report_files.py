@@ -189,6 +189,7 @@ def test_a_page_holds_all_it_needs(own: Experiments, tmp_path: Path) -> None:
     (panel,) = data["panels"]
     assert [curve["name"] for curve in panel["curves"]] == ["one", "two"]
     assert panel["curves"][0]["y"] == [3.0, None, 1.0]
+    assert [(curve["first"], curve["last"]) for curve in panel["curves"]] == [(3.0, 1.0), (4.0, 1.5)]
     assert "<td>1.5</td>" in text
 
 

@@ -48,6 +48,7 @@ class Comparison(BaseModel):
     figures: list[dict[str, Any]]
     differences: list[dict[str, Any]]
     code: list[dict[str, Any]]
+    without_capsule: list[str]
 
 
 @router.get("/experiments", responses={200: {"model": Experiments}}, response_model=None)
