@@ -14,7 +14,7 @@ _UGRO = [sys.executable, "-P", "-m", "ugro_py"]
 
 
 def command(inventory: str | None, *words: str) -> list[str]:
-    """Return the command line of `ugro WORDS` under this Python.
+    """Return the command line of a verb of `ugro` under this Python.
 
     Args:
         inventory: as the user gave it with `-i`.
