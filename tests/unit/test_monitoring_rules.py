@@ -84,6 +84,14 @@ def test_each_names_metrics_that_the_agent_tells(tmp_path: Path, monkeypatch: py
         assert named <= known, f"{rule['alert']}: {named - known}"
 
 
+def test_no_expression_keeps_a_severity_of_its_own() -> None:
+    """Else two series that differ in it alone become the same alert, and Prometheus gives up the whole rule."""
+    for rule in rules():
+        for told_by in ("ugro_events_total", "ugro_node_findings"):
+            summed = rf"sum by \([a-z, ]*\) \((increase\()?{told_by}"
+            assert len(re.findall(told_by, rule["expr"])) == len(re.findall(summed, rule["expr"])), rule["alert"]
+
+
 def test_each_says_what_is_wrong_and_what_to_do() -> None:
     for rule in rules():
         assert rule["labels"]["severity"] in ("critical", "warning", "info")

@@ -6,10 +6,13 @@ import re
 import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
+from itertools import product
 from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 from prometheus_client.core import CounterMetricFamily
+
+from ugro_py.state._alerts import SEVERITIES
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -18,13 +21,11 @@ if TYPE_CHECKING:
     from ugro_py.state import Store
     from ugro_py.state.rows import EventRow
 
-# Counted from nought on: Prometheus sees no increase of a series that begins with its first event.
-_KNOWN = {
-    "alert_failed": "warning", "database_away": "warning", "gpu_lost": "error", "gpu_missing": "warning",
-    "logs_paused": "warning", "logs_refused": "warning", "node_lost": "error", "node_suspect": "warning",
-    "part_failed": "error", "rank_failed": "error", "rank_frozen": "warning", "rank_idle": "warning",
-    "stray": "warning", "task_failed": "error",
-}  # fmt: skip
+# Counted from nought on, of every severity: Prometheus sees no increase of a series that begins with its first event.
+_KNOWN = (
+    "alert_failed", "database_away", "gpu_lost", "gpu_missing", "logs_paused", "logs_refused", "loki_away", "node_lost",
+    "node_suspect", "part_failed", "rank_failed", "rank_frozen", "rank_idle", "stray", "task_failed",
+)  # fmt: skip
 _MOST_KINDS = 200
 _BLOCK = 1000
 _ENDED = ("completed", "failed", "stopped")
@@ -37,7 +38,7 @@ class EventCounts:
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._reached: int | None = None
-        self._kinds: Counter[tuple[str, str]] = Counter(dict.fromkeys(_KNOWN.items(), 0))
+        self._kinds: Counter[tuple[str, str]] = Counter(dict.fromkeys(product(_KNOWN, SEVERITIES), 0))
         self._ended: Counter[str] = Counter(dict.fromkeys(_ENDED, 0))
         self._still: dict[tuple[str, int], str] = {}
 
