@@ -51,7 +51,7 @@ class Stopwatch:
 
     def begin(self) -> Stopwatch:
         """Begin a step; return this stopwatch."""
-        self._data = self._wait = 0.0
+        self._data = self._wait = self._computed = 0.0
         self._cpu, self._begun = time.process_time(), time.perf_counter()
         return self
 
@@ -69,9 +69,11 @@ class Stopwatch:
 
     def reduced(self) -> None:
         """The gradients of all ranks have arrived (on a GPU: that is in its queue)."""
+        if not self._computed:
+            return  # one rank, or weights that had no part in this step
         if self._cuda:
             self._marks[0][1].record()
-        elif not self._alone:
+        else:
             self._wait += time.perf_counter() - self._computed
 
     @contextmanager
@@ -91,5 +93,6 @@ class Stopwatch:
         step = time.perf_counter() - self._begun
         if self._cuda:
             self._marks[1][1].synchronize()  # long since reached: the result is on the CPU
-            self._wait = sum(first.elapsed_time(last) for first, last in self._marks) / 1000
+            marks = self._marks if self._computed else self._marks[1:]
+            self._wait = sum(first.elapsed_time(last) for first, last in marks) / 1000
         return StepTimes(step, self._data, min(self._wait, step), time.process_time() - self._cpu)

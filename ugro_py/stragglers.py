@@ -184,8 +184,8 @@ def _findings(store: Store, seen: Window) -> dict[str, list[Mapping[str, Any]]]:
     if not seen.first:
         return {}
     found: dict[str, list[Mapping[str, Any]]] = {}
-    last = datetime.fromtimestamp(seen.last + 60, UTC)
+    first, last = (datetime.fromtimestamp(moment, UTC) for moment in (seen.first - 60, seen.last + 60))
     for node in {place[0] for place in seen.places.values()}:
-        checks = store.health_history(node, datetime.fromtimestamp(seen.first - 60, UTC))
-        found[node] = [finding for check in checks if check.at <= last for finding in check.findings]
+        checks = store.health_history(node, first, until=last)
+        found[node] = [finding for check in checks for finding in check.findings]
     return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -132,6 +133,7 @@ def _signs(readings: Sequence[Mapping[str, Any]]) -> dict[str, float]:
 
 def _mean(readings: Samples, key: str) -> float | None:
     known = [reading[key] for reading in readings if isinstance(reading.get(key), int | float)]
+    known = [value for value in known if math.isfinite(value)]
     return sum(known) / len(known) if known else None
 
 

@@ -5,10 +5,12 @@
 from __future__ import annotations
 
 import json
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner
+from sqlalchemy import update
 
 from tests.unit.job_store import JOB, NODES, JobStore, job_store  # noqa: F401 - a fixture
 from ugro_py import stragglers
@@ -18,6 +20,8 @@ from ugro_py.errors import NotFoundError
 from ugro_py.plan import Gang
 from ugro_py.saved import save_gang
 from ugro_py.scheduler import Gpu, Placement
+from ugro_py.state._health import Check
+from ugro_py.state.models import health_checks
 
 STEPS = 20
 TRANSFER_S = 0.02
@@ -152,12 +156,17 @@ def test_a_slower_processor(job_store: JobStore) -> None:  # noqa: F811
 
 
 def test_somebody_elses_process_as_the_health_sweep_saw_it(job_store: JobStore) -> None:  # noqa: F811
+    """What it saw in the time of these steps counts; what it sees now does not."""
     train(job_store, compute=(0.10, 0.15, 0.10))
     job_store.end()
     seen = stragglers.window(JOB, job_store.store)
     text = "GPU 0 is used by alice (python3, PID 4242, 3.0 GB)"
-    finding = {"check": "gpu_processes", "severity": "warning", "text": text, "remedy": "wait for it"}
-    found = stragglers.judge(JOB, seen, stragglers.times_of(seen.steps, seen.places), {"gpu1": [finding]})
+    finding = {"check": "gpu_processes", "severity": "warning", "text": text, "remedy": "wait for it", "value": [4242]}
+    job_store.store.record_checks([Check("gpu1", "10.0.0.1", "degraded", "used", "warning", 1.0, [finding])])
+    assert "alice" not in stragglers.report(JOB, job_store.store).verdict
+    with job_store.store.database.write() as connection:
+        connection.execute(update(health_checks).values(at=datetime.fromtimestamp(seen.first + 5, UTC)))
+    found = stragglers.report(JOB, job_store.store)
     assert found.slowest is not None
     assert "foreign_process" in [reason.kind for reason in found.slowest.reasons] and text in found.verdict
 
@@ -220,6 +229,7 @@ def test_values_that_are_no_numbers_do_no_harm(job_store: JobStore) -> None:  # 
         job_store.step(attempt, rank, STEPS + 1, None, step_time_s=None, wait_time_s="fast", nonfinite=["step_time_s"])
         job_store.step(attempt, rank, STEPS + 2, None, step_time_s=-1e308, wait_time_s=1e308, gradient_bytes=-7)
     job_store.event(attempt, NODES[0], 1002.0, "sample", cpu_percent="all of it", gpus=[None, {"uuid": None}])
+    job_store.event(attempt, NODES[2], 1002.0, "sample", cpu_percent=float("inf"), gpus=[{"temperature_c": 1e999}])
     job_store.event(attempt, NODES[1], 1002.0, "sample", gpus={"uuid": "GPU-1"})
     found = report(job_store)
     assert found.step_s == pytest.approx(0.12) and found.slowest is None

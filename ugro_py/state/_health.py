@@ -151,11 +151,15 @@ class Health(Drains):
             rows = connection.execute(select(health_checks).where(health_checks.c.id.in_(newest))).all()
         return {row.node: _health_row(row) for row in rows}
 
-    def health_history(self, node: str, since: datetime | None = None, limit: int = 1000) -> list[HealthRow]:
-        """Return the newest `limit` checks of a node, those after `since` if given, oldest first."""
+    def health_history(
+        self, node: str, since: datetime | None = None, limit: int = 1000, until: datetime | None = None
+    ) -> list[HealthRow]:
+        """Return the newest `limit` checks of a node, those after `since` and up to `until` if given, oldest first."""
         query = select(health_checks).where(health_checks.c.node == node)
         if since is not None:
             query = query.where(health_checks.c.at > since)
+        if until is not None:
+            query = query.where(health_checks.c.at <= until)
         with self.database.read() as connection:
             rows = connection.execute(query.order_by(health_checks.c.id.desc()).limit(limit)).all()
         return [_health_row(row) for row in reversed(rows)]
