@@ -23,7 +23,7 @@ _WATCH = """
 window.took = [];
 new MutationObserver(changes => {
   for (const change of changes) for (const node of change.addedNodes) {
-    const found = /^now ([0-9.]+)$/.exec(node.textContent.trim());
+    const found = /^(?:rank [0-9]+)?now ([0-9.]+)$/.exec(node.textContent.trim());
     if (found && node.classList.contains("log-line") && !node.classList.contains("log-partial"))
       window.took.push(Date.now() - 1000 * Number(found[1]));
   }

@@ -174,7 +174,7 @@ def test_downloads_stay_in_the_folder_of_the_job(start: Serve, tmp_path: Path) -
     served = start()
     job = Job(served)
     (tmp_path / "secret").write_text("secret")
-    job.paths.config.write_text('{"secret": 1}')
+    job.paths.cluster.write_text("secret\n")
     (job.paths.checkpoints / "link.pt").symlink_to(tmp_path / "secret")
     (job.paths.root / "tensorboard2").symlink_to(tmp_path)
     os.mkfifo(job.paths.logs / "pipe.log")
@@ -188,7 +188,7 @@ def test_downloads_stay_in_the_folder_of_the_job(start: Serve, tmp_path: Path) -
     assert (status, text) == (200, "\x00weights")
     assert headers["content-disposition"].startswith("attachment")
     assert headers["x-content-type-options"] == "nosniff"
-    for wrong in ("../../../secret", "..%2f..%2fsecret", "%2e%2e/%2e%2e/secret", "checkpoints/link.pt", "config.json",
+    for wrong in ("../../../secret", "..%2f..%2fsecret", "%2e%2e/%2e%2e/secret", "checkpoints/link.pt", "cluster.json",
                   "checkpoints/../config.json", "tensorboard2/secret", "/etc/passwd", "%2fetc%2fpasswd",
                   "logs/pipe.log", "checkpoints/%00", "checkpoints", "a.db", "checkpoints//a", "x" * 500):  # fmt: skip
         status, text, _ = get(served, f"/experiments/first/artifacts/{wrong}")
@@ -204,6 +204,7 @@ def test_code_is_shown_to_its_owner_alone(start: Serve, token_file: Path) -> Non
     assert own is not None and own.diff == "+ my own idea" and "my own idea" in (own.raw or "")
     assert other is not None and other.hidden and "my own idea" not in str(other)
     assert "my own idea" in page(served, "/experiments/first")
+    assert "my own idea" in get(served, "/experiments/first/artifacts/config.json")[1]
 
 
 def test_who_is_no_owner_sees_no_buttons_and_no_code(start: Serve, token_file: Path) -> None:
@@ -219,13 +220,15 @@ def test_who_is_no_owner_sees_no_buttons_and_no_code(start: Serve, token_file: P
     connection.request("GET", "/experiments/first", headers={"Authorization": f"Bearer {TOKEN}", "Accept": "text/html"})
     answer = connection.getresponse()
     text = answer.read().decode()
-    connection.close()
     assert answer.status == 200
     assert "/experiments/first/stop" not in text
     assert "/experiments/first/note" not in text
     assert "my own idea" not in text
+    connection.request("GET", "/experiments/first/artifacts/config.json", headers={"Authorization": f"Bearer {TOKEN}"})
+    assert connection.getresponse().status == 404
+    connection.close()
     for url in ("/experiments/first", "/experiments/first/charts", "/experiments/first/logs?form=json",
-                "/experiments/first/artifacts/metrics.jsonl", "/compare/chart?job=first"):  # fmt: skip
+                "/experiments/first/artifacts/config.json", "/compare/chart?job=first"):  # fmt: skip
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
         connection.request("GET", url)
         assert connection.getresponse().status in (303, 401), url

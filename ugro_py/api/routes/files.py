@@ -41,7 +41,16 @@ def list_files(job: str, agent: Agent, who: Who) -> list[dict[str, Any]]:
 def get_file(job: str, name: str, agent: Agent, who: Who) -> StreamingResponse:
     """Get one file, byte for byte. No link is followed."""
     paths = JobPaths(agent.store.job(job).name)
-    descriptor = open_beneath(paths.root, name if _shown(paths, name) else "")
+    return send(paths, name if _shown(paths, name) else "")
+
+
+def send(paths: JobPaths, name: str) -> StreamingResponse:
+    """Return a file of a job's folder as an answer, to be saved.
+
+    Raises:
+        NotFoundError: there is no such file, or it is a link or lies behind one.
+    """
+    descriptor = open_beneath(paths.root, name)
     size = os.fstat(descriptor).st_size
     headers = {"content-length": str(size), "x-content-type-options": "nosniff", "content-disposition": "attachment"}
     return StreamingResponse(_blocks(descriptor, size), media_type="application/octet-stream", headers=headers)

@@ -10,6 +10,8 @@ from starlette.responses import HTMLResponse, StreamingResponse
 
 from ugro_py.api.auth import Agent
 from ugro_py.api.routes import files
+from ugro_py.paths import JobPaths
+from ugro_py.state import JobRow
 from ugro_py.web.render import render
 from ugro_py.web.session import Viewer
 
@@ -19,13 +21,24 @@ _MOST = 1000
 
 
 def artifacts_of(job: str, agent: Agent, who: Viewer, most: int = _MOST) -> tuple[list[dict[str, Any]], int]:
-    """Return the first files of a job, each with path, folder, name and size in bytes, and how many there are."""
+    """Return the first files of a job, each with path, folder, name and size in bytes, and how many there are.
+
+    The run capsule, which has the code's uncommitted changes in it, is there for who submitted the job, and for admins.
+    """
+    row = agent.store.job(job)
     found = files.list_files(job, agent, who)
+    paths = JobPaths(row.name)
+    if _owns(row, who) and paths.config.is_file() and not paths.config.is_symlink():
+        found = [{"path": paths.config.name, "size": paths.config.stat().st_size}, *found]
     rows = []
     for file in islice(found, most):
         folder, _, name = file["path"].rpartition("/")
         rows.append({**file, "folder": folder, "name": name})
     return rows, len(found)
+
+
+def _owns(row: JobRow, who: Viewer) -> bool:
+    return who.admin or row.user == who.person.user
 
 
 @router.get("")
@@ -41,4 +54,8 @@ def show_artifacts(job: str, request: Request, agent: Agent, who: Viewer) -> HTM
 @router.get("/{name:path}")
 def download(job: str, name: str, agent: Agent, who: Viewer) -> StreamingResponse:
     """Send one file as the API does: byte for byte, to be saved; no link is followed."""
+    row = agent.store.job(job)
+    paths = JobPaths(row.name)
+    if name == paths.config.name and _owns(row, who):
+        return files.send(paths, name)
     return files.get_file(job, name, agent, who)

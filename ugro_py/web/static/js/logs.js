@@ -60,7 +60,7 @@
 
     line(rank, line) {
       const row = made("div", "log-line");
-      if (this.several) row.dataset.rank = rank; // shown before the line, and no part of what is copied
+      if (this.several) row.append(made("span", "log-rank", `rank ${rank}`));
       row.append(document.createTextNode(line.text));
       if (line.left_out) row.append(made("span", "log-cut", ` … ${line.left_out.toLocaleString("en-GB")} bytes more`));
       return row;
