@@ -125,6 +125,8 @@ class Pusher:
             )
         except (OSError, http.client.HTTPException, ValueError) as error:
             return PushError(f"{type(error).__name__}: {error}"[:300])
+        finally:
+            connection.close()
 
 
 def _end(connection: http.client.HTTPConnection) -> None:
