@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 from ugro_py import experiment_code, experiment_figures
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 JOBS_AT_MOST = 50
 Better = Literal["low", "high"]
+_TOTALS = ("time", "GPU hours", "GPU energy")
 
 
 @dataclass(frozen=True)
@@ -147,11 +148,15 @@ def _figures(found: Sequence[Mapping[str, Any]], settings: Settings | None) -> l
         row("attempts", "", "attempts", "low"),
         row("status", "", "status"),
     ]
+    if len({one.get("steps") for one in found}) > 1:
+        # Who did less took less: that makes it no better.
+        table = [replace(figure, better=None) if figure.name in _TOTALS else figure for figure in table]
     if settings is not None and settings.energy_price_per_kwh is not None:
         energy = next(figure for figure in table if figure.name == "GPU energy")
         costs = [None if kwh is None else round(kwh * settings.energy_price_per_kwh, 4) for kwh in energy.values]
         table.insert(
-            table.index(energy) + 1, Figure("cost of that energy", settings.energy_currency, tuple(costs), "low")
+            table.index(energy) + 1,
+            Figure("cost of that energy", settings.energy_currency, tuple(costs), energy.better),
         )
     return table
 

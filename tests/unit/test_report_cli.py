@@ -123,6 +123,7 @@ def test_compare_shows_figures_and_what_differs(own: Experiments, tmp_path: Path
     assert figures["final loss"]["values"] == [2.0, 1.0]
     assert figures["final loss"]["best"] == 1
     assert figures["step of a loss of 2.5"]["values"] == [3, 2]
+    assert figures["time"]["best"] is not None or len(set(figures["time"]["values"])) == 1
     kwh = 2 * 360 * 2 / 3.6e6
     assert figures["GPU energy"]["values"] == [pytest.approx(kwh, rel=1e-2), None]
     assert figures["cost of that energy"]["unit"] == "CHF"
@@ -144,6 +145,14 @@ def test_compare_shows_figures_and_what_differs(own: Experiments, tmp_path: Path
     everything = json.loads(ugro("-i", str(inventory), "compare", "a", "b", "--all", "--json").output)
     same = [row for row in everything["differences"] if not row["differs"]]
     assert {"section": "code", "key": "git commit", "values": ["c0ffee", "c0ffee"], "differs": False} in same
+
+
+def test_who_did_less_is_no_better_for_that(own: Experiments) -> None:
+    own.run("a", [3.0, 2.0, 1.0])
+    own.run("b", [3.0])
+    found = json.loads(ugro("compare", "a", "b", "--json").output)
+    best = {row["name"]: row["best"] for row in found["figures"]}
+    assert (best["time"], best["GPU hours"], best["final loss"]) == (None, None, 0)
 
 
 def test_compare_of_jobs_without_anything(own: Experiments) -> None:
