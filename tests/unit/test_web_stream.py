@@ -129,3 +129,25 @@ def test_slow_readers_cost_the_others_nothing(start: Serve) -> None:
             break
     for stream in [quick, *slow]:
         stream.close()
+
+
+def test_a_job_that_is_resumed_is_followed_again(start: Serve) -> None:
+    """Although the stream before has just said that it ended, and what it knew is still there."""
+    served = start()
+    job = Job(served)
+    job.start()
+    job.end("failed")
+    for _ in range(2):
+        stream = Stream(served, "/experiments/first/live")
+        stream.next("end")
+        stream.close()
+    assert served.agent.store.reopen("first")
+    stream = Stream(served, "/experiments/first/live")
+    kind, _, data = stream.next("part", "end")
+    assert kind == "part"
+    assert "pending" in data["html"]
+    job.start()
+    while "running" not in data["html"]:
+        kind, _, data = stream.next("part", "end")
+        assert kind == "part"
+    stream.close()

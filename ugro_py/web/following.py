@@ -59,6 +59,11 @@ class Watch:
         """Whether nobody follows the job any more."""
         return self._task is None or self._task.done()
 
+    @property
+    def ended(self) -> bool:
+        """Whether the job was over when it was last seen."""
+        return self._seen is not None and self._seen.over
+
     def begin(self) -> None:
         """Look, until nobody has waited for a while."""
         self._asked_at = time.monotonic()
@@ -116,7 +121,8 @@ def watch_of(app: FastAPI, job: str, parts: Parts) -> Watch:
     watches: dict[str, Watch] | None = getattr(app.state, "watches", None)
     if watches is None:
         watches = app.state.watches = {}
-    for name in [name for name, watch in watches.items() if watch.idle]:
+    # Nor is one of any use that saw the job's end: the job may have been resumed since.
+    for name in [name for name, watch in watches.items() if watch.idle or (watch.ended and name == job)]:
         del watches[name]
     if job not in watches:
         watches[job] = Watch(job, parts, app.state.closing)

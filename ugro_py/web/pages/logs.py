@@ -61,7 +61,8 @@ def choice_of(agent: AgentView, job: str, rank: str | None, attempt: int | None)
     number = attempt if attempt in attempts and attempt is not None else (attempts[-1] if attempts else 1)
     ranks = tuple(choose_ranks(paths, "all", [known.rank for known in agent.store.ranks(job)]))
     if rank is None:
-        return Choice(paths, attempts, number, ranks, ranks[0] if ranks else None)
+        # A job that has not started has no ranks yet; as soon as it has, the first one is what the page follows.
+        return Choice(paths, attempts, number, ranks or (0,), ranks[0] if ranks else 0)
     if rank != "all":
         choose_ranks(paths, rank, ranks)
     return Choice(paths, attempts, number, ranks, None if rank == "all" else int(rank))

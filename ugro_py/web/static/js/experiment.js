@@ -154,11 +154,13 @@
 
   async function takeActions() {
     const place = document.querySelector("[data-part=actions]");
-    if (!place || place.contains(document.activeElement)) return;
+    if (!place) return;
     const answer = await fetch(`/experiments/${job}?part=actions`, { credentials: "same-origin" });
     if (!answer.ok) return;
+    const focused = place.contains(document.activeElement);
     place.innerHTML = await answer.text();
     if (window.htmx) window.htmx.process(place);
+    if (focused) place.querySelector("button, summary, a")?.focus();
   }
 
   // One stream for the page, and none while nobody looks: browsers have only six connections to one host.
@@ -197,6 +199,13 @@
     source = null;
   }
 
+  // A job that had ended goes on when somebody resumes it here.
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const { successful, requestConfig } = event.detail;
+    if (!successful || requestConfig?.verb !== "post") return;
+    ended = !window.EventSource;
+    open();
+  });
   document.addEventListener("visibilitychange", () => {
     if (document.hidden) close();
     else {
