@@ -20,7 +20,7 @@ LIVELY = SCRIPTS / "lively.py"
 PATIENCE_MS = 90_000.0
 """How long a page may take to say what is expected: for machines that do ten other things."""
 # What a browser says of an answer that a test asked for: that it was refused.
-_EXPECTED = re.compile(r"Failed to load resource: the server responded with a status of (400|403|404|409)")
+_EXPECTED = re.compile(r"(the server responded with a status of|Response Status Error Code) (400|403|404|409)\b")
 
 
 def chromium() -> str | None:

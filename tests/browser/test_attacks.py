@@ -90,6 +90,7 @@ def test_a_line_of_ten_megabytes_is_cut_and_holds_nothing_up(site: Site, page: P
     expect(page.locator(".log-line").last).to_contain_text("step ")
     page.goto("/experiments/live/logs?rank=0&after=0")
     expect(page.locator(".log")).to_contain_text("rank 0 of 2 begins")
+    page.get_by_role("link", name="Newer lines").click()
     expect(page.locator(".log-cut").first).to_contain_text("bytes more")
 
 

@@ -19,8 +19,8 @@ Visit = Callable[..., Visitor]
 PAGES = {
     "/": "gpu-master",
     "/experiments": "live",
-    "/experiments/live": "step 3",
-    "/experiments/live/logs?rank=all": "rank 1step ",
+    "/experiments/live": "CPU-gpu-master-0",
+    "/experiments/live/logs?rank=all": "step ",
     "/experiments/live/artifacts": "config.json",
     "/compare": "Nothing to compare yet",
     "/compare?job=live&job=done": "final loss",
