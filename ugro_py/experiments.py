@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from ugro_py import experiment_figures
 from ugro_py.errors import UgroError
@@ -26,8 +26,7 @@ _AT_ONCE = 50  # jobs whose figures one look has read, at most
 _FAILED_S = 60.0  # after which figures that could not be read are tried again
 
 
-@dataclass(frozen=True)
-class Experiment:
+class Experiment(NamedTuple):
     """A job in the list: JSON values, as attributes. What is not known (yet) is None.
 
     Attributes:
@@ -62,7 +61,7 @@ class Experiment:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {**vars(self), "tags": list(self.tags), "spark": list(self.spark)}
+        return {**self._asdict(), "tags": list(self.tags), "spark": list(self.spark)}
 
 
 @dataclass(frozen=True)

@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
@@ -24,9 +23,8 @@ _KEPT = frozenset([*_NUMBERS, "spark", "figures"])
 _RELATIONS = {"=": "__eq__", "!=": "__ne__", "<": "__lt__", "<=": "__le__", ">": "__gt__", ">=": "__ge__"}
 
 
-@dataclass(frozen=True)
-class ExperimentRow:
-    """A job as it is listed. Times are aware; figures that are not known (yet) are None.
+class ExperimentRow(NamedTuple):
+    """A job as it is listed. Times are aware; figures that are not known (yet) are None. A tuple: thousands are made.
 
     Attributes:
         note: all of it; `duration_s` is until the end, None while the job has not ended.
