@@ -70,10 +70,12 @@ class Chunk:
 
         if self.batch is not None:
             return self.batch if names is None else self.batch.select([n for n in names if n in self.schema.names])
-        options = None
+        options = pa.ipc.IpcReadOptions(use_threads=False)  # a chunk is too small to share out
         if names is not None:
-            fields = [index for name in names if (index := self.schema.get_field_index(name)) >= 0]
-            options = pa.ipc.IpcReadOptions(included_fields=fields)
+            schema = self.schema
+            fields = [index for name in names if (index := schema.get_field_index(name)) >= 0]
+            if len(fields) < len(schema):
+                options.included_fields = fields
         return pa.ipc.open_stream(self.stream, options=options).read_next_batch()
 
 
