@@ -114,8 +114,9 @@ class Trainer:
             self.parallel = DistributedDataParallel(
                 self.model, [self.device] if self.device.type == "cuda" else None,
                 process_group=self.ranks.gradients, gradient_as_bucket_view=True,
-                broadcast_buffers=False,  # they never change, and every forward pass would wait for rank 0
             )  # fmt: skip
+            # They never change, and each forward pass would wait for rank 0; the argument of this name is deprecated.
+            self.parallel.broadcast_buffers = False
         self.optimizer = optimizing.adamw(self.model, self.args.learning_rate, self.args.weight_decay)
         self.amp = optimizing.amp_type(self.args.amp, self.device)
         self.scaler = torch.amp.GradScaler(self.device.type, enabled=self.amp is torch.float16)
