@@ -30,7 +30,7 @@ TIMEOUT = 1200.0
 AT_A_TIME = 2
 NEEDS = {"monitoring": ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")}
 """Programs that a scenario's hosts need of this machine, since they reach no packages."""
-LONG = ("launch", "agent", "bootstrap")
+LONG = ("launch", "agent", "bootstrap", "monitoring")
 """Those that begin first, since they take longest."""
 
 
