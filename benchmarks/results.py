@@ -27,6 +27,8 @@ from ugro_py.state import Store
 JOB = "a-million-lines"
 LINES, RANKS = 1_000_000, 8
 RESULTS_LIMIT_S = 1.5
+# A file that comes from elsewhere: 300 MB of text are read once, and have columns from then on.
+BARE_LIMIT_S = 3.0
 LOAD_LIMIT = 1.2
 CHART_LIMIT_S = 0.2
 
@@ -44,7 +46,7 @@ class Results:
             for _ in range(n):
                 paths.series(paths.metrics).unlink()
                 bare.append(_results(paths))
-        alone = Figure("results_of_bare_lines", "s", bare, RESULTS_LIMIT_S)
+        alone = Figure("results_of_bare_lines", "s", bare, BARE_LIMIT_S)
         return [Figure(Results.NAME, "s", kept, RESULTS_LIMIT_S), alone]
 
 
@@ -54,7 +56,7 @@ class Load:
     NAME = "load_against_bare_read"
 
     @staticmethod
-    def measure(_bed: Bed | None, n: int = 9) -> Result:
+    def measure(_bed: Bed | None, n: int = 15) -> Result:
         import pandas as pd
 
         with million() as paths:
