@@ -62,6 +62,7 @@
       if (now && window.htmx) window.htmx.process(now);
     }
     if (message.order) {
+      const focused = document.activeElement;
       const wanted = new Set(message.order);
       for (const child of [...region.children]) if (!wanted.has(child.id)) child.remove();
       let before = null;
@@ -72,6 +73,8 @@
         if (child !== place) region.insertBefore(child, place);
         before = child;
       }
+      // An element that is moved loses the focus.
+      if (focused && focused !== document.activeElement && region.contains(focused)) focused.focus({ preventScroll: true });
     }
   }
 
