@@ -47,7 +47,8 @@ def print_comparison(found: Mapping[str, Any], code: bool) -> None:
         values = [_value(value, figure["unit"]) for value in figure["values"]]
         if figure["best"] is not None:
             values[figure["best"]] += " *"
-        table.add_row(_cell(figure["name"]), *map(_cell, values))
+        unit = f" ({figure['unit']})" if figure["unit"] not in ("", "s") else ""
+        table.add_row(_cell(f"{figure['name']}{unit}"), *map(_cell, values))
     _print(table)
     if any(figure["best"] is not None for figure in found["figures"]):
         _print("* best of them")
