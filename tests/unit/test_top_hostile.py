@@ -17,7 +17,7 @@ from tests.unit.top_world import JOB, World, job_store, world  # noqa: F401 - fi
 from ugro_py.errors import StateError
 from ugro_py.now import snapshot
 from ugro_py.top.app import TopApp
-from ugro_py.top.doors import StoreDoor
+from ugro_py.top.doors import Points, StoreDoor
 from ugro_py.top.screens import LogsScreen, StopScreen, shown
 
 
@@ -135,6 +135,19 @@ def test_a_store_that_is_away_is_told_and_comes_back() -> None:
         await hand.until(lambda: not app.query_one("#problem").display, "it is back")
 
     top(check, door=lambda: Flaky("hosts.yml"))
+
+
+def test_without_a_curve_all_else_is_shown() -> None:
+    class Full(StoreDoor):
+        def curve(self, job: str, column: str, points: int) -> Points:
+            raise OSError(28, "No space left on device")
+
+    async def check(app: TopApp, hand: Hand) -> None:
+        await hand.until(lambda: "No space left on device" in hand.text("problem"), "it is told")
+        assert app.query_one("#problem").display and hand.rows("jobs")[JOB]["STEP"] == "119/1000"
+        assert "shown is what was" not in hand.text("problem")
+
+    top(check, door=lambda: Full("hosts.yml"))
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")

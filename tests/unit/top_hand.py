@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from textual.pilot import Pilot
-from textual.widgets import DataTable, Static
+from textual.widgets import DataTable, Input, Static
 
 from tests.unit.top_world import HOSTILE, JOB, STEPS, World, job_store, world  # noqa: F401 - fixtures
 from ugro_py.top.app import TopApp
@@ -32,8 +32,14 @@ class Hand:
     async def until(self, condition: Callable[[], Any], what: str) -> None:
         deadline = time.monotonic() + 60
         while not condition():
-            assert time.monotonic() < deadline, f"waited in vain: {what}\n{self.rows('nodes')}\n{self.rows('jobs')}"
+            assert time.monotonic() < deadline, f"waited in vain: {what}\n{self._state()}"
             await self.pilot.pause(0.02)
+
+    def _state(self) -> str:
+        """Say what is there, for a test that fails."""
+        field = self.app.screen_stack[0].query_one("#filter", Input)
+        words = (self.app.focused, field.value, self.rows("nodes"), self.rows("jobs"), self.text("problem"))
+        return "\n".join(map(repr, words))
 
     def rows(self, name: str) -> dict[str, dict[str, str]]:
         """Return the rows of a table, column -> text, by their first cell."""

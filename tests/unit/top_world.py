@@ -14,6 +14,7 @@ from tests.unit.job_store import JOB, NODES, JobStore, job_store
 from ugro_py import metrics
 from ugro_py.cluster import Node
 from ugro_py.scheduler import Gpu
+from ugro_py.state import Controller
 
 __all__ = ["JOB", "NODES", "World", "job_store", "world"]
 
@@ -42,6 +43,7 @@ class World:
         self.sample()
         metrics.rebuild(self.paths)
         self.store.create_job("waits", "ann", {"script": "x.py"})
+        self.store.claim("waits", Controller.me())  # one without a controller is soon taken over
         self.store.set_job("waits", "pending", HOSTILE)
         self.store.create_job("done", "ob", {})
         self.store.set_job("done", "completed", "", 0)

@@ -114,13 +114,14 @@ class TopApp(App[None]):
             raise message.seen.bug
         if not self.screen_stack:
             return  # it is about to end
-        if message.seen.problem:
-            old = f" (shown is what was {time.monotonic() - self._seen_at:.0f} s ago)" if self._seen.snapshot else ""
-            self._static("problem").update(Text(harmless(message.seen.problem) + old))
-            self._static("problem").display = True
+        seen, problem = message.seen, harmless(message.seen.problem)
+        if problem and not seen.snapshot and self._seen.snapshot:
+            problem += f" (shown is what was {time.monotonic() - self._seen_at:.0f} s ago)"
+        self._static("problem").update(Text(problem))
+        self._static("problem").display = bool(problem)
+        if not seen.snapshot:
             return
-        self._static("problem").display = False
-        self._seen, self._seen_at = message.seen, time.monotonic()
+        self._seen, self._seen_at = seen, time.monotonic()
         self._draw()
 
     def on_resize(self, event: Resize) -> None:

@@ -14,7 +14,7 @@ from ugro_py.top.doors import Door, Points
 
 @dataclass(frozen=True)
 class Seen:
-    """What one round found. `problem` says why there is nothing newer; then the rest is empty.
+    """What one round found. `problem` says why there is nothing newer, or no curve.
 
     `bug` is what ended the poller although nobody wanted that.
     """
@@ -85,5 +85,8 @@ class Poller(threading.Thread):
     def _round(self, door: Door) -> Seen:
         job, column, count = self._wanted
         snapshot = door.snapshot()
-        points = door.curve(job, column, count) if job is not None and count else []
+        try:
+            points = door.curve(job, column, count) if job is not None and count else []
+        except (UgroError, OSError) as error:  # a full disk, say: all else is known
+            return Seen(snapshot, job, column, problem=" ".join(str(error).split()))
         return Seen(snapshot, job, column, points)
