@@ -153,6 +153,15 @@ def test_training_uses_it_and_leaves_it_free(ugro_here: Ugro) -> None:
     assert max(line["gpu_mem_used_gb"] or 0 for line in lines) > 0.1
     wait_until(lambda: used_mb() <= before + 50, "the memory is free again")
     report(results={key: value for key, value in found.items() if value is not None})
+    samples = ugro_here.run("export", "trains", "--format", "json", "-o", ugro_here.data / "out.json")
+    report(export=samples.stdout, stragglers=ugro_here.run("stragglers", "trains").stdout)
+    one, other = ugro_here.json("results", "ls", "--json"), ugro_here.json("top", "--json")
+    report(listed=one, top=other)
+    ugro_here.run("launch", "--name", "again", *ALONE, "--epochs", 1, "--batch-size", 32, timeout_s=300)
+    both = ugro_here.json("compare", "trains", "again", "--json")
+    report(compared=json.dumps(both))
+    energy = [row for row in both["figures"] if row["name"] == "GPU energy"]
+    assert energy and all(value > 0 for value in energy[0]["values"]), energy
 
 
 def test_a_killed_rank_is_noticed_and_the_job_goes_on_where_it_was(
