@@ -30,6 +30,7 @@ SEED_FIELDS = [
     "timestamp", "job_id", "rank", "step", "gpu_util", "gpu_mem_used_gb", "training_loss", "throughput_tokens_sec",
     "gradient_norm", "learning_rate",
 ]  # fmt: skip
+OUR_FIELDS = ["epoch", "total_steps", "step_time_s", "data_time_s", "wait_time_s", "cpu_time_s"]
 
 
 @dataclass(frozen=True)
@@ -145,21 +146,16 @@ def single(place: Place) -> Run:
 
 def test_each_rank_tells_each_step_in_the_fields_of_the_seed(whole: Run) -> None:
     for rank in range(2):
-        lines = whole.lines(rank)
-        assert [line["step"] for line in lines] == list(range(1, LAST + 1))
+        assert [line["step"] for line in (lines := whole.lines(rank))] == list(range(1, LAST + 1))
         for line in lines:
-            told = [*SEED_FIELDS, "epoch", "total_steps", "step_time_s", "data_time_s", "wait_time_s", "cpu_time_s"]
-            assert list(line) == [*told, *(["gradient_bytes"] if line is lines[0] else [])]
-            assert 0 <= line["data_time_s"] + line["wait_time_s"] <= line["step_time_s"] * 1.01
-            assert line["wait_time_s"] > 0 and line["cpu_time_s"] > 0
+            assert list(line) == SEED_FIELDS + OUR_FIELDS + ["gradient_bytes"] * (line is lines[0])
+            assert 0 < line["wait_time_s"] < line["step_time_s"] and line["cpu_time_s"] > 0 < line["gradient_norm"]
             assert (line["job_id"], line["rank"], line["total_steps"]) == ("job_001", rank, LAST)
             assert line["gpu_util"] is line["gpu_mem_used_gb"] is None
-            assert line["throughput_tokens_sec"] > 0 and line["gradient_norm"] > 0
-        assert lines[0]["gradient_bytes"] == 4 * 1_066_112  # each weight of tiny-llama, in 32 bits
+        assert lines[0]["gradient_bytes"] == 4 * 1_066_112  # weights of 32 bits
     # The loss told is the mean of the gang, so all ranks tell the same.
     assert whole.numbers(0) == whole.numbers(1)
-    losses = [loss for _, loss, _, _ in whole.numbers()]
-    assert losses[-1] < losses[0] - 0.2
+    assert whole.numbers()[-1][1] < whole.numbers()[0][1] - 0.2
     rates = [rate for _, _, _, rate in whole.numbers()]
     assert rates.index(max(rates)) == 2 and rates[-1] < rates[2] / 2  # two steps of warm-up, then down
     assert list((whole.folder / "tensorboard").glob("events.out.tfevents.*"))
