@@ -22,6 +22,7 @@ from sqlalchemy import select, update
 
 from docs import demo_curves
 from docs.demo_runs import RUNS, WAITING, Past
+from ugro_py import experiments
 from ugro_py.api.app import create_app
 from ugro_py.api.server import serve
 from ugro_py.api.view import Timing
@@ -50,6 +51,7 @@ class Demo:
 
     def __init__(self, folder: Path) -> None:
         self.store = Store.open(f"sqlite:///{folder}/ugro.db")
+        self.store.acquire_lease(Controller.me(), 86400.0)  # as an agent does: without one nothing would start
         nodes = tuple(
             Node(name, address, "worker" if number else "master", gpu=card, gpu_count=1, vram_gb=vram)
             for number, (name, address, card, vram) in enumerate(NODES)
@@ -65,6 +67,7 @@ class Demo:
         for name, user, request in WAITING:
             self.store.create_job(name, user, JobRequest.from_dict({**request, "name": name}).as_dict())
         self._check()
+        experiments.ls(self.store, wait_s=None)  # figures are read when somebody looks, and kept
 
     def timings(self) -> Mapping[str, Timing]:
         """Return what a quiet agent's loops take."""
