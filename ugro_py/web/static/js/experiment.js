@@ -5,8 +5,8 @@
   const page = document.querySelector("[data-experiment]");
   if (!page) return;
   const job = encodeURIComponent(page.dataset.experiment);
-  const root = document.querySelector("[data-log]");
-  const log = root ? new ugro.LogView(root) : null;
+  let root = document.querySelector("[data-log]");
+  let log = root ? new ugro.LogView(root) : null;
 
   // Charts ---------------------------------------------------------------------------------------------------------
   const form = document.querySelector("[data-chart-options]");
@@ -163,6 +163,21 @@
     if (focused) place.querySelector("button, summary, a")?.focus();
   }
 
+  /** The first line of a job that had printed nothing when the page was made: the page has a place for logs now. */
+  async function takeLogs() {
+    close();
+    const answer = await fetch(location.pathname, { credentials: "same-origin" });
+    const made = new DOMParser().parseFromString(await answer.text(), "text/html");
+    const found = made.querySelector("[data-log]");
+    if (answer.ok && found) {
+      document.getElementById("logs").closest("section").replaceWith(made.getElementById("logs").closest("section"));
+      root = document.querySelector("[data-log]");
+      log = new ugro.LogView(root);
+      at = root.dataset.places || "";
+    }
+    setTimeout(open, found ? 0 : 1000);
+  }
+
   // One stream for the page, and none while nobody looks: browsers have only six connections to one host.
   let source = null;
   let ended = page.dataset.active !== "true" || !window.EventSource;
@@ -170,8 +185,8 @@
 
   function open() {
     if (source || ended || document.hidden) return;
-    const query = new URLSearchParams({ rank: root?.dataset.rank || "0", places: at });
-    if (!root || root.dataset.grows !== "true") query.set("logs", "false");
+    const query = new URLSearchParams({ rank: root?.dataset.rank || "all", places: at });
+    if (root && root.dataset.grows !== "true") query.set("logs", "false");
     const opened = (source = new EventSource(`/experiments/${job}/live?${query}`));
     opened.addEventListener("open", () => say("Live", "live"));
     opened.addEventListener("error", () => {
@@ -181,8 +196,12 @@
       setTimeout(open, 5000);
     });
     opened.addEventListener("log", (event) => {
+      if (!log) {
+        takeLogs();
+        return;
+      }
       at = event.lastEventId || at;
-      if (log) log.add(JSON.parse(event.data));
+      log.add(JSON.parse(event.data));
     });
     opened.addEventListener("part", (event) => takePart(JSON.parse(event.data)));
     opened.addEventListener("series", drawLater);
