@@ -25,6 +25,7 @@ from ugro_py.top.screens import HelpScreen, LogsScreen, StopScreen
 from ugro_py.top.tables import LiveTable
 
 _POINTS = 1000  # of a curve
+_PARTS = "#head, #problem, #nodes, #jobs, #title, #curve, #ranks"
 
 
 class TopApp(App[None]):
@@ -103,6 +104,11 @@ class TopApp(App[None]):
     def _jobs(self) -> LiveTable:
         return self.screen_stack[0].query_one("#jobs", LiveTable)
 
+    @property
+    def _is_whole(self) -> bool:
+        """Whether all parts are there: a message may come while the last ones are made, or the first ones have gone."""
+        return bool(self.screen_stack) and len(self.screen_stack[0].query(_PARTS)) == _PARTS.count("#")
+
     def _static(self, name: str) -> Static:
         return self.screen_stack[0].query_one(f"#{name}", Static)
 
@@ -112,8 +118,8 @@ class TopApp(App[None]):
         """Show what the poller found."""
         if message.seen.bug is not None:
             raise message.seen.bug
-        if not self.screen_stack:
-            return  # it is about to end
+        if not self._is_whole:
+            return
         seen, problem = message.seen, harmless(message.seen.problem)
         if problem and not seen.snapshot and self._seen.snapshot:
             problem += f" (shown is what was {time.monotonic() - self._seen_at:.0f} s ago)"
@@ -130,7 +136,7 @@ class TopApp(App[None]):
 
     def _draw(self) -> None:
         found = self._seen.snapshot
-        if not self.screen_stack:
+        if not self._is_whole:
             return
         self.screen_stack[0].set_class(self.size.height < 18, "low")
         if not found:
@@ -185,7 +191,7 @@ class TopApp(App[None]):
 
     def on_data_table_row_highlighted(self, event: DataTable.RowHighlighted) -> None:
         """Show another job."""
-        if event.data_table.id == "jobs" and self.screen_stack:
+        if event.data_table.id == "jobs" and self._is_whole:
             self._detail()
 
     def on_data_table_row_selected(self, event: DataTable.RowSelected) -> None:
