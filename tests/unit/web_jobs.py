@@ -35,7 +35,7 @@ class Job:
         for index, node in enumerate(NODES):
             card = Gpu(f"GPU-{node}", node, 0, "card", "cuda", 12.0)
             self.store.sync_node(Node(node, f"10.0.0.{index}", "worker" if index else "master"), [card], {})
-        self.store.create_job(name, user, request or {"model": "tiny-llama"})
+        self.store.create_job(name, user, {"name": name, **(request or {"model": "tiny-llama"})})
 
     def start(self) -> int:
         """Start an attempt; the job runs."""

@@ -112,6 +112,8 @@ def _shared(agent: AgentView, job: str) -> dict[str, Any]:
     """Return what the changing parts of the page show."""
     state = status.status_of(agent.store, job, agent.cluster)
     row = agent.store.job(job)
+    if row.status != state["status"]:  # it changed in between
+        state = status.status_of(agent.store, job, agent.cluster)
     return {
         "job": row,
         "state": state,
