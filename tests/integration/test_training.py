@@ -146,17 +146,17 @@ def single(place: Place) -> Run:
 
 def test_each_rank_tells_each_step_in_the_fields_of_the_seed(whole: Run) -> None:
     for rank in range(2):
-        assert [line["step"] for line in (lines := whole.lines(rank))] == list(range(1, LAST + 1))
+        lines = whole.lines(rank)
+        assert [line["step"] for line in lines] == list(range(1, LAST + 1))
         for line in lines:
             assert list(line) == SEED_FIELDS + OUR_FIELDS + ["gradient_bytes"] * (line is lines[0])
             assert 0 < line["wait_time_s"] < line["step_time_s"] and line["cpu_time_s"] > 0 < line["gradient_norm"]
             assert (line["job_id"], line["rank"], line["total_steps"]) == ("job_001", rank, LAST)
             assert line["gpu_util"] is line["gpu_mem_used_gb"] is None
-        assert lines[0]["gradient_bytes"] == 4 * 1_066_112  # weights of 32 bits
     # The loss told is the mean of the gang, so all ranks tell the same.
     assert whole.numbers(0) == whole.numbers(1)
     assert whole.numbers()[-1][1] < whole.numbers()[0][1] - 0.2
-    rates = [rate for _, _, _, rate in whole.numbers()]
+    rates = [numbers[3] for numbers in whole.numbers()]
     assert rates.index(max(rates)) == 2 and rates[-1] < rates[2] / 2  # two steps of warm-up, then down
     assert list((whole.folder / "tensorboard").glob("events.out.tfevents.*"))
 
