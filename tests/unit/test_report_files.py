@@ -219,4 +219,3 @@ def test_through_an_agent(start: Serve, tmp_path: Path) -> None:  # noqa: F811
     done = run("export", "nope", "-o", tmp_path / "y.csv")
     assert done.returncode == 8, done.stderr
     assert not (tmp_path / "elsewhere").exists()
-

@@ -45,7 +45,7 @@ def serve_alone(inventory: str | None, port: int, told: Callable[[str], object])
     """Serve the dashboard at http://localhost:PORT until Ctrl-C or SIGTERM.
 
     Args:
-        inventory: as of `ugro -i`.
+        inventory: path, as of the option `-i`; None for the default.
         port: of this machine's loopback; 0 for any that is free.
         told: is called with the address that signs the caller in, as soon as it can be opened.
 
