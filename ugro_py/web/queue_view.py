@@ -10,7 +10,7 @@ from ugro_py.web.live import Look
 
 
 def waiting(look: Look) -> list[dict[str, Any]]:
-    """Return the jobs that wait, first in line first: as `ugro queue ls --json`, and since when each waits (`since`)."""
+    """Return the jobs that wait, first in line first: as `ugro queue ls --json`, each with the time it waits since."""
 
     def make() -> list[dict[str, Any]]:
         agent = look.agent
