@@ -109,14 +109,20 @@ def print_table(ranks: Sequence[Mapping[str, Any]]) -> None:
 
     if not ranks:
         return
-    table = Table()
-    for column in ("rank", "node", "step", "p95", "compute", "data", "waits", "for peers", "cores", "slowest"):
-        table.add_column(column, justify="left" if column == "node" else "right")
+    longest = max((rank["step_p95_s"] or 0.0 for rank in ranks), default=0.0)
+    unit, factor = ("s", 1.0) if longest >= 1 else ("ms", 1000.0)
+
+    def time(value: float | None) -> str:
+        return "-" if value is None else f"{factor * value:.3g}"
+
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("rank", "node", f"step {unit}", "p95", "compute", "data", "waits", "for peers", "cores", "slowest"):
+        table.add_column(column, justify="left" if column == "node" else "right", no_wrap=True)
     for rank in ranks:
         cores, share = rank["cores"], rank["slowest_share"]
         table.add_row(
-            str(rank["rank"]), safe_line(rank["node"]), seconds(rank["step_s"]), seconds(rank["step_p95_s"]),
-            seconds(rank["compute_s"]), seconds(rank["data_s"]), seconds(rank["wait_s"]), seconds(rank["peers_s"]),
+            str(rank["rank"]), safe_line(rank["node"]), time(rank["step_s"]), time(rank["step_p95_s"]),
+            time(rank["compute_s"]), time(rank["data_s"]), time(rank["wait_s"]), time(rank["peers_s"]),
             "-" if cores is None else f"{cores:.2f}", "-" if share is None else percent(share),
         )  # fmt: skip
     Console(highlight=False, markup=False).print(table)
