@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatch
 from pathlib import Path
 
+from ugro_py import paths
 from ugro_py.cluster import Node
 from ugro_py.errors import NodeError, UsageError
 from ugro_py.ssh import describe_ssh, ssh_argv
@@ -97,8 +98,11 @@ def _patterns(root: Path) -> tuple[str, ...]:
 
 
 def _files(root: Path, patterns: Sequence[str]) -> Iterable[tuple[str, Path]]:
+    store, top = paths.data_dir().resolve(), root.resolve()  # the store may have another name than those excluded
+    within = store.relative_to(top).as_posix() if store.is_relative_to(top) else None
+
     def ignored(name: str, relative: str) -> bool:
-        return any(fnmatch(name, pattern) or fnmatch(relative, pattern) for pattern in patterns)
+        return relative == within or any(fnmatch(name, pattern) or fnmatch(relative, pattern) for pattern in patterns)
 
     for folder, folders, names in os.walk(root):
         here = Path(folder)

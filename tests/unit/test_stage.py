@@ -62,3 +62,13 @@ def test_a_home_is_not_copied_to_every_node_unasked(tmp_path: Path, monkeypatch:
     with pytest.raises(UsageError, match="would be copied to every node"):
         check(JobRequest("new", script="~/train.py"))
     assert check(JobRequest("new", script="~/train.py", workdir="~")).script == "train.py"
+
+
+def test_the_central_store_stays_here_whatever_it_is_called(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("train.py", "my/store/jobs/old/attempts/1/gang.json", "my/code.py"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("x")
+    monkeypatch.setenv("UGRO_DATA", str(tmp_path / "my" / "store"))
+    assert bundle(tmp_path).files == ("train.py", "my/code.py")
+    # What lies in the store itself, the code of a job that waits, goes all the same.
+    assert bundle(tmp_path / "my" / "store" / "jobs" / "old").files == ("attempts/1/gang.json",)
