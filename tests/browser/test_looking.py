@@ -116,7 +116,7 @@ def test_experiments_are_found_sorted_and_tagged(site: Site, page: Page) -> None
     expect(rows).to_contain_text("waits")
     page.goto("/experiments?status=completed")
     expect(rows.filter(has=page.get_by_role("link", name="live", exact=True))).to_have_count(0)
-    page.goto("/experiments?where=steps%3C6")
+    page.goto("/experiments?where=steps%3C6&tag=first")  # other tests leave short jobs too
     expect(rows).to_have_count(1)
     page.goto("/experiments")
     page.get_by_role("link", name="Steps").click()
