@@ -126,6 +126,8 @@ def test_the_port_is_ours_on_every_address_of_localhost_or_not_at_all() -> None:
             loopback(port)
     sockets = loopback(port)
     assert [sock.getsockname()[:2] for sock in sockets] == [("127.0.0.1", port), ("::1", port)]
+    with pytest.raises(OSError):
+        loopback(port)  # nor can two have it that have not answered anybody yet
     for sock in sockets:
         sock.close()
 
@@ -165,6 +167,18 @@ def test_from_another_machine_it_comes_through_a_tunnel(start: Serve, started: A
     assert process.wait(60) == 130
     with pytest.raises(OSError):
         ask(link)
+
+
+def test_a_link_is_not_given_to_who_has_the_port_of_a_tunnel(tmp_path: Path) -> None:
+    programs = tmp_path / "bin"
+    programs.mkdir()
+    (programs / "ssh").write_text("""#!/bin/sh\necho '{"port": 8080, "path": "/login?once=code"}'\n""")
+    (programs / "ssh").chmod(0o755)
+    path = f"{programs}:{os.environ['PATH']}"
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = str(taken.getsockname()[1])
+        done = run(tmp_path, "--master", "ob@master", "dashboard", "--open", "--port", port, PATH=path)
+    assert done.returncode == 9 and "choose another --port" in done.stderr and "once=" not in done.stdout
 
 
 def test_a_master_without_an_agent_is_told_of(tmp_path: Path) -> None:

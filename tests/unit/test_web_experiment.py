@@ -118,6 +118,16 @@ def test_charts_are_made_once_until_there_is_more(start: Serve) -> None:
     assert len(made) == 2
 
 
+def test_answers_that_are_kept_take_so_much_memory_and_no_more(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(kept, "_KEPT_BYTES", 100)
+    answers = kept.Kept()
+    for key in range(5):
+        answers.get("first", key, lambda: "x" * 40)
+    assert [answers.last("first", key) is not None for key in range(5)] == [False, False, False, True, True]
+    assert len(answers.get("first", "big", lambda: "x" * 400)[1]) == 402
+    assert answers.last("first", 4) is None
+
+
 def test_many_who_ask_at_once_wait_for_one_answer(start: Serve) -> None:
     served = start()
     Job(served)
@@ -199,8 +209,12 @@ def test_downloads_stay_in_the_folder_of_the_job(start: Serve, tmp_path: Path) -
 def test_code_is_shown_to_its_owner_alone(start: Serve, token_file: Path) -> None:
     served = start()
     job = Job(served)
-    job.paths.config.write_text(json.dumps({"seed": 42, "code": {"digest": "abc", "git": {"diff": "+ my own idea"}}}))
+    capsule = {"seed": 42, "code": {"digest": "abc", "git": {"diff": "+ my own idea"}}, "program": ["a.py", "hunter2"],
+               "request": {"gpus": 3, "args": ["hunter2"], "env": {"DATABASE_URL": "sql://me:hunter2@db"}}}  # fmt: skip
+    job.paths.config.write_text(json.dumps(capsule))
     own, other = capsule_view("first", owner=True), capsule_view("first", owner=False)
+    assert str(own.sections if own else "").count("hunter2") == 3
+    assert "hunter2" not in str(other) and "('gpus', '3')" in str(other) and "('seed', '42')" in str(other)
     assert own is not None and own.diff == "+ my own idea" and "my own idea" in (own.raw or "")
     assert other is not None and other.hidden and "my own idea" not in str(other)
     assert "my own idea" in page(served, "/experiments/first")

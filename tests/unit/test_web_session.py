@@ -68,6 +68,34 @@ def test_a_link_that_another_site_leads_to_is_not_followed(browser: Browser) -> 
     assert browser.get(path, sec_fetch_site="none").status == 303
 
 
+def test_a_link_on_a_page_of_another_site_opens_a_page_and_nothing_else(browser: Browser) -> None:
+    visit = {"sec_fetch_mode": "navigate", "sec_fetch_dest": "document"}
+    link = browser.client.post("/v1/dashboard/link")["path"]
+    for site in ("cross-site", "same-site"):
+        answer = browser.get("/queue", sec_fetch_site=site, **visit)  # a strict cookie is not sent with it
+        assert answer.status == 303 and answer.headers["location"] == "/login?next=%2Fqueue", site
+        answer = browser.get("/login?next=%2Fqueue", sec_fetch_site=site, **visit)
+        assert answer.status == 200 and 'href="/queue"' in answer.text and "DENY" in answer.headers["x-frame-options"]
+        refused = browser.get(link, sec_fetch_site=site, **visit)
+        assert refused.status == 403 and "text/html" in refused.headers["content-type"] and not refused.cookies
+    browser.sign_in()
+    token = hidden(browser.get("/").text, "csrf")
+    for site in ("cross-site", "same-site"):
+        assert browser.get("/queue", sec_fetch_site=site, **visit).status == 200
+        for address in ("/v1/jobs", "/v1/me", "/metrics", "/live/queue", "/static/app.css"):
+            assert browser.get(address, sec_fetch_site=site, **visit).status == 403, address
+        for other in (
+            {"sec_fetch_mode": "navigate", "sec_fetch_dest": "iframe"},
+            {"sec_fetch_mode": "no-cors", "sec_fetch_dest": "document"},
+            {"sec_fetch_mode": "cors", "sec_fetch_dest": "empty"},
+            {"origin": "http://evil.example", **visit},
+            {},
+        ):
+            assert browser.get("/queue", sec_fetch_site=site, **other).status == 403, other
+        assert browser.post("/experiments/x/stop", {"csrf": token}, sec_fetch_site=site, **visit).status == 403
+    assert browser.get("/queue", sec_fetch_site="cross-site", host="evil.example", **visit).status == 421
+
+
 def test_links_and_sessions_end() -> None:
     now = [0.0]
     sessions, person = Sessions(lambda: now[0]), Person("ana", 1000)

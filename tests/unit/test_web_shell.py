@@ -15,6 +15,7 @@ from tests.unit.browser import Browser, free_port, hidden
 from ugro_py import paths
 from ugro_py.cluster import Cluster, Node
 from ugro_py.state._health import Check
+from ugro_py.web import live
 from ugro_py.web.render import MENU, environment
 
 HOSTILE = "<script>alert(1)</script>\r\n\x1b[31m'\"><img src=x onerror=alert(2)> {{ 7*7 }}"
@@ -35,6 +36,19 @@ def test_every_answer_says_what_a_browser_may_do(served: Served) -> None:
         assert answer.headers["x-content-type-options"] == "nosniff", address
         assert answer.headers["x-frame-options"] == "DENY"
     assert "no-store" in browser.get("/").headers["cache-control"]
+
+
+def test_so_does_the_page_that_tells_of_a_fault(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    def broken(look: object) -> dict[str, str]:
+        raise RuntimeError("<b>inside</b>")
+
+    browser = Browser(served)
+    browser.sign_in()
+    monkeypatch.setitem(live._MAKERS, "queue", broken)
+    answer = browser.get("/queue")
+    assert answer.status == 500 and "its log says more" in answer.text and "inside</b>" not in answer.text
+    assert "default-src 'none'" in answer.headers["content-security-policy"]
+    assert answer.headers["x-frame-options"] == "DENY" and answer.headers["cache-control"] == "no-store"
 
 
 def test_no_page_has_a_script_or_a_style_in_it(served: Served) -> None:

@@ -36,6 +36,7 @@ from ugro_py.api.submit import Submissions
 from ugro_py.api.view import AgentView, Timing
 from ugro_py.web.errors import error_page, wants_page
 from ugro_py.web.mount import mount
+from ugro_py.web.security import HEADERS
 
 __all__ = ["AgentView", "Timing", "create_app"]
 
@@ -54,6 +55,7 @@ _STATUS = {
     errors.StateError: 503,
 }
 _USAGE = errors.UsageError.exit_code
+_BUG_HEADERS = {**HEADERS, "cache-control": "no-store"}
 
 
 def create_app(agent: AgentView, *, tokens: Mapping[str, str] | None = None, hosts: Iterable[str] = ()) -> FastAPI:
@@ -141,6 +143,8 @@ def _http_error(request: Request, error: Exception) -> Response:
 def _bug(request: Request, error: Exception) -> Response:
     # What went wrong is in the agent's log: Starlette raises it again there. Callers learn nothing of its insides.
     if wants_page(request):
-        return error_page(request, 500, "this page", "an error inside the agent", "its log says more")
+        page = error_page(request, 500, "this page", "an error inside the agent", "its log says more")
+        page.headers.update(_BUG_HEADERS)  # Starlette answers this outside of all that adds them
+        return page
     body = error_body(f"{request.method} {request.url.path[:100]}", "an error inside the agent", "see its log", 1)
-    return JSONResponse(body, 500)
+    return JSONResponse(body, 500, _BUG_HEADERS)

@@ -27,6 +27,8 @@ SENDER_TIMEOUT_S = 30.0
 """A sender that gives nothing for so long is hung up on; so is one who after that time has not sent, on the whole,"""
 SENDER_BYTES_PER_S = 16 << 10
 """so many bytes a second: who sends one now and then would hold a place for days."""
+_NO_PAGES = ("/v1/", "/metrics", "/static/", "/live/")
+"""No page of the dashboard begins with one of these."""
 LOCAL_HOSTS = ("localhost", "127.0.0.1", "::1", "ugro")
 
 
@@ -52,7 +54,7 @@ class Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         # (address, port) over TCP; IPv4 on an IPv6 socket has a prefix that nobody asks by
         server = str((scope.get("server") or ("",))[0]).removeprefix("::ffff:")
-        refused = self._refused(headers, server)
+        refused = self._refused(headers, server, _is_visit(scope, headers))
         if refused is not None:
             await _answer(send, *refused)
             return
@@ -60,13 +62,13 @@ class Guard:
         limit = _limit(headers)
         await self.app(scope, _limited(receive, limit, hang_up), _timed(send, hang_up))
 
-    def _refused(self, headers: dict[str, str], server: str) -> tuple[int, str] | None:
+    def _refused(self, headers: dict[str, str], server: str, visit: bool) -> tuple[int, str] | None:
         if not self._known(f"//{headers.get('host', '')}", server):
             return 421, f"the host {headers.get('host', '')!r:.80} is not served here"
         origin = headers.get("origin")
         if origin is not None and not self._known(origin, server):
             return 403, f"pages of {origin!r:.80} may not use this API"
-        if headers.get("sec-fetch-site") in ("cross-site", "same-site"):
+        if headers.get("sec-fetch-site") in ("cross-site", "same-site") and not visit:
             return 403, "pages of other sites may not use this API"
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():
@@ -81,6 +83,17 @@ class Guard:
         except ValueError:
             return False
         return bool(name) and (name in self.hosts or name == server)
+
+
+def _is_visit(scope: MutableMapping[str, Any], headers: dict[str, str]) -> bool:
+    """Say whether a person opens a page of the dashboard, by a link on a page of another site for example.
+
+    The other site sees nothing of what comes: the page is a tab of its own, never a frame, and is cut off from the
+    one that opened it (`ugro_py.web.security`). No page changes anything when it is opened; a one-time link, which
+    does, refuses such visits itself. No script can make a browser send these headers.
+    """
+    opened = (headers.get("sec-fetch-mode"), headers.get("sec-fetch-dest")) == ("navigate", "document")
+    return scope["method"] == "GET" and opened and not scope["path"].startswith(_NO_PAGES)
 
 
 def _limit(headers: dict[str, str]) -> int:

@@ -10,7 +10,7 @@ _NO_SUCH_ADDRESS = (errno.EADDRNOTAVAIL, errno.EAFNOSUPPORT)
 
 
 def loopback(port: int) -> list[socket.socket]:
-    """Return sockets that are bound to `port`.
+    """Return sockets that listen at `port`.
 
     A browser that is sent to `localhost` may try either address. If somebody else had one of them, they would be given
     the one-time links that are meant for the dashboard: so it is both, or neither. A machine without IPv6 has one.
@@ -32,6 +32,7 @@ def loopback(port: int) -> list[socket.socket]:
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
             sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
             sock.bind((address, port))
+            sock.listen()  # only now is it ours: two that do not listen yet may be bound to one port
         except OSError as error:
             made.pop().close()
             if error.errno in _NO_SUCH_ADDRESS:

@@ -85,7 +85,8 @@ async def _serve(agent: Alone, sockets: list[socket.socket], port: int, told: Ca
             if serving.done():
                 return await serving
             await asyncio.sleep(0.01)
-        told(f"http://localhost:{port}/login?once={app.state.sessions.link(users.me())}")
+        # In a thread: a browser that is opened may be waited for, and it waits for this server.
+        await asyncio.to_thread(told, f"http://localhost:{port}/login?once={app.state.sessions.link(users.me())}")
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()

@@ -59,14 +59,16 @@ def capsule_view(job: str, *, owner: bool) -> CapsuleView | None:
     git = _mapping(code.get("git"))
     diff = git.get("diff")
     return CapsuleView(
-        tuple(section for section in _sections(values, code, git) if section.rows),
+        tuple(section for section in _sections(values, code, git, owner) if section.rows),
         diff if owner and isinstance(diff, str) and diff else None,
         json.dumps(values, indent=2, ensure_ascii=False) if owner else None,
         not owner,
     )
 
 
-def _sections(values: Mapping[str, Any], code: Mapping[str, Any], git: Mapping[str, Any]) -> Iterator[Section]:
+def _sections(
+    values: Mapping[str, Any], code: Mapping[str, Any], git: Mapping[str, Any], owner: bool
+) -> Iterator[Section]:
     run = {
         key: values.get(key)
         for key in (
@@ -74,8 +76,12 @@ def _sections(values: Mapping[str, Any], code: Mapping[str, Any], git: Mapping[s
             "ugro_version", "cluster",
         )
     }  # fmt: skip
-    yield Section("Run", _rows(run | {"program": values.get("program")}))
     request = _mapping(values.get("request"))
+    if owner:
+        run["program"] = values.get("program")
+    else:  # arguments and environment are masked by their names alone: an address may have a password in it
+        request = {key: value for key, value in request.items() if key not in ("args", "env")}
+    yield Section("Run", _rows(run))
     yield Section("Request", _rows(request))
     shown = {"folder": code.get("folder"), "digest": code.get("digest")}
     yield Section("Code", _rows(shown | {"commit": git.get("commit"), "branch": git.get("branch")}))

@@ -16,6 +16,7 @@ from starlette.responses import Response
 from ugro_py.paths import JobPaths
 
 _KEPT = 64
+_KEPT_BYTES = 64 << 20
 _AHEAD = 2
 
 
@@ -43,8 +44,11 @@ class Kept:
             answer = as_json(make())
             with self._lock:
                 self._answers[job, key] = (mark, answer)
-                while len(self._answers) > _KEPT:
-                    gone, _ = self._answers.popitem(last=False)
+                self._answers.move_to_end((job, key))
+                size = sum(len(one) for _, one in self._answers.values())
+                while len(self._answers) > _KEPT or (size > _KEPT_BYTES and len(self._answers) > 1):
+                    gone, (_, old) = self._answers.popitem(last=False)
+                    size -= len(old)
                     self._locks.pop(gone, None)
         return tag, answer
 

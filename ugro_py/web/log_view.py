@@ -24,7 +24,6 @@ BLOCK = 1 << 18
 SHOWN = 4000
 """Bytes that are shown of one line; what is left out is counted."""
 _SEARCHED = 64 << 20
-_SEARCH_S = 1.0
 _AROUND = 400
 
 
@@ -131,10 +130,12 @@ def after(paths: JobPaths, name: str, place: int, *, last: bool = False, limit: 
     return Window(lines, place, end, status.st_size, partial, status.st_ino)
 
 
-def search(paths: JobPaths, name: str, text: str, place: int | None = None, limit: int = 100) -> Found:
+def search(
+    paths: JobPaths, name: str, text: str, place: int | None = None, limit: int = 100, most_s: float = 1.0
+) -> Found:
     """Look backwards from byte `place` (None: the end) for lines with `text`, whatever the case of its ASCII letters.
 
-    It stops at `limit` lines, or after 64 MB or a second, and says where to go on.
+    It stops at `limit` lines, or after 64 MB or `most_s` seconds, and says where to go on.
     """
     wanted = text.encode("utf-8", "replace").lower()
     if not wanted:
@@ -148,7 +149,7 @@ def search(paths: JobPaths, name: str, text: str, place: int | None = None, limi
         stop = size if place is None else min(place, size)
         seen = 0
         while stop > 0:
-            if seen >= _SEARCHED or (seen and time.monotonic() - begun > _SEARCH_S):
+            if seen >= _SEARCHED or (seen and time.monotonic() - begun > most_s):
                 return Found(tuple(found), stop)
             first = max(0, stop - BLOCK)
             # What is looked for may begin before `stop` and end behind it.

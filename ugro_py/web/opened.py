@@ -59,7 +59,7 @@ def tunnel(destination: str, words: Sequence[str], port: int, told: Callable[[st
     Args:
         destination: the master, USER@HOST.
         words: what goes before the verb there (`-i PATH`).
-        port: of this machine; 0 for any that is free. Taken or not, `localhost` is not used: this address is ours.
+        port: of this machine; 0 for any that is free. Not `localhost`: somebody else may have its other address.
         told: is called with the address that signs the caller in, as soon as it leads there.
 
     Raises:
@@ -78,7 +78,7 @@ def tunnel(destination: str, words: Sequence[str], port: int, told: Callable[[st
             f"see that `ssh {destination} ugro agent status` works",
         )  # fmt: skip
     found = json.loads(asked.stdout)
-    here = port or _free_port()
+    here = _free_port(port)
     forward = f"127.0.0.1:{here}:localhost:{int(found['port'])}"
     options = ["-N", "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=15", "-L", forward]
     with subprocess.Popen(["ssh", *options, "--", destination]) as ssh:
@@ -103,7 +103,14 @@ def _wait(ssh: subprocess.Popen[bytes], port: int, destination: str) -> None:
     raise NodeError(f"tunnel to {destination}", f"port {port} leads nowhere", advice)
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def _free_port(port: int) -> int:
+    """Return `port` if nobody has it, any that is free for 0: who had it would be given the link."""
+    try:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            probe.bind(("127.0.0.1", port))
+            return int(probe.getsockname()[1])
+    except OSError as error:
+        raise StateError(
+            f"port {port} of this machine", error.strerror or str(error), "choose another --port"
+        ) from error

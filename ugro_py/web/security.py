@@ -18,7 +18,7 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' data:; connect-src 'self'; "
     "font-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
-_HEADERS = {
+HEADERS: Mapping[str, str] = {
     "content-security-policy": POLICY,
     "x-content-type-options": "nosniff",
     "x-frame-options": "DENY",
@@ -46,7 +46,7 @@ class Headers:
         async def with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
                 have = {name.lower() for name, _ in message.get("headers", ())}
-                added = [(n.encode(), v.encode()) for n, v in _HEADERS.items() if n.encode() not in have]
+                added = [(n.encode(), v.encode()) for n, v in HEADERS.items() if n.encode() not in have]
                 if b"cache-control" not in have:
                     added.append((b"cache-control", b"no-store"))
                 message["headers"] = [*message.get("headers", ()), *added]

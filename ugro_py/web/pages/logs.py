@@ -22,6 +22,7 @@ router = APIRouter(prefix="/experiments/{job}", include_in_schema=False)
 LINES = 200
 _LONGEST_SEARCH = 200
 _MOST_SEARCHED = 64
+_SEARCH_S = 3.0  # for all ranks together: a thread of the agent is busy with it
 
 
 @dataclass(frozen=True)
@@ -93,9 +94,12 @@ def windows(choice: Choice, place: int | None, *, forward: bool = False, lines: 
 def matches(choice: Choice, text: str, before: int | None) -> list[dict[str, Any]]:
     """Return what a search found in each chosen rank's log; one rank can be searched on from `before`."""
     found = []
-    for rank in choice.chosen[:_MOST_SEARCHED]:
+    ranks = choice.chosen[:_MOST_SEARCHED]
+    most_s = min(1.0, _SEARCH_S / max(len(ranks), 1))
+    for rank in ranks:
         name = choice.name_of(rank)
-        result = log_view.search(choice.paths, name, text, before) if name else log_view.Found((), None)
+        nothing = log_view.Found((), None)
+        result = log_view.search(choice.paths, name, text, before, most_s=most_s) if name else nothing
         found.append(
             {
                 "rank": rank,

@@ -35,6 +35,16 @@
     if (place.textContent !== text) place.textContent = text;
   }
 
+  // A stream that is refused does not say why. Who is signed out (by a restart of the agent, say) is told to sign in.
+  document.addEventListener("ugro:refused", async () => {
+    try {
+      const answer = await fetch("/v1/me");
+      if (answer.status === 401) say("lost", "Signed out: load this page again");
+    } catch {
+      // no answer at all: it is tried again
+    }
+  });
+
   // What somebody is typing into, or has open, stays as it is.
   const KEEP = {
     callbacks: {
@@ -97,6 +107,7 @@
         say("lost", "Not connected: tries again");
         if (source && source.readyState === EventSource.CLOSED) {
           close();
+          document.dispatchEvent(new CustomEvent("ugro:refused"));
           setTimeout(open, 5000);
         }
       });
@@ -113,9 +124,6 @@
 
   document.addEventListener("DOMContentLoaded", () => {
     wireTheme();
-    // On a narrow screen the menu scrolls: the page one is on is in sight.
-    const current = document.querySelector(".top nav [aria-current]");
-    if (current) current.scrollIntoView({ inline: "center", block: "nearest" });
     document.querySelectorAll("[data-live]").forEach(follow);
   });
 })();

@@ -193,6 +193,7 @@
       say("Not connected: tries again", "lost");
       if (opened.readyState !== EventSource.CLOSED) return;
       close();
+      document.dispatchEvent(new CustomEvent("ugro:refused"));
       setTimeout(open, 5000);
     });
     opened.addEventListener("log", (event) => {
