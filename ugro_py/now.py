@@ -60,7 +60,8 @@ def _join(known: dict[str, Any], sample: Mapping[str, Any]) -> None:
 
 
 def _progress(job: Mapping[str, Any], ranks: Sequence[RankRow]) -> dict[str, Any]:
-    found = pace.progress(JobPaths(job["job"]), job["duration_s"] if job["status"] == "running" else None)
+    elapsed_s = job["duration_s"] if job["status"] == "running" else None
+    found = pace.progress(JobPaths(job["job"]), elapsed_s, len(ranks))
     metrics = found.pop("ranks")
     rows = [
         {

@@ -11,11 +11,11 @@ from typing import Any
 
 from ugro_py.paths import JobPaths
 
-# The newest metrics of every rank are in the last lines of metrics.jsonl.
-_TAIL_BYTES = 1 << 16
-# A file is read again only when it has changed: (size, time of change) and what was found then.
+# The newest metrics of every rank are in the last lines of metrics.jsonl: a step of many ranks is longer.
+_TAIL_BYTES, _RANK_BYTES, _LONGEST_TAIL = 1 << 16, 1 << 10, 1 << 20
+# A file is read again only when it has changed: (size, time of change, bytes read) and what was found then.
 _KEPT = 256
-_cache: dict[str, tuple[tuple[int, int], list[dict[str, Any]]]] = {}
+_cache: dict[str, tuple[tuple[int, int, int], list[dict[str, Any]]]] = {}
 
 
 def finite(value: object) -> float | None:
@@ -34,16 +34,20 @@ def whole(value: object) -> int | None:
     return None if number is None else int(number)
 
 
-def newest_lines(paths: JobPaths) -> list[dict[str, Any]]:
-    """Return the last lines of a job's `metrics.jsonl` that name a rank, oldest first; broken ones are left out."""
+def newest_lines(paths: JobPaths, ranks: int = 0) -> list[dict[str, Any]]:
+    """Return the last lines of a job's `metrics.jsonl` that name a rank, oldest first; broken ones are left out.
+
+    Who says how many `ranks` there are gets lines of each, however many these are.
+    """
+    tail = min(max(_TAIL_BYTES, _RANK_BYTES * ranks), _LONGEST_TAIL)
     try:
         with paths.metrics.open("rb") as file:
-            stat = _stat(file.fileno())
+            stat = (*_stat(file.fileno()), tail)
             known = _cache.get(str(paths.metrics))
             if known is not None and known[0] == stat:
                 return known[1]
-            file.seek(max(0, stat[0] - _TAIL_BYTES))
-            raw = file.read(_TAIL_BYTES + (1 << 12)).splitlines()
+            file.seek(max(0, stat[0] - tail))
+            raw = file.read(tail + (1 << 12)).splitlines()
     except FileNotFoundError:
         return []
     found = []
@@ -116,18 +120,19 @@ def _time(line: Mapping[str, Any]) -> float | None:
         return None
 
 
-def progress(paths: JobPaths, elapsed_s: float | None) -> dict[str, Any]:
+def progress(paths: JobPaths, elapsed_s: float | None, count: int = 0) -> dict[str, Any]:
     """Return where a job is, as JSON values.
 
     Args:
         paths: whose metrics are read.
         elapsed_s: since it began to run; None for a job that does not run, which has no ETA.
+        count: how many ranks it has, as far as that is known.
 
     Returns:
         `step`, `total_steps`, `loss`, `throughput_tokens_sec` of all ranks, `eta_s`; None where unknown. And `ranks`:
         the newest metrics of each by its number.
     """
-    lines = newest_lines(paths)
+    lines = newest_lines(paths, count)
     newest = by_rank(lines)
     first = next(iter(newest), 0)
     line = newest.get(first, {})

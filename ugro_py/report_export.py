@@ -49,7 +49,9 @@ def write(jobs: Sequence[Mapping[str, Any]], target: Path, kind: str, force: boo
             return _write_json(jobs, part)
         frame = _together([str(job["job"]) for job in jobs])
         if kind == "csv":
-            frame.to_csv(part, index=False, date_format="%Y-%m-%dT%H:%M:%SZ", lineterminator="\n")
+            whole = not frame["timestamp"].dt.microsecond.any()  # NaT is none
+            moment = "%Y-%m-%dT%H:%M:%SZ" if whole else "%Y-%m-%dT%H:%M:%S.%fZ"
+            frame.to_csv(part, index=False, date_format=moment, lineterminator="\n")
         else:
             frame.to_parquet(part, index=False, engine="pyarrow", compression="zstd")
         return len(frame)

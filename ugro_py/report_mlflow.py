@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import os
+import posixpath
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
@@ -64,7 +65,7 @@ def _write_run(client: MlflowClient, experiment: str, job: Mapping[str, Any]) ->
     results = job["results"]
     run = client.create_run(experiment, start_time=_ms(results.get("started_at")), run_name=job["job"]).info.run_id
     tags = [RunTag("ugro.job", job["job"]), RunTag("ugro.status", str(results.get("status")))]
-    tags += [RunTag(f"ugro.tag.{tag.replace('=', '-').replace(':', '-')}", "true") for tag in job["tags"]]
+    tags += [RunTag(f"ugro.tag.{_tag(tag)}", "true") for tag in job["tags"]]
     if job["note"]:
         tags.append(RunTag("mlflow.note.content", job["note"]))
     if commit := job["run_with"].get("code", {}).get("git commit"):
@@ -116,6 +117,12 @@ def _name(text: str) -> str:
     """Return a name that MLflow takes: letters, digits, `_ - . / space`; nothing that leads out of its folder."""
     plain = "".join(letter if letter.isascii() and (letter.isalnum() or letter in "_-. ") else "_" for letter in text)
     return plain.lstrip(".- ").strip()[:200] or "_"
+
+
+def _tag(tag: str) -> str:
+    """Return a tag as a part of a name that MLflow takes: it refuses what as a path would be another one."""
+    plain = tag.replace("=", "-").replace(":", "-")
+    return plain if posixpath.normpath(plain) == plain else plain.replace("/", "_")
 
 
 def _ms(at: str | None) -> int | None:

@@ -53,7 +53,7 @@ def _with_samples(lines: pd.DataFrame, series: Series) -> pd.DataFrame:
         [(*pair, node) for pair, node in nodes.items()], columns=["attempt", "rank", "node"]
     )  # fmt: skip
     keys = pd.DataFrame({"attempt": attempts, "rank": ranks, "order": np.arange(len(lines))})
-    keys["time"] = (lines["timestamp"] - pd.Timestamp(0, tz="UTC")).dt.total_seconds()
+    keys["time"] = (lines["timestamp"] - pd.Timestamp(0, tz="UTC").as_unit("us")).dt.total_seconds()
     keys = keys.merge(pairs.astype({"attempt": "int64", "rank": "int64"}), how="left", on=["attempt", "rank"])
     asked = keys[keys["time"].notna() & keys["node"].notna()].sort_values("time", kind="stable")
     told = series.machines.frame().drop(columns="attempt")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import pyarrow as pa
 
 MOST_COLUMNS = 256
-"""More kinds of numbers than this stay in the text column `other`: a script may make a new name at each step."""
+"""Of a job, more kinds of numbers than this stay in the text column `other`: a script may invent one at each step."""
 
 # Of a line that holds more than numbers, so much is kept in the column `other`; all of it is in the file.
 _LONGEST_OTHER = 1 << 16
@@ -39,6 +39,10 @@ class MetricLines:
 
     def __init__(self) -> None:
         self._names: dict[str, None] = dict.fromkeys(name for name in metrics.FIELDS if name not in _OWN)
+
+    def learn(self, names: Iterable[str]) -> None:
+        """Take note of the columns that earlier lines have: they count too."""
+        self._names |= dict.fromkeys(name for name in names if name not in _OWN)
 
     def __call__(self, data: bytearray) -> tuple[pa.RecordBatch, int]:
         """Return the columns of whole lines and how many lines are no JSON object."""
@@ -87,7 +91,7 @@ class MetricLines:
             return None
         if table.num_rows != lines:
             return None  # two objects in a line, or one over two: neither is a line of metrics
-        return _with_nonfinite(table.drop_columns(["job_id"]))
+        return _with_nonfinite(table.drop_columns(["job_id"]), self._is_column)
 
     def _slow(self, data: bytearray) -> tuple[pa.RecordBatch, int]:
         """Return the columns, line by line, and the number of lines that are no JSON object."""
@@ -95,7 +99,7 @@ class MetricLines:
 
         rows: list[dict[str, Any]] = []
         broken = 0
-        numbers: dict[str, dict[int, float]] = {name: {} for name in self._names}
+        numbers: dict[str, dict[int, float]] = {name: {} for name in list(self._names)}
         for raw in data.split(b"\n"):
             if not raw.strip():
                 continue
@@ -112,7 +116,7 @@ class MetricLines:
         for name, kind in (("nonfinite", pa.list_(pa.string())), ("other", pa.string())):
             if any(row[name] for row in rows):
                 arrays[name] = pa.array([row[name] for row in rows], kind)
-        return _with_nonfinite(pa.table(arrays)), broken
+        return _with_nonfinite(pa.table(arrays), self._is_column), broken
 
     def _row(self, line: dict[str, Any], index: int, numbers: dict[str, dict[int, float]]) -> dict[str, Any]:
         """Return what a line says besides its numbers, which are put into `numbers`."""
@@ -153,8 +157,8 @@ def _pieces(data: bytearray) -> Iterator[bytearray]:
         start = end
 
 
-def _with_nonfinite(table: pa.Table) -> pa.RecordBatch:
-    """Return the table with NaN where `nonfinite` names a number, and the names as text."""
+def _with_nonfinite(table: pa.Table, is_column: Callable[[str], bool]) -> pa.RecordBatch:
+    """Return the table with NaN where `nonfinite` names a number that has a column, and the names as text."""
     import numpy as np
     import pyarrow as pa
     import pyarrow.compute as pc
@@ -166,7 +170,7 @@ def _with_nonfinite(table: pa.Table) -> pa.RecordBatch:
         rows = numbers(pa.chunked_array([pc.list_parent_indices(names)]))
         here: dict[str, list[int]] = {}
         for row, name in zip(rows.tolist(), pc.list_flatten(names).to_pylist(), strict=True):
-            if name in here or (len(here) < MOST_COLUMNS and _is_name(name)):
+            if is_column(name):
                 here.setdefault(name, []).append(row)
         for name, places in here.items():
             index = table.schema.get_field_index(name)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
@@ -51,6 +51,9 @@ class SampleLines:
     (of the GPU or the rank), `uuid` and `throttle` (of the GPU; names with commas between), and the readings, null
     where unknown.
     """
+
+    def learn(self, names: Iterable[str]) -> None:
+        """All columns are known from the start."""
 
     def __call__(self, data: bytearray) -> tuple[pa.RecordBatch, int]:
         """Return the columns of whole lines; other events are left out unread, damaged ones are no samples."""

@@ -12,7 +12,7 @@ import os
 import struct
 import zlib
 from collections import deque
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -39,6 +39,10 @@ _HEADER = struct.Struct("<8sQIQQQIIII")
 
 class Parser(Protocol):
     """Turns whole lines into columns. Called by several threads at once."""
+
+    def learn(self, names: Iterable[str]) -> None:
+        """Take note of the columns that earlier lines have."""
+        ...
 
     def __call__(self, data: bytearray) -> tuple[pa.RecordBatch, int]:
         """Return the columns and the number of lines that are broken."""
@@ -129,6 +133,8 @@ class Twin:
     def _parsed(self, source: int, start: int, end: int) -> Iterator[Chunk]:
         """Yield the columns of whole lines, in order; blocks are parsed side by side."""
         inode = os.fstat(source).st_ino
+        if end > start:
+            self._parser.learn(name for chunk in self.chunks for name in chunk.schema.names)
         if end - start <= _BLOCK:
             for at, data in _blocks(source, start, end):
                 yield self._chunk(inode, at, data)

@@ -49,6 +49,15 @@ def test_of_a_job_that_only_just_began_all_its_time_counts(paths: JobPaths) -> N
     assert pace.progress(paths, 0.0)["eta_s"] is None
 
 
+def test_every_rank_counts_however_many_there_are(paths: JobPaths) -> None:
+    told = {"throughput_tokens_sec": 2.0, "total_steps": 100, "other": "x" * 300}
+    lines = [line(10 * step, step, rank, **told) for step in (1, 2) for rank in range(300)]
+    paths.metrics.write_text("".join(lines))
+    found = pace.progress(paths, 20.0, 300)
+    assert (len(found["ranks"]), found["throughput_tokens_sec"]) == (300, 600.0)
+    assert found["eta_s"] == pytest.approx(980.0)
+
+
 def test_a_retry_counts_from_its_own_start(paths: JobPaths) -> None:
     first = [
         line(step, step, rank, total_steps=100, throughput_tokens_sec=7) for step in range(50) for rank in (0, 1, 2)

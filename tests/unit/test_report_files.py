@@ -64,6 +64,15 @@ def test_csv_and_parquet_hold_what_load_gives(own: Experiments, tmp_path: Path) 
     assert not list(tmp_path.glob(".*.part"))
 
 
+def test_csv_keeps_parts_of_a_second(own: Experiments, tmp_path: Path) -> None:
+    own.event("two", START + 11, "metrics", rank=0, step=5, timestamp="2026-01-20T12:00:00.250Z")
+    metrics.rebuild(JobPaths("two"))
+    ugro("export", "one", "two", "-o", tmp_path / "x.csv")
+    written = pd.to_datetime(pd.read_csv(tmp_path / "x.csv")["timestamp"], utc=True)
+    assert written.tolist() == [*results.load("one")["timestamp"], *results.load("two")["timestamp"]]
+    assert pd.Timestamp("2026-01-20T12:00:00.250Z") in written.tolist()
+
+
 def test_json_holds_everything(own: Experiments, tmp_path: Path) -> None:
     own.store.set_tags("one", ["good"])
     own.store.set_note("one", "line\ntwo")
@@ -111,7 +120,7 @@ def test_mlflow_reads_what_was_exported(own: Experiments, tmp_path: Path, monkey
     JobPaths("one").config.write_text(json.dumps(capsule))
     own.event("two", START + 10, "metrics", rank=0, step=4, **{"../../../escape": 1.0, "a/b": 2.0, "": 3.0})
     metrics.rebuild(JobPaths("two"))
-    own.store.set_tags("one", ["paper:1"])
+    own.store.set_tags("one", ["paper:1", "a/b", "a/../c", "d//e/"])
     own.store.set_note("one", "a note")
     store = tmp_path / "runs"
     assert "2 jobs" in ugro("export", "one", "two", "--format", "mlflow", "-o", store).output
@@ -130,7 +139,9 @@ def test_mlflow_reads_what_was_exported(own: Experiments, tmp_path: Path, monkey
     assert one.data.metrics["final.loss_best"] == 1.0
     assert one.data.params["--lr".lstrip("-")] == "0.1"
     assert one.data.tags["mlflow.note.content"] == "a note"
-    assert one.data.tags["ugro.tag.paper-1"] == "true"
+    assert {name for name in one.data.tags if name.startswith("ugro.tag.")} == {
+        "ugro.tag.paper-1", "ugro.tag.a/b", "ugro.tag.a_.._c", "ugro.tag.d__e_",
+    }  # fmt: skip
     assert one.data.tags["mlflow.source.git.commit"] == "c0ffee"
     assert not list(tmp_path.glob("**/escape*")) or store in next(iter(tmp_path.glob("**/*escape*"))).parents
     assert {"metrics", "params", "tags"} <= {

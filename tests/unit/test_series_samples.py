@@ -121,3 +121,11 @@ def test_charts_over_the_api(start: Serve) -> None:  # noqa: F811
             client.get(job_path("job_1", "series"), **bad)
     with pytest.raises(NotFoundError):
         client.get(job_path("../job_1", "series"))
+
+
+def test_a_time_beyond_what_pandas_counts_in_nanoseconds_has_no_sample(measured: JobStore) -> None:
+    with measured.paths.metrics.open("a") as stream:
+        stream.write('{"attempt": 1, "rank": 0, "step": 99, "timestamp": "9999-12-31T23:59:59Z"}\n')
+    frame = results.load(JOB, samples=True)
+    assert frame["node_cpu_percent"].notna().sum() > 40
+    assert math.isnan(frame["node_cpu_percent"].iloc[-1]) and frame["step"].iloc[-1] == 99

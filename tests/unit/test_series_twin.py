@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_series import JOB, line, paths  # noqa: F401 - a fixture
-from ugro_py import metrics, results, series, series_twin
+from ugro_py import metrics, results, series, series_lines, series_twin
 from ugro_py.paths import JobPaths
 
 
@@ -178,3 +178,17 @@ def test_columns_that_come_later_and_damaged_blocks_between(paths: JobPaths) -> 
         assert frame["eval_loss"].notna().sum() == 6
         assert str(frame["timestamp"].dt.tz) == "UTC"
         assert set(frame["job_id"]) == {JOB}
+
+
+def test_a_new_name_at_each_step_makes_no_column_without_end(paths: JobPaths, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(series_lines, "MOST_COLUMNS", 12)
+    for part in range(5):
+        with paths.metrics.open("a") as stream:
+            for step in range(20 * part, 20 * part + 20):
+                more = {f"m{step}": 1.0} if part % 2 else {"nonfinite": [f"n{step}"]}
+                stream.write(line(0, step, float(step), **more))
+        opened = series.open_job(JOB)  # whoever opens it appends to the columns
+        assert len(opened.columns) <= 12
+    assert steps() == list(range(100))
+    told = "".join(text for name in ("other", "nonfinite") for text in opened.raw([name])[name].to_pylist() if text)
+    assert all(f"m{step}" in told for step in range(60, 80)) and "n99" in told

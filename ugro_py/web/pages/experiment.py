@@ -118,7 +118,9 @@ def _shared(agent: AgentView, job: str) -> dict[str, Any]:
         "job": row,
         "state": state,
         "active": row.active,
-        "progress": pace.progress(JobPaths(job), state["elapsed_seconds"] if row.status == "running" else None),
+        "progress": pace.progress(
+            JobPaths(job), state["elapsed_seconds"] if row.status == "running" else None, len(state["ranks"])
+        ),
         "events": list(reversed(agent.store.events(job, limit=_EVENTS))),
         "figure": svg.figure,
     }
