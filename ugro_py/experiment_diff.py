@@ -12,6 +12,8 @@ from typing import Any
 from ugro_py.paths import JobPaths
 
 SECTIONS = ("hyper-parameters", "code", "packages", "hardware")
+ENVIRONMENT = "env "
+"""Keys of environment variables begin with this."""
 # What a request says of how a job waits and is looked after: it changes nothing of what was trained.
 _NOT_TRAINED = frozenset({
     "name", "args", "env", "workdir", "retry", "stall_timeout_s", "priority", "hold", "after", "time_limit_s",
@@ -85,7 +87,7 @@ def _parameters(run: Mapping[str, Any], request: Mapping[str, Any]) -> _Values:
         found = {key: value for key, value in found.items() if key not in ("model", "dataset", "epochs")}
     found |= {key: _plain(run[key]) for key in ("seed", "world_size") if key in run}
     found |= _options(_list(request.get("args")))
-    return found | {f"env {key}": _plain(value) for key, value in sorted(_object(request.get("env")).items())}
+    return found | {f"{ENVIRONMENT}{key}": _plain(value) for key, value in sorted(_object(request.get("env")).items())}
 
 
 def _options(words: Sequence[Any]) -> _Values:

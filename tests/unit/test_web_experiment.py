@@ -226,7 +226,9 @@ def test_who_is_no_owner_sees_no_buttons_and_no_code(start: Serve, token_file: P
     served = start(Listen.parse(f"127.0.0.1:{port}", token_file))
     job = Job(served)
     job.start()
-    job.paths.config.write_text(json.dumps({"seed": 42, "code": {"git": {"diff": "+ my own idea"}}}))
+    request = {"args": ["--lr", "0.25"], "env": {"DATABASE_URL": "sql://me:hunter2@db"}}
+    capsule = {"seed": 42, "code": {"git": {"diff": "+ my own idea"}}, "request": request}
+    job.paths.config.write_text(json.dumps(capsule))
 
     import http.client
 
@@ -241,6 +243,12 @@ def test_who_is_no_owner_sees_no_buttons_and_no_code(start: Serve, token_file: P
     connection.request("GET", "/experiments/first/artifacts/config.json", headers={"Authorization": f"Bearer {TOKEN}"})
     assert connection.getresponse().status == 404
     connection.close()
+    for url in ("/compare?job=first", "/v1/compare?job=first&all=true"):
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("GET", url, headers={"Authorization": f"Bearer {TOKEN}"})
+        text = connection.getresponse().read().decode()
+        connection.close()
+        assert "0.25" in text and "hunter2" not in text and "hunter2" in get(served, url)[1], url
     for url in ("/experiments/first", "/experiments/first/charts", "/experiments/first/logs?form=json",
                 "/experiments/first/artifacts/config.json", "/compare/chart?job=first"):  # fmt: skip
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)

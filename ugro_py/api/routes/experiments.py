@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ugro_py import experiments
 from ugro_py.api.auth import Agent, Who, audited, check_owner
-from ugro_py.experiment_filters import TAGS_AT_MOST, changed_tags
+from ugro_py.experiment_filters import TAGS_AT_MOST
 
 router = APIRouter(prefix="/v1", tags=["experiments"])
 
@@ -76,10 +76,11 @@ def list_tags(agent: Agent, who: Who) -> dict[str, int]:
 def compare(agent: Agent, who: Who, job: _Job, loss: float | None = None, all: bool = False) -> dict[str, Any]:
     """Compare jobs. `loss`: also when each first reached it; `all`: also what they have in common.
 
-    The difference of their code is for who submitted all of them, and for admins.
+    The difference of their code, and their environment, are for who submitted all of them, and for admins.
     """
-    code = who.admin or all_theirs(agent, who, job)
-    options: dict[str, Any] = {"loss": loss, "everything": all, "code": code, "settings": agent.cluster.settings}
+    own = who.admin or all_theirs(agent, who, job)
+    options: dict[str, Any] = {"loss": loss, "everything": all, "code": own, "environment": own}
+    options["settings"] = agent.cluster.settings
     return experiments.compare(agent.store, job, **options).to_json()
 
 
@@ -99,8 +100,7 @@ def put_tags(job: str, agent: Agent, who: Who, body: Tags) -> dict[str, Any]:
     """Give a job these tags, or change those it has; its submitter and admins may."""
     with audited(agent, who, "tag", job, {"tags": body.tags, "change": body.change}):
         check_owner(agent, who, job, "tag")
-        old = agent.store.tags(job) if body.tags is None else body.tags
-        changed = agent.store.set_tags(job, changed_tags(old, body.change))
+        changed = agent.store.set_tags(job, body.tags, body.change)
     return {"job": job, "tags": list(agent.store.tags(job)), "changed": changed}
 
 

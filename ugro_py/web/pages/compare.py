@@ -55,9 +55,15 @@ def show_comparison(
     }  # fmt: skip
     if names:
         reached = _number(loss)
-        code = who.admin or all_theirs(agent, who, names)
+        own = who.admin or all_theirs(agent, who, names)
         context["found"] = experiments.compare(
-            agent.store, names, loss=reached, everything=True, code=code, settings=agent.cluster.settings
+            agent.store,
+            names,
+            loss=reached,
+            everything=True,
+            code=own,
+            environment=own,
+            settings=agent.cluster.settings,
         )
         context["columns"] = [(name, chart_sets.title_of(name)) for name in _columns(names)]
         chart = _overlay(names, column, by, smooth)
