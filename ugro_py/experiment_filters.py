@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Collection, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 
 from ugro_py.errors import UsageError
@@ -107,7 +107,7 @@ def check_tags(tags: Iterable[str]) -> tuple[str, ...]:
     return tuple(found)
 
 
-def changed_tags(old: Collection[str], changes: Iterable[str]) -> tuple[str, ...]:
+def changed_tags(old: Iterable[str], changes: Iterable[str]) -> tuple[str, ...]:
     """Return the tags after changes like `+good` (or `good`) and `-bad`.
 
     Raises:

@@ -76,12 +76,10 @@ def tag(job: str, changes: Sequence[str]) -> tuple[bool, list[str]]:
         answer = client.put(job_path(job, "tags"), {"change": list(changes)})
         return bool(answer["changed"]), list(answer["tags"])
     from ugro_py.audit import audited_here
-    from ugro_py.experiment_filters import changed_tags
     from ugro_py.state import Store
 
     with Store.open() as store, audited_here(store, "tag", job, change=list(changes)):
-        changed = store.set_tags(job, changed_tags(store.tags(job), changes))
-        return changed, list(store.tags(job))
+        return store.set_tags(job, None, changes), list(store.tags(job))
 
 
 def set_note(job: str, text: str) -> bool:

@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import shutil
+from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
@@ -128,6 +129,20 @@ def test_tags_and_notes(ran: Experiments) -> None:  # noqa: F811
     with pytest.raises(UsageError, match="no text"):
         check_note("a\ud800")
     assert changed_tags(["old", "bad"], ["+good", "new", "-bad"]) == ("good", "new", "old")
+
+
+def test_tags_that_two_people_give_at_once_are_all_kept(ran: Experiments) -> None:  # noqa: F811
+    ran.run("one")
+
+    def give(who: int) -> None:
+        for number in range(5):
+            assert ran.store.set_tags("one", None, [f"+{who}-{number}"])
+
+    with ThreadPoolExecutor(4) as pool:
+        list(pool.map(give, range(4)))
+    assert len(ran.store.tags("one")) == 20
+    assert ran.store.set_tags("one", ["a"], ["b", "-0-0"])
+    assert ran.store.tags("one") == ("a", "b")
 
 
 def test_hostile_lines_leave_a_job_listed(ran: Experiments) -> None:  # noqa: F811

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ugro_py.experiment_filters import Filter, check_note, check_tags, is_text
+from ugro_py.experiment_filters import Filter, changed_tags, check_note, is_text
 from ugro_py.state._base import Part, check_values, now
 from ugro_py.state.models import allocations, attempts, jobs
 from ugro_py.state.models_experiments import experiments, job_tags
@@ -79,17 +79,17 @@ class Experiments(Part):
         with self.database.read() as connection:
             return self._tags(connection, self._job_id(connection, job))
 
-    def set_tags(self, job: str, tags: Iterable[str]) -> bool:
-        """Give a job these tags and no others; return whether anything changed.
+    def set_tags(self, job: str, tags: Iterable[str] | None, changes: Iterable[str] = ()) -> bool:
+        """Give a job these tags (None: those it has) after `changes` (`+good`, `-bad`); return whether any changed.
 
         Raises:
             NotFoundError: there is no such job.
             UsageError: a tag is not valid, or they are too many.
         """
-        wanted = check_tags(tags)
         with self.database.write() as connection:
             job_id = self._job_id(connection, job, lock=True)
             old = self._tags(connection, job_id)
+            wanted = changed_tags(old if tags is None else tags, changes)
             gone, new = set(old) - set(wanted), [tag for tag in wanted if tag not in old]
             if gone:
                 here = and_(job_tags.c.job_id == job_id, job_tags.c.tag.in_(gone))
