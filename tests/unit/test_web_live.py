@@ -18,6 +18,7 @@ from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
 from tests.unit.browser import Browser, free_port, hidden
 from ugro_py import users
 from ugro_py.errors import StateError
+from ugro_py.web import live
 from ugro_py.web.render import FORGERY_PLACE
 
 ME = users.me().user
@@ -94,7 +95,7 @@ def test_many_who_look_share_one_making_and_have_their_own_tokens(browser: Brows
         one.sign_in()
     tokens = [hidden(one.get("/queue").text, "csrf") for one in viewers]
     assert len(set(tokens)) == len(viewers)
-    live = served.app.state.live
+    pages = served.app.state.live
     got: list[str] = [""] * len(viewers)
     ready, stop = threading.Barrier(len(viewers) + 1), threading.Event()
 
@@ -116,16 +117,16 @@ def test_many_who_look_share_one_making_and_have_their_own_tokens(browser: Brows
     for token, html in zip(tokens, got, strict=True):
         assert token in html and FORGERY_PLACE not in html
         assert not any(other in html for other in tokens if other != token)
-    assert len(live._topics) == 1
+    assert len(pages._topics) == 1
     assert viewers[0].send("/experiments/one/hold", {}).status == 303
     assert until(lambda: all("Release" in html for html in got))
-    before, begun = live.made, time.monotonic()
-    assert until(lambda: live.made >= before + 2)
-    assert live.made - before <= 2 + 3 * (time.monotonic() - begun)  # made for all of them, not for each
+    before, begun = pages.made, time.monotonic()
+    assert until(lambda: pages.made >= before + 2)
+    assert pages.made - before <= 2 + 3 * (time.monotonic() - begun)  # made for all of them, not for each
     stop.set()
     for thread in threads:
         thread.join(60)
-    assert until(lambda: not live._topics)  # nobody looks: nothing is made
+    assert until(lambda: not pages._topics)  # nobody looks: nothing is made
 
 
 def test_who_may_less_sees_less(browser: Browser, served: Served) -> None:
@@ -153,6 +154,31 @@ def test_trouble_is_told_and_ends(browser: Browser, served: Served, monkeypatch:
             assert kind == "trouble" and "the database is away" in text
         kind, text = next(stream)
         assert (kind, text) == ("trouble", "")
+
+
+def test_nobody_can_follow_so_much_that_others_cannot(
+    browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = Browser(served)
+    other.cookies[f"ugro_session_{other.port}"] = served.app.state.sessions.begin(users.Person("somebody", 65000))
+    monkeypatch.setattr(live, "_MOST_TOPICS_EACH", 2)
+    with browser.opened("GET", "/live/queue") as one, browser.opened("GET", "/live/health") as two:
+        assert [next(messages(answer))[0] for answer in (one, two)] == ["parts", "parts"]
+        with browser.opened("GET", "/live/cluster") as third:
+            assert next(messages(third)) == ("trouble", "too many different pages are open")
+        with browser.opened("GET", "/live/queue") as same, other.opened("GET", "/live/cluster") as theirs:
+            assert [next(messages(answer))[0] for answer in (same, theirs)] == ["parts", "parts"]
+
+
+def test_streams_end_with_the_session(browser: Browser, served: Served) -> None:
+    served.agent.store.create_job("one", ME, {"name": "one"})
+    for address in ("/live/queue", "/experiments/one/live"):
+        with browser.opened("GET", address) as answer:
+            assert answer.readline()
+            assert browser.send("/logout", {}).headers["location"] == "/login"
+            for _ in answer:  # to its end
+                pass
+        browser.sign_in()
 
 
 def test_only_pages_of_this_dashboard_can_be_followed(browser: Browser) -> None:

@@ -13,6 +13,7 @@ from ugro_py.api import sse
 from ugro_py.paths import JobPaths
 from ugro_py.web import log_view
 from ugro_py.web.following import Mark, Seen, Watch
+from ugro_py.web.session import signed_out
 
 _BEHIND = 4 << 20
 """Who is so many bytes behind, a slow reader or a flood of lines, goes on at the end of the log and is told so."""
@@ -66,12 +67,12 @@ class JobStream:
         self._parts: dict[str, str] = {}
 
     async def messages(self, request: Request) -> AsyncIterator[bytes]:
-        """Yield server-sent events until the job has ended or the server does."""
+        """Yield server-sent events until the job, the server or the session has ended."""
         known: Seen | None = None
         yield sse.KEEP_ALIVE
         while True:
             seen = await self._watch.changed(known, sse.KEEP_ALIVE_S)
-            if request.app.state.closing.is_set():
+            if request.app.state.closing.is_set() or signed_out(request):
                 return
             if seen is None or seen is known:
                 yield sse.KEEP_ALIVE

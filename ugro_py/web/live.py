@@ -6,7 +6,7 @@ import asyncio
 import logging
 import threading
 import time
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Callable, Hashable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,7 +30,7 @@ Parts = Mapping[str, str]
 """HTML of the elements of a page that change, by their ids, in order."""
 
 ROUND_S = 1.0
-_MOST_TOPICS = 200
+_MOST_TOPICS, _MOST_TOPICS_EACH = 400, 40
 _MAKERS: dict[str, Maker] = {}
 _log = logging.getLogger("ugro.web")
 
@@ -145,7 +145,7 @@ class Live:
         self._app = app
         self.round_s = round_s
         self.shared = Shared()
-        self._topics: dict[object, _Topic] = {}
+        self._topics: dict[tuple[str, str, bool, Hashable], _Topic] = {}
         self._loop: asyncio.AbstractEventLoop | None = None
         self._poke = asyncio.Event()
         self.made = 0
@@ -160,7 +160,9 @@ class Live:
         self._poke.set()
         self._poke = asyncio.Event()
 
-    async def follow(self, page: str, who: Caller, query: Mapping[str, str], token: str) -> AsyncIterator[bytes]:
+    async def follow(
+        self, page: str, who: Caller, query: Mapping[str, str], token: str, ended: Callable[[], bool] = lambda: False
+    ) -> AsyncIterator[bytes]:
         """Yield what changes of a page, as server-sent events: first all of it, then each part that is another.
 
         Args:
@@ -168,12 +170,14 @@ class Live:
             who: looks.
             query: of the page.
             token: of the viewer, against forged requests.
+            ended: says whether there is to be no more of it: the viewer has signed out.
         """
         self._loop = asyncio.get_running_loop()
         key = (page, who.person.user, who.admin, tuple(sorted(query.items())))
         topic = self._topics.get(key)
         if topic is None:
-            if len(self._topics) >= _MOST_TOPICS:
+            theirs = sum(person == who.person.user for _, person, *_ in self._topics)
+            if theirs >= _MOST_TOPICS_EACH or len(self._topics) >= _MOST_TOPICS:
                 yield sse.message("too many different pages are open", kind="trouble")
                 return
             look = Look(self._app.state.agent, who, query, self.shared)
@@ -181,7 +185,7 @@ class Live:
             topic.task = asyncio.create_task(self._keep(topic), name=f"page {page}")
         topic.viewers += 1
         try:
-            async for message in self._tell(topic, token):
+            async for message in self._tell(topic, token, ended):
                 yield message
         finally:
             topic.viewers -= 1
@@ -190,11 +194,11 @@ class Live:
                 if topic.task is not None:
                     topic.task.cancel()
 
-    async def _tell(self, topic: _Topic, token: str) -> AsyncIterator[bytes]:
+    async def _tell(self, topic: _Topic, token: str, ended: Callable[[], bool]) -> AsyncIterator[bytes]:
         yield sse.KEEP_ALIVE
         seen, ordered, trouble, heard = 0, 0, "", time.monotonic()
         closing = self._app.state.closing
-        while not closing.is_set():
+        while not closing.is_set() and not ended():
             changed = topic.changed
             if topic.version > seen or topic.trouble != trouble:
                 out = b""

@@ -135,6 +135,11 @@ def session_of(request: Request) -> Session | None:
     return sessions_of(request).get(key_of(request))
 
 
+def signed_out(request: Request) -> bool:
+    """Say whether the session that a stream was begun in has ended. To go on looking is to use it."""
+    return request.state.viewer.door == "web" and session_of(request) is None
+
+
 def forgery_token(request: Request) -> str:
     """Return the token that forms of this page carry."""
     if session_of(request) is not None:

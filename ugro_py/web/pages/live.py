@@ -9,7 +9,7 @@ from starlette.responses import StreamingResponse
 from ugro_py.api import sse
 from ugro_py.web.live import has
 from ugro_py.web.security import refuse_foreign_navigation
-from ugro_py.web.session import Viewer, forgery_token
+from ugro_py.web.session import Viewer, forgery_token, signed_out
 
 router = APIRouter(include_in_schema=False)
 
@@ -21,4 +21,5 @@ async def follow(page: str, request: Request, who: Viewer) -> StreamingResponse:
     if not has(page):
         raise HTTPException(404, "there is no such page to follow")
     query = {key: value for key, value in request.query_params.items() if value}
-    return sse.stream(request.app.state.live.follow(page, who, query, forgery_token(request)))
+    token = forgery_token(request)
+    return sse.stream(request.app.state.live.follow(page, who, query, token, lambda: signed_out(request)))
