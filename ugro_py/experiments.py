@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Sequence
@@ -19,6 +20,8 @@ if TYPE_CHECKING:
     from ugro_py.experiment_compare import Comparison
     from ugro_py.state import Store
     from ugro_py.state._experiments import ExperimentRow
+
+_log = logging.getLogger("ugro.experiments")
 
 REFRESH_S = 15.0
 """Figures of a job that runs are at most about so old, where somebody looks at the list."""
@@ -174,5 +177,8 @@ def _refresh(store: Store, names: Sequence[str], wait_s: float | None) -> bool:
 def _read(store: Store, key: tuple[str, str]) -> None:
     try:
         experiment_figures.read(store, key[1])
-    except (UgroError, OSError):  # it is gone, or cannot be read: it is listed without figures
-        _failed[key] = time.monotonic()
+    except Exception as error:  # noqa: BLE001  it is listed without figures, and not read again at every look
+        if not isinstance(error, UgroError | OSError):  # else it is gone, or cannot be read
+            _log.exception("the figures of job %s", key[1])
+        with _lock:
+            _failed[key] = time.monotonic()

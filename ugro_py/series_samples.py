@@ -39,6 +39,8 @@ the highest temperature and the lowest clock."""
 JOIN_WITHIN_S = 5.0
 """A sample that is further from a step than this tells nothing about it."""
 
+# No clock tells a later time (the year 9999); what no calendar has is none.
+_LATEST = 253_402_300_000.0
 # What a row is of.
 _MARK, _NODE, _GPU, _RANK = range(4)
 _KINDS = (b"sample", b"supervisor_started", b"finished", b"rank_started")
@@ -62,7 +64,7 @@ class SampleLines:
         rows: list[dict[str, Any]] = []
         for event in _events(data):
             moment = _number(event.get("t"))
-            if moment is None:
+            if moment is None or not 0 <= moment < _LATEST:
                 continue
             if event["kind"] != "sample":
                 kind = _RANK if event["kind"] == "rank_started" else _MARK

@@ -184,7 +184,10 @@ def _findings(store: Store, seen: Window) -> dict[str, list[Mapping[str, Any]]]:
     if not seen.first:
         return {}
     found: dict[str, list[Mapping[str, Any]]] = {}
-    first, last = (datetime.fromtimestamp(moment, UTC) for moment in (seen.first - 60, seen.last + 60))
+    try:
+        first, last = (datetime.fromtimestamp(moment, UTC) for moment in (seen.first - 60, seen.last + 60))
+    except (ValueError, OverflowError):
+        return {}  # a script may write any time into its lines, also one that no calendar has
     for node in {place[0] for place in seen.places.values()}:
         checks = store.health_history(node, first, until=last)
         found[node] = [finding for check in checks for finding in check.findings]

@@ -157,6 +157,23 @@ def test_hostile_lines_leave_a_job_listed(ran: Experiments) -> None:  # noqa: F8
     assert row.energy_kwh == pytest.approx(2 * 100 * 1 / 3.6e6, rel=0.02)
 
 
+def test_a_fault_in_the_figures_of_a_job_is_met_once(
+    ran: Experiments,  # noqa: F811
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    ran.run("one", status="failed")
+    met = []
+
+    def read(store: object, job: str) -> None:
+        met.append(job)
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(experiment_figures, "read", read)
+    for _ in range(3):
+        assert names(listed(ran)) == ["one"]
+    assert met == ["one"]
+
+
 def test_notes_of_an_experiment_have_the_new_figures(ran: Experiments) -> None:  # noqa: F811
     ran.run("one", [3.0, 2.0], watts=360.0)
     ran.store.set_tags("one", ["good"])

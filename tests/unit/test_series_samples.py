@@ -129,3 +129,9 @@ def test_a_time_beyond_what_pandas_counts_in_nanoseconds_has_no_sample(measured:
     frame = results.load(JOB, samples=True)
     assert frame["node_cpu_percent"].notna().sum() > 40
     assert math.isnan(frame["node_cpu_percent"].iloc[-1]) and frame["step"].iloc[-1] == 99
+
+
+def test_a_clock_that_no_calendar_has_tells_nothing(measured: JobStore) -> None:
+    with measured.paths.node_events(1, NODES[0]).open("a") as stream:
+        stream.write('{"t": 1e300, "kind": "sample", "cpu_percent": 1}\n{"t": -1e15, "kind": "sample"}\n')
+    assert results.summary(JOB).duration_s is not None

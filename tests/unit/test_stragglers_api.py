@@ -15,7 +15,7 @@ from click.testing import CliRunner
 from tests.unit.api_server import Served
 from tests.unit.job_store import JOB, NODES, JobStore
 from tests.unit.test_stragglers import train
-from ugro_py import metrics, worth_links
+from ugro_py import metrics, stragglers, worth_links
 from ugro_py.api.client import Client, job_path
 from ugro_py.cli import cli
 from ugro_py.errors import NotFoundError, UsageError
@@ -82,3 +82,12 @@ def test_nobody_is_told_of_a_job_that_there_is_not(jobs: JobStore, tmp_path: Pat
         Client(tmp_path / "agent.sock").get(job_path("no_such_job", "stragglers"))
     done = CliRunner().invoke(cli, ["stragglers", "../../etc"])
     assert done.exception is not None and not isinstance(done.exception, SystemExit)
+
+
+@pytest.mark.parametrize("moment", ["0001-01-01T00:00:10Z", "9999-12-31T23:59:59Z"])
+def test_a_time_that_no_calendar_has_is_no_fault(jobs: JobStore, moment: str) -> None:
+    attempt = jobs.attempt()
+    for rank in (0, 1, 2):
+        jobs.step(attempt, rank, 1, 2.0, timestamp=moment)
+    metrics.rebuild(jobs.paths)
+    assert [row["rank"] for row in stragglers.told(JOB, jobs.store)["report"]["ranks"]] == [0, 1, 2]
