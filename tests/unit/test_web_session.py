@@ -42,6 +42,8 @@ def test_nobody_is_known_at_the_port_without_signing_in(browser: Browser) -> Non
     assert part.status == 401 and part.headers["hx-redirect"].startswith("/login")
     answer = browser.post("/nodes/here/drain", {})
     assert answer.status == 303 and answer.headers["location"] == "/login?next=%2F"
+    answer = browser.post("/nodes/here/drain", {}, hx_request="true")  # what was typed stays on the page
+    assert answer.status == 401 and "you are signed out" in answer.text and "hx-redirect" not in answer.headers
     assert browser.get("/", cookie=f"ugro_session_{browser.port}=guess").status == 303
 
 
@@ -63,7 +65,7 @@ def test_a_link_signs_in_once_and_for_the_account_that_asked(browser: Browser) -
 
 def test_a_link_that_another_site_leads_to_is_not_followed(browser: Browser) -> None:
     path = browser.client.post("/v1/dashboard/link")["path"]
-    for site in ("cross-site", "same-site"):
+    for site in ("cross-site", "same-site", "same-origin"):
         assert browser.get(path, sec_fetch_site=site).status == 403
     assert browser.get(path, sec_fetch_site="none").status == 303
 

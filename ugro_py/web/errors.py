@@ -48,6 +48,11 @@ def login_needed(request: Request, error: Exception) -> Response:
     if request.method != "GET":
         where = "/"
     login = f"/login?next={quote(where, safe='')}"
+    if is_part(request) and request.method != "GET":
+        # What somebody typed, a note for example, is still on the page: it is not left.
+        return error_page(
+            request, 401, "you are signed out", "nothing was changed", "keep what you typed, and load this page again"
+        )
     if is_part(request):
         return Response(status_code=401, headers={"hx-redirect": login})
     if request.headers.get("accept", "") == "text/event-stream":

@@ -109,7 +109,12 @@ def local_path(text: str, otherwise: str = "/") -> str:
 Form = Annotated[Mapping[str, str], Depends(read_form)]
 
 
-def refuse_foreign_navigation(request: Request) -> None:
-    """Raise 403 where a page of another site sent the browser here: for addresses that do something on GET."""
-    if request.headers.get("sec-fetch-site", "none") not in ("none", "same-origin"):
+def refuse_foreign_navigation(request: Request, *, ours: bool = True) -> None:
+    """Raise 403 where a page of another site sent the browser here: for addresses that do something on GET.
+
+    Args:
+        ours: a page of this dashboard may; else only somebody who opens the address themselves.
+    """
+    allowed = ("none", "same-origin") if ours else ("none",)
+    if request.headers.get("sec-fetch-site", "none") not in allowed:
         raise HTTPException(403, "a page of another site led here; open the link yourself")

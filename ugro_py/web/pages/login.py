@@ -41,7 +41,8 @@ def login(request: Request, once: str | None = None, next: str = "/") -> Respons
     """Show where one signs in, or begin the session that a one-time link is for."""
     there = local_path(next)
     if once is not None:
-        refuse_foreign_navigation(request)
+        # Nor from here: `/login?next=` in somebody's link could lead on to a one-time link of theirs.
+        refuse_foreign_navigation(request, ours=False)
         person = sessions_of(request).redeem(once)
         if person is None:
             return error_page(
