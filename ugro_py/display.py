@@ -35,7 +35,11 @@ def number(value: float | None, unit: str = "") -> str:
     """Return a number with at most four significant digits (whole ones in full) and its unit; "-" for None."""
     if value is None:
         return "-"
-    text = f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.4g}"
+    # A number of hundreds of digits would tear every table.
+    if abs(value) >= 1e15:
+        text = f"{value:.4g}"
+    else:
+        text = f"{value:,.0f}" if abs(value) >= 1000 or float(value).is_integer() else f"{value:.4g}"
     return f"{text} {unit}" if unit else text
 
 
@@ -66,9 +70,10 @@ def curve(
     """
     steps, values = [step for step, _ in points], [value for _, value in points]
     low, high = min(values), max(values)
+    half = high / 2 - low / 2  # the distance between two finite numbers need not be one
     labels = [""] * height
     for row in range(0, height, 4) if high > low else ():
-        labels[row] = _tick(high - (high - low) * row / (height - 1), high - low)
+        labels[row] = _tick(high - half * (row / (height - 1)) - half * (row / (height - 1)), high - low)
     labels[height - 1 if high > low else height // 2] = _tick(low, high - low)
     margin = max(map(len, labels))
     columns = max(24, width) - margin - 2
@@ -106,9 +111,10 @@ def _line(
 ) -> set[tuple[int, int]]:
     """Return the dots (column, row) of a line through the points; row 0 is the greatest value."""
     by_column: dict[int, list[int]] = {}
+    half = y[1] / 2 - y[0] / 2
     for step, value in points:
         column = round((step - x[0]) / ((x[1] - x[0]) or 1) * (width - 1))
-        row = round((y[1] - value) / (y[1] - y[0]) * (height - 1)) if y[1] > y[0] else height // 2
+        row = round((y[1] / 2 - value / 2) / half * (height - 1)) if half else height // 2
         seen = by_column.setdefault(column, [])
         if not seen or row != seen[-1]:
             seen.append(row)

@@ -90,8 +90,9 @@ def spark(losses: Sequence[float]) -> list[float]:
     found = [loss for loss in losses if math.isfinite(loss)]
     parts = min(SPARK, len(found))
     cuts = [len(found) * number // parts for number in range(parts + 1)] if parts else [0]
-    means = [sum(found[start:end]) / (end - start) for start, end in pairwise(cuts)]
-    return [float(f"{mean:.5g}") for mean in means]
+    # The sum of numbers that are each finite need not be, nor what is rounded up.
+    means = [sum(loss / (end - start) for loss in found[start:end]) for start, end in pairwise(cuts)]
+    return [mean for mean in (float(f"{mean:.5g}") for mean in means) if math.isfinite(mean)]
 
 
 def _loss(point: Mapping[str, Any] | None) -> float | None:

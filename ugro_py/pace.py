@@ -82,7 +82,7 @@ def by_rank(lines: Sequence[Mapping[str, Any]]) -> dict[int, dict[str, Any]]:
 def tokens_per_second(newest: Mapping[int, Mapping[str, Any]]) -> float | None:
     """Return the throughput of all ranks together, None where no rank tells any."""
     known = [value for line in newest.values() if (value := finite(line.get("throughput_tokens_sec")))]
-    return sum(known) if known else None
+    return finite(sum(known)) if known else None
 
 
 def seconds_left(step: object, total: object, steps_per_second: float | None) -> float | None:
@@ -90,7 +90,7 @@ def seconds_left(step: object, total: object, steps_per_second: float | None) ->
     at, end = finite(step), finite(total)
     if at is None or end is None or not steps_per_second or steps_per_second <= 0:
         return None
-    return max(0.0, end - at) / steps_per_second
+    return finite(max(0.0, end - at) / steps_per_second)
 
 
 def steps_per_second(lines: Sequence[Mapping[str, Any]], rank: int, elapsed_s: float | None) -> float | None:
@@ -109,8 +109,8 @@ def steps_per_second(lines: Sequence[Mapping[str, Any]], rank: int, elapsed_s: f
         return None
     (begun, first), (last_at, last) = known[0], known[-1]
     if last_at - begun >= 3.0 and last > first:  # times are whole seconds
-        return (last - first) / (last_at - begun)
-    return last / elapsed_s if elapsed_s else None
+        return finite((last - first) / (last_at - begun))
+    return finite(last / elapsed_s) if elapsed_s else None
 
 
 def _time(line: Mapping[str, Any]) -> float | None:

@@ -84,19 +84,21 @@ def _print_code(diff: Mapping[str, Any], whole: bool) -> None:
             Console(soft_wrap=True).print(Text(plain_line(line), style=style))
 
 
-def curve(losses: Iterable[float], width: int) -> str:
+def curve(losses: Iterable[float | None], width: int) -> str:
     """Return losses as a row of at most `width` blocks; "" where the terminal has none or there are no losses."""
-    values = list(losses)
+    values = [loss for loss in losses if loss is not None]
     if not values or (sys.stdout.encoding or "").lower().replace("-", "") != "utf8":
         return ""
     step = max(1.0, len(values) / width)
     taken = [values[int(place * step)] for place in range(min(width, len(values)))]
     low, high = min(taken), max(taken)
-    return "".join(_BLOCKS[round((value - low) / ((high - low) or 1) * (len(_BLOCKS) - 1))] for value in taken)
+    # Halves, since the distance between two finite numbers need not be one.
+    shares = [(value / 2 - low / 2) / ((high / 2 - low / 2) or 1) for value in taken]
+    return "".join(_BLOCKS[round(share * (len(_BLOCKS) - 1))] for share in shares)
 
 
 def _loss(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}"
+    return "-" if value is None else f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4g}"
 
 
 def _value(value: Any, unit: str) -> str:

@@ -116,7 +116,8 @@ class Lines:
         rank, rate = rank[known], rate[known]
         order = np.argsort(rank, kind="stable")
         begins = np.flatnonzero(np.diff(rank[order])) + 1
-        return float(sum(np.median(rates) for rates in np.split(rate[order], begins)))
+        whole = float(sum(np.median(rates) for rates in np.split(rate[order], begins)))
+        return whole if np.isfinite(whole) else None
 
     def mean(self, column: str) -> float | None:
         """The mean of a number over all lines that tell it."""
@@ -124,4 +125,5 @@ class Lines:
 
         values = numbers(self._series.table([column])[column], missing=np.nan)
         values = values[np.isfinite(values)]
-        return float(values.mean()) if len(values) else None
+        mean = float(values.mean()) if len(values) else np.inf
+        return mean if np.isfinite(mean) else None

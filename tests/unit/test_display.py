@@ -68,3 +68,10 @@ def test_numbers_for_people() -> None:
 )
 def test_lines_are_safe_on_a_terminal(line: str, shown: str) -> None:
     assert safe_line(line) == shown
+
+
+def test_numbers_at_the_end_of_what_a_float_holds_are_drawn() -> None:
+    assert number(-1.7e308) == "-1.7e+308"
+    drawn = curve([(step, 1.7e308 * (-1) ** step) for step in range(200)], title="loss")
+    assert "1.70e+308" in drawn
+    assert "nan" not in drawn and "inf" not in drawn

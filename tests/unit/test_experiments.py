@@ -15,6 +15,7 @@ from ugro_py import experiment_figures, experiments, metrics
 from ugro_py.errors import NotFoundError, UsageError
 from ugro_py.experiment_filters import changed_tags, check_note
 from ugro_py.paths import JobPaths, experiment_notes
+from ugro_py.report_text import curve, print_experiments
 
 
 def names(page: experiments.Page) -> list[str]:
@@ -155,6 +156,20 @@ def test_hostile_lines_leave_a_job_listed(ran: Experiments) -> None:  # noqa: F8
         stream.write(b'{"t": "x", "kind": "sample", "gpus": [{"uuid": 1, "power_w": 5}]}\n"power_w"\n' + b"\xff" * 1000)
     row = listed(ran).rows[0]
     assert row.energy_kwh == pytest.approx(2 * 100 * 1 / 3.6e6, rel=0.02)
+
+
+def test_losses_at_the_end_of_what_a_float_holds_leave_the_list_whole(
+    ran: Experiments,  # noqa: F811
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    ran.run("big", [8e307] * 100)
+    ran.run("swings", [8e307 * (-1) ** (step // 3) for step in range(100)])
+    page = listed(ran)
+    assert all(isinstance(loss, float) for row in page.rows for loss in row.spark)
+    json.dumps(page.to_json(), allow_nan=False)
+    print_experiments(page.to_json()["experiments"], page.total)
+    assert "8e+307" in capsys.readouterr().out
+    assert len(curve([-1.7e308, None, 1.7e308], 12)) in (0, 2)  # none where the terminal has no such letters
 
 
 def test_a_fault_in_the_figures_of_a_job_is_met_once(

@@ -112,3 +112,11 @@ def test_no_number(value: object) -> None:
 )
 def test_seconds_left(step: Any, total: Any, rate: float, left: float | None) -> None:
     assert pace.seconds_left(step, total, rate) == left
+
+
+def test_numbers_at_the_end_of_what_a_float_holds_stay_json(paths: JobPaths) -> None:
+    told = {"throughput_tokens_sec": 1.5e308, "total_steps": 1.7e308}
+    paths.metrics.write_text("".join(line(20 * step, step, rank, **told) for step in (1, 2) for rank in (0, 1)))
+    found = pace.progress(paths, 40.0)
+    assert (found["throughput_tokens_sec"], found["eta_s"]) == (None, None)
+    json.dumps(found, allow_nan=False)
