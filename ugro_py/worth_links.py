@@ -105,6 +105,7 @@ def kept(nodes: Collection[str]) -> list[Link]:
 
 def _read() -> list[Link]:
     try:
-        return [Link(**link) for link in json.loads(paths.bandwidth().read_text(encoding="utf-8"))["links"]]
+        found = [Link(**link) for link in json.loads(paths.bandwidth().read_text(encoding="utf-8"))["links"]]
+        return [link for link in found if link.mb_s > 0 and link.measured_at > 0]
     except (OSError, ValueError, KeyError, TypeError):
         return []  # none yet, or damaged: it is measured anew

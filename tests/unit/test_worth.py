@@ -184,6 +184,10 @@ def test_newer_measurements_replace_older_ones(tmp_path: Path, monkeypatch: pyte
     assert [(link.source, link.mb_s) for link in worth_links.kept({"a", "b"})] == [("a", 50.0)]  # the other is old
     paths.bandwidth().write_text('{"links": [{"source": 1')
     assert worth_links.kept({"a", "b"}) == []
+    stopped = {"source": "a", "target": "b", "mb_s": 0.0, "latency_ms": 0.1, "measured_at": now}
+    for damaged in ([stopped], [stopped | {"mb_s": "fast"}]):
+        paths.bandwidth().write_text(json.dumps({"links": damaged}))
+        assert worth_links.kept({"a", "b"}) == []
     worth_links.keep([Link("a", "b", 70.0, 0.1, now)])
     assert [link.mb_s for link in worth_links.kept({"a", "b"})] == [70.0]
 
