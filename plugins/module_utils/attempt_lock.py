@@ -4,7 +4,9 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
+import time
 
 
 def _path(attempt_dir: str) -> str:
@@ -35,3 +37,33 @@ def fence(attempt_dir: str) -> bool:
 def is_fenced(attempt_dir: str) -> bool:
     """Say whether a stop has the lock."""
     return os.path.islink(_path(attempt_dir))
+
+
+def starts(folder: str, timeout_s: float) -> int:
+    """Return a lock on the starts of a job's attempts, to be closed: one at a time clears and fills their folders.
+
+    The session of a controller that was killed may still be starting an attempt when the next controller comes with
+    one of the same number. It is a lock on the job's folder itself, so that no file is left behind.
+
+    Raises:
+        OSError: another start lasts longer than `timeout_s`.
+    """
+    end = time.monotonic() + timeout_s
+    while True:
+        os.makedirs(folder, mode=0o700, exist_ok=True)
+        try:
+            lock = os.open(folder, os.O_RDONLY)
+        except FileNotFoundError:
+            continue  # removed just now, with the last of its attempts
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if os.path.samestat(os.fstat(lock), os.stat(folder)):
+                return lock
+        except BlockingIOError:
+            if time.monotonic() > end:
+                os.close(lock)
+                raise OSError("another start in %s lasts longer than %g s" % (folder, timeout_s)) from None
+            time.sleep(0.02)
+        except FileNotFoundError:
+            pass
+        os.close(lock)

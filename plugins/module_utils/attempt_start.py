@@ -17,6 +17,8 @@ TYPE_CHECKING = False  # importing typing costs a node 3 ms
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
 
+# So long another attempt's supervisor may take to be gone once it has been stopped.
+_GONE_S = 10.0
 _FOLDERS = ("logs", "metrics", "pids", "checkpoints", "tensorboard")
 
 
@@ -91,6 +93,13 @@ class Starting:
         Raises:
             OSError: it cannot be started, or was stopped meanwhile; the text says what the system answered.
         """
+        lock = attempt_lock.starts(os.path.dirname(self.dir), timeout_s)
+        try:
+            return self._start(spec, code, timeout_s)
+        finally:
+            os.close(lock)
+
+    def _start(self, spec: Dict[str, Any], code: Optional[str], timeout_s: float) -> Dict[str, Any]:
         before = self.status()
         token = self.read("spec.json").get("token")
         if token == spec["token"] and before["state"] != "absent":
@@ -158,8 +167,17 @@ class Starting:
             raise OSError("another job named %s, unknown to this controller's database, runs here" % self.job)
         import shutil
 
+        me = self.read("supervisor.json")
         self.stop("its folder is needed", 0.0)
-        shutil.rmtree(self.dir)
+        end = time.monotonic() + _GONE_S  # it says how it ended before it is gone, and must not do so in the new folder
+        while me and me["boot_id"] == processes.boot_id() and processes.is_alive(me["pid"], me["start_ticks"]):
+            if time.monotonic() > end:
+                raise OSError("the supervisor of another attempt %d of job %s does not end" % (self.number, self.job))
+            time.sleep(0.005)
+        try:
+            shutil.rmtree(self.dir)
+        except FileNotFoundError:
+            pass  # one that stood by has removed itself
 
     def _tail(self, log: str) -> str:
         try:

@@ -62,11 +62,20 @@ def port(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> I
         try:
             there = folder / "data" / "agent.sock"
             wait_until(lambda: there.exists() or agent.poll() is not None, "the agent listens", 60)
+            wait_until(lambda: agent.poll() is not None or listens(found), "it listens on TCP too", 60)
             assert agent.poll() is None, log.read_text()
             yield found
         finally:
             agent.terminate()
             agent.wait(30)
+
+
+def listens(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port), 5).close()
+    except OSError:
+        return False
+    return True
 
 
 def ask(port: int, certificate: Path, address: str = "localhost", **headers: str) -> tuple[int, Any]:

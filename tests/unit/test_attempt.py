@@ -190,6 +190,41 @@ def test_what_a_stopped_start_of_another_controller_left_is_cleared(attempt: Att
     assert os.listdir(attempt.path("code")) == []
 
 
+def test_a_start_waits_for_another_controllers_that_is_under_way(
+    attempt: Attempt, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The session of a controller that was killed still starts the attempt when the next one's comes for the same."""
+    there, go_on = held(monkeypatch)
+    killed = Starting(attempt, spec(token="killed"))
+    assert there.wait(30)
+    cleared = threading.Event()
+    real = Attempt._clear_other
+    monkeypatch.setattr(Attempt, "_clear_other", lambda self, state: (cleared.set(), real(self, state)))
+    later = Starting(attempt, spec(token="later"))
+    assert not cleared.wait(1.0), "its folder is not taken from under it"
+    attempt.stop("the attempt is over", 0.0)
+    go_on.set()
+    killed.join(30)
+    later.join(60)
+    assert "was stopped before it had started" in str(killed.error)
+    assert (later.error, attempt.status()["state"]) == (None, "started")
+    assert attempt.read("spec.json")["token"] == spec(token="later")["token"]
+    assert attempt.read("supervisor.json")["token"] == spec(token="later")["token"]
+
+
+def test_a_start_that_lasts_for_ever_is_not_waited_for_as_long(
+    attempt: Attempt, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    there, go_on = held(monkeypatch)
+    first = Starting(attempt, spec())
+    assert there.wait(30)
+    with pytest.raises(OSError, match="another start in"):
+        attempt.start(spec(token="later"), timeout_s=0.2)
+    go_on.set()
+    first.join(30)
+    assert (first.error, attempt.status()["state"]) == (None, "started")
+
+
 def test_a_full_disk_is_told_as_such(attempt: Attempt, spec: Spec, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*arguments: Any, **options: Any) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")

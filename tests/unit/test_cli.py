@@ -96,7 +96,7 @@ def complete(line: str) -> set[str]:
 def test_completion_knows_verbs_options_jobs_and_nodes() -> None:
     with Store.open() as store:
         store.create_job("experiment_v1", user="kim", request={})
-    assert complete("ugro st") == {"status", "stop", "state"}
+    assert complete("ugro st") == {"status", "stop", "state", "stragglers"}
     assert "--dry-run" in complete("ugro launch --d")
     assert complete("ugro status exp") == {"experiment_v1"}
     assert complete("ugro check gpu") == {"gpu-master", "gpu1", "gpu2"}
