@@ -14,7 +14,7 @@ from ugro_py.series_chart import Chart, Told, chart
 from ugro_py.series_lines import MetricLines
 from ugro_py.series_numpy import are_known, column_of, numbers
 from ugro_py.series_samples import Samples
-from ugro_py.series_twin import Chunk, Twin
+from ugro_py.series_twin import Chunk, Twin, side_by_side
 
 if TYPE_CHECKING:
     import numpy as np
@@ -67,7 +67,8 @@ class Series:
         import pyarrow as pa
 
         names = self.fields if names is None else names
-        parts = [pa.Table.from_batches([chunk.columns(names)]) for chunk in self._chunks]
+        batches = side_by_side(lambda chunk: chunk.columns(names), self._chunks)
+        parts = [pa.Table.from_batches([batch]) for batch in batches]
         table = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
         for name in names:
             if name not in table.column_names:
