@@ -163,7 +163,7 @@ def test_a_link_from_another_site_signs_nobody_in(site: Site, visit: Visit, else
     page.goto(elsewhere)
     with page.expect_navigation():
         page.evaluate("link => { location.href = link }", site.link())
-    says(page, "pages of other sites may not")
+    says(page, "a page of another site led here; open the link yourself")
     assert visitor.context.cookies(site.url) == []
     visitor.trouble.clear()
 

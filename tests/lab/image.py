@@ -153,7 +153,7 @@ def write_upper(upper: Path, identity: Identity, hosts_file: str, public_key: st
     _write(units / "lab-network.service", NETWORK.format(address=identity.address))
     _write(units / "lab-ssh.service", SSH)
     _link(units / "default.target", "lab.target")
-    for unit in sorted({*MASKED, *_timers()}):
+    for unit in sorted({*MASKED, *_started_below()}):
         _link(units / unit, "/dev/null")
     _write(etc / "systemd" / "journald.conf.d" / "lab.conf", "[Journal]\nStorage=volatile\nForwardToConsole=no\n")
     _write(etc / "systemd" / "system.conf.d" / "lab.conf", "[Manager]\nDefaultTimeoutStopSec=5s\n")
@@ -170,10 +170,14 @@ def write_upper(upper: Path, identity: Identity, hosts_file: str, public_key: st
     return " ".join(key.with_suffix(".pub").read_text().split()[:2])
 
 
-def _timers() -> set[str]:
-    """Return the timers that the machine below starts: some fail on a host that has not the hardware they look at."""
-    folders = (Path("/etc/systemd/system/timers.target.wants"), Path("/usr/lib/systemd/system/timers.target.wants"))
-    return {unit.name for folder in folders for unit in folder.glob("*.timer")}
+def _started_below() -> set[str]:
+    """Return what the machine below starts beside its usual target: on a host some fail for want of their hardware."""
+    folders = [
+        Path(root) / "systemd" / "system" / f"{target}.target.wants"
+        for root in ("/etc", "/usr/lib")
+        for target in ("timers", "default")
+    ]
+    return {unit.name for folder in folders for unit in folder.glob("*.*")}
 
 
 def _accounts(upper: Path, public_key: str) -> None:

@@ -96,7 +96,9 @@ def test_mail_arrives_and_a_job_that_failed_is_done_with(store: Store) -> None:
             Alerter(store, settings, **FAST), lambda: mails and not store.alerts(unfinished=True),
             lambda: store.set_job("train1", "failed", "rank 1 on gpu1 was killed by SIGKILL", -9),
         )  # fmt: skip
-    (mail,) = mails
+    mail, *again = mails
+    # A server that takes longer than the client waits is told once more: better twice than never (docs/alerts.md).
+    assert all(one["Subject"] == mail["Subject"] for one in again)
     assert mail["Subject"] == "[ugro] ERROR train1: job failed"
     assert "ob@lab.example" in mail["To"]
     text = mail.get_body(("plain", "html")).get_content()
