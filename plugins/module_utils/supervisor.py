@@ -100,12 +100,16 @@ class Supervisor:
 
     def _stand_by(self, standby: Standby) -> bool:
         """Wait until the spec is complete; False where this attempt is not needed any more, or is told to stop."""
-        while not self._signal and standby.is_needed():
+        while not self._signal:
+            needed = standby.is_needed()
+            # Read after that look: the other attempt's folder goes as soon as this one was told to run.
             spec = standby.complete_spec()
             if spec is not None:
                 self.spec = spec
                 self.isolation = IsolationWatch(spec.get("peers", []))
                 return True
+            if not needed:
+                break
             if self.poller.poll(1000):
                 os.read(self._woken, 512)
         standby.end()
