@@ -16,7 +16,9 @@ from http.cookies import SimpleCookie
 from typing import Any
 from urllib.parse import urlencode
 
-from tests.unit.api_server import Served
+import pytest
+
+from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
 from ugro_py.api.client import Client
 
 
@@ -45,6 +47,12 @@ class Answer:
 
     def json(self) -> Any:
         return json.loads(self.text)
+
+
+@pytest.fixture
+def served(start: Serve) -> Served:  # noqa: F811 - the fixture
+    """A server with the dashboard at a port of its own."""
+    return start(dashboard=free_port())
 
 
 class Browser:
@@ -102,3 +110,11 @@ class Browser:
                 else:
                     self.cookies[name] = morsel.value
         return sent
+
+
+@pytest.fixture
+def browser(served: Served) -> Browser:
+    """A browser that somebody has signed in with."""
+    found = Browser(served)
+    found.sign_in()
+    return found

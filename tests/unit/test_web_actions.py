@@ -7,25 +7,13 @@ from __future__ import annotations
 
 import pytest
 
-from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
-from tests.unit.browser import Browser, free_port
+from tests.unit.api_server import Served
+from tests.unit.browser import Browser, browser, served, start  # noqa: F401 - fixtures
 from ugro_py import paths, users
 from ugro_py.queue import spool
 from ugro_py.state import Store
 
 ME = users.me().user
-
-
-@pytest.fixture
-def served(start: Serve) -> Served:
-    return start(dashboard=free_port())
-
-
-@pytest.fixture
-def browser(served: Served) -> Browser:
-    found = Browser(served)
-    found.sign_in()
-    return found
 
 
 @pytest.fixture

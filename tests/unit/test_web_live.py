@@ -14,26 +14,14 @@ from typing import Any
 
 import pytest
 
-from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
-from tests.unit.browser import Browser, free_port, hidden
+from tests.unit.api_server import Served
+from tests.unit.browser import Browser, browser, hidden, served, start  # noqa: F401 - fixtures
 from ugro_py import users
 from ugro_py.errors import StateError
 from ugro_py.web import live
 from ugro_py.web.render import FORGERY_PLACE
 
 ME = users.me().user
-
-
-@pytest.fixture
-def served(start: Serve) -> Served:
-    return start(dashboard=free_port())
-
-
-@pytest.fixture
-def browser(served: Served) -> Browser:
-    found = Browser(served)
-    found.sign_in()
-    return found
 
 
 def messages(answer: http.client.HTTPResponse) -> Iterator[tuple[str, Any]]:

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
-from tests.unit.browser import Browser, free_port, hidden
+from tests.unit.api_server import Serve, Served
+from tests.unit.browser import Browser, free_port, hidden, served, start  # noqa: F401 - fixtures
 from ugro_py import users
 from ugro_py.api.server import Listen
 from ugro_py.users import Person
@@ -19,11 +19,6 @@ from ugro_py.web.security import local_path
 from ugro_py.web.session import Sessions
 
 TOKEN = "t" * 24
-
-
-@pytest.fixture
-def served(start: Serve) -> Served:
-    return start(dashboard=free_port())
 
 
 @pytest.fixture

@@ -10,8 +10,8 @@ import re
 
 import pytest
 
-from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
-from tests.unit.browser import Browser, free_port, hidden
+from tests.unit.api_server import Served
+from tests.unit.browser import Browser, hidden, served, start  # noqa: F401 - fixtures
 from ugro_py import paths
 from ugro_py.cluster import Cluster, Node
 from ugro_py.state._health import Check
@@ -19,11 +19,6 @@ from ugro_py.web import live
 from ugro_py.web.render import MENU, environment
 
 HOSTILE = "<script>alert(1)</script>\r\n\x1b[31m'\"><img src=x onerror=alert(2)> {{ 7*7 }}"
-
-
-@pytest.fixture
-def served(start: Serve) -> Served:
-    return start(dashboard=free_port())
 
 
 def test_every_answer_says_what_a_browser_may_do(served: Served) -> None:

@@ -13,6 +13,7 @@ from weakref import WeakKeyDictionary
 from prometheus_client.core import CounterMetricFamily
 
 from ugro_py.state._alerts import SEVERITIES
+from ugro_py.state.models import ENDED
 
 if TYPE_CHECKING:
     from prometheus_client.metrics_core import Metric
@@ -28,7 +29,6 @@ _KNOWN = (
 )  # fmt: skip
 _MOST_KINDS = 200
 _BLOCK = 1000
-_ENDED = ("completed", "failed", "stopped")
 _STATUS = re.compile(r"\w+ -> (\w+)")
 
 
@@ -39,7 +39,7 @@ class EventCounts:
         self._lock = threading.Lock()
         self._reached: int | None = None
         self._kinds: Counter[tuple[str, str]] = Counter(dict.fromkeys(product(_KNOWN, SEVERITIES), 0))
-        self._ended: Counter[str] = Counter(dict.fromkeys(_ENDED, 0))
+        self._ended: Counter[str] = Counter(dict.fromkeys(sorted(ENDED), 0))
         self._still: dict[tuple[str, int], str] = {}
 
     def read(self, store: Store) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
+from ugro_py.state.models import ENDED
 from ugro_py.web.cluster_view import now, summary
 from ugro_py.web.live import Look, Parts, live, parts_of
 from ugro_py.web.render import FORGERY_PLACE, html, ident, render
@@ -25,8 +26,8 @@ def parts(look: Look) -> Parts:
     found = now(look)
     users = {job["job"]: job["user"] for job in found["jobs"]}
     page = {"csrf": FORGERY_PLACE, "look": look}
-    jobs = [job for job in found["jobs"] if job["status"] not in ("completed", "failed", "stopped", "pending")]
-    ended = [job for job in found["jobs"] if job["status"] in ("completed", "failed", "stopped")]
+    jobs = [job for job in found["jobs"] if job["status"] not in (*ENDED, "pending")]
+    ended = [job for job in found["jobs"] if job["status"] in ENDED]
     made = {
         "cluster-figures": html("parts/cluster_figures.html", **summary(found["nodes"], found["jobs"])),
         "cluster-jobs": html("parts/cluster_jobs.html", jobs=jobs, ended=ended, **page),
