@@ -1,6 +1,7 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""The Grafana dashboards that the role `monitoring` ships: whole, in order, and about figures that exist."""
+"""The Grafana dashboards that the role `monitoring` ships: Grafana's own models know all of them, people can read
+them, and their figures exist."""
 
 from __future__ import annotations
 
@@ -17,6 +18,7 @@ import pytest
 import yaml
 
 from tests.contract.project import ROOT
+from tests.unit.grafana_models import lost, mistyped
 from tests.unit.test_monitoring_rules import OF_OTHERS, told
 
 FILES = sorted((ROOT / "roles" / "monitoring" / "files" / "grafana").glob("*.json"))
@@ -54,10 +56,56 @@ def test_it_is_a_dashboard(path: Path) -> None:
         references = [target["refId"] for target in panel["targets"]]
         assert len(references) == len(set(references)), panel["title"]
     names = {variable["name"] for variable in board["templating"]["list"]}
-    for used in re.findall(r"\$(\w+)", path.read_text()):
-        assert used in names or used.startswith("__"), f"${used} is no variable"
-    for name in names:
-        assert f"${name}" in path.read_text(), f"nothing uses ${name}"
+    used = set(re.findall(r"\$\{?(\w+)", path.read_text()))
+    assert {name for name in used if not name.startswith("__")} == names, "each is used, and what is used is there"
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_grafana_knows_all_of_it(path: Path) -> None:
+    """Read by the models that Grafana Labs make from Grafana's source, and written again: what those do not know would
+    be missing then, and what is of another type is named. A panel's options are those of its kind."""
+    board = load(path)
+    assert lost(board) == [] and mistyped(board) == []
+
+
+def test_what_grafana_does_not_know_is_found() -> None:
+    for change, found in (
+        (lambda board: board.update(refreshEvery="5s"), ["$.refreshEvery"]),
+        (lambda board: board["panels"][0].update(tittle="x"), ["$.panels[0].tittle"]),
+        (lambda board: board["panels"][0]["options"].update(colourMode="x"), ["$.panels[0].options.colourMode"]),
+        (lambda board: board["panels"][0]["targets"][0].update(legend="x"), ["$.panels[0].targets[0].legend"]),
+    ):  # fmt: skip
+        board = load(FILES[0])
+        change(board)
+        assert lost(board) == found
+    board = load(FILES[0])
+    board["panels"][0]["gridPos"]["w"] = "4"
+    board["panels"][1]["fieldConfig"]["defaults"]["unit"] = 5
+    assert mistyped(board) == [
+        "$.panels[0].grid_pos.w",
+        "$.panels[1].field_config.defaults.unit",
+    ]
+
+
+@pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
+def test_people_can_read_it(path: Path) -> None:
+    """Source, node or job is chosen on top; each curve has a name, each figure a unit, a table what it is about."""
+    board = load(path)
+    variables = board["templating"]["list"]
+    assert variables[0]["type"] == "datasource" and variables[0]["query"] == "prometheus"
+    chosen = {"ugro-cluster": "node", "ugro-jobs": "job"}.get(path.stem)
+    assert chosen is None or any(variable["name"] == chosen and variable["includeAll"] for variable in variables)
+    titles = [panel["title"] for panel in board["panels"]]
+    assert len(titles) == len(set(titles))
+    for panel in board["panels"]:
+        assert panel["fieldConfig"]["defaults"]["unit"], panel["title"]
+        if panel["type"] == "timeseries":
+            assert all(target["legendFormat"] for target in panel["targets"]), panel["title"]
+            assert panel["options"]["legend"]["showLegend"]
+        if panel["type"] == "table":
+            (organised,) = panel["transformations"]
+            hidden = organised["options"]["excludeByName"]
+            assert hidden["Time"] and hidden["__name__"] and hidden["instance"] and hidden["job"], panel["title"]
 
 
 @pytest.mark.parametrize("path", FILES, ids=lambda path: path.stem)
@@ -114,6 +162,7 @@ def test_every_metric_is_told_by_somebody(tmp_path: Path, monkeypatch: pytest.Mo
         expressions += [
             re.sub(r"label_values\((\w+), \w+\)", r"\1", variable["query"]["query"])
             for variable in board["templating"]["list"]
+            if variable["type"] == "query"
         ]
         for expr in expressions:
             bare = re.sub(r'"[^"]*"|\bby \([^)]*\)', "", expr)

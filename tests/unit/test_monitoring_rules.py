@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""The alert rules that the role `monitoring` ships: promtool takes them, each fires, and what they name exists."""
+"""The alert rules that the role `monitoring` ships: each fires in time; what they name and link to exists."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ import click
 import pytest
 import yaml
 
-from tests.contract.project import ROOT, parse, ugro_commands
+from tests.contract.project import ROOT, load_yaml, parse, ugro_commands
 from tests.unit.api_server import FakeAgent
 from ugro_py.api.prom import exposition
 from ugro_py.cli import cli
@@ -22,7 +22,13 @@ from ugro_py.cli import cli
 RULES = ROOT / "roles" / "monitoring" / "files" / "rules" / "ugro.yml"
 CASES = ROOT / "tests" / "data" / "monitoring" / "rules_test.yml"
 # Told by Prometheus itself, and by Debian's node exporter.
-OF_OTHERS = {"up", "ALERTS", "node_filesystem_avail_bytes", "node_filesystem_size_bytes"}
+OF_OTHERS = {
+    "up", "ALERTS", "node_filesystem_avail_bytes", "node_filesystem_size_bytes",
+    "alertmanager_notifications_failed_total",
+}  # fmt: skip
+RUNBOOKS = ROOT / "docs" / "runbooks.md"
+THRESHOLD = r"\s*(?:==|<|>=?) [-+]?(?:Inf|[\d.e]+)(?: \* \d+)?"
+BELOW = "just below every threshold"
 
 needs_promtool = pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (prometheus)")
 
@@ -55,7 +61,7 @@ def test_promtool_takes_them(tmp_path: Path) -> None:
 
 
 @needs_promtool
-@pytest.mark.parametrize(("old", "new", "well"), [("", "", True), ("> 5\n", "> 500\n", False), ("1800", "18", False)])
+@pytest.mark.parametrize(("old", "new", "well"), [("", "", True), ("> 5\n", "> 500\n", False), (">= 6", "> 5", False)])
 def test_each_fires_when_it_should_and_not_before(tmp_path: Path, old: str, new: str, well: bool) -> None:
     """And the cases are sharp: with another threshold they fail."""
     text = RULES.read_text()
@@ -74,6 +80,36 @@ def test_each_has_a_case_in_which_it_fires() -> None:
     names = [rule["alert"] for rule in rules()]
     assert len(names) == len(set(names))
     assert set(names) == fires
+
+
+@needs_promtool
+def test_none_fires_just_below_its_threshold(tmp_path: Path) -> None:
+    """And that is no wonder of missing series: without their thresholds all fire there, but the one that misses one."""
+    (below,) = [case for case in yaml.safe_load(CASES.read_text())["tests"] if case["name"] == BELOW]
+    silent = [case["alertname"] for case in below["alert_rule_test"] if not case.get("exp_alerts")]
+    names = [rule["alert"] for rule in rules()]
+    assert sorted(silent) == sorted(names), "each is asked for once"
+    document = yaml.safe_load(RULES.read_text())
+    for rule in (rule for group in document["groups"] for rule in group["rules"]):
+        rule["expr"] = re.sub(THRESHOLD, "", rule["expr"]).replace(" != ", " == ")
+        rule.pop("for", None)
+    (tmp_path / "ugro.yml").write_text(yaml.safe_dump(document))
+    cases = {"rule_files": ["ugro.yml"], "evaluation_interval": "1m", "tests": [below]}
+    (tmp_path / CASES.name).write_text(yaml.safe_dump(cases))
+    done = promtool("test", "rules", CASES.name, folder=tmp_path)
+    fired = set(re.findall(r"alertname: (\w+), time:", done.stdout + done.stderr))
+    assert fired == set(names) - {"UgroAgentMissing"}, done.stdout + done.stderr
+
+
+def test_each_links_to_what_to_do() -> None:
+    """The section of docs/runbooks.md that has its name, as GitHub makes anchors; and no section is left over."""
+    sections = re.findall(r"^## (\w+)$", RUNBOOKS.read_text(), flags=re.M)
+    assert [rule["alert"] for rule in rules()] == sections
+    repository = load_yaml(ROOT / "galaxy.yml")["repository"]
+    for rule in rules():
+        page, _, anchor = rule["annotations"]["runbook_url"].partition("#")
+        assert page == f"{repository}/blob/main/{RUNBOOKS.relative_to(ROOT)}"
+        assert anchor == rule["alert"].lower()
 
 
 def test_each_names_metrics_that_the_agent_tells(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
