@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""What `ugro export` and `ugro plot` write, read by the programs it is for: pandas and MLflow."""
+"""What `ugro export` and `ugro plot` write, read by the programs it is for."""
 
 from __future__ import annotations
 
@@ -108,45 +108,6 @@ def test_pandas_reads_the_open_format(own: Experiments) -> None:
     frame = pd.read_json(JobPaths("one").metrics, lines=True)
     assert frame["training_loss"].tolist() == pytest.approx([3.0, 3.0, math.nan, math.nan, 1.0, 1.0], nan_ok=True)
     assert frame["step"].tolist() == [1, 1, 2, 2, 3, 3]
-
-
-def test_mlflow_reads_what_was_exported(own: Experiments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed (extra `mlflow`)")
-    monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    capsule = {
-        "request": {"model": "m", "args": ["--lr", "0.1", "--../../x", "y"]},
-        "code": {"git": {"commit": "c0ffee"}},
-    }
-    JobPaths("one").config.write_text(json.dumps(capsule))
-    own.event("two", START + 10, "metrics", rank=0, step=4, **{"../../../escape": 1.0, "a/b": 2.0, "": 3.0})
-    metrics.rebuild(JobPaths("two"))
-    own.store.set_tags("one", ["paper:1", "a/b", "a/../c", "d//e/"])
-    own.store.set_note("one", "a note")
-    store = tmp_path / "runs"
-    assert "2 jobs" in ugro("export", "one", "two", "--format", "mlflow", "-o", store).output
-    client = mlflow.MlflowClient(tracking_uri=store.as_uri())
-    experiment = client.get_experiment_by_name("ugro")
-    runs = {run.info.run_name: run for run in client.search_runs([experiment.experiment_id])}
-    assert sorted(runs) == ["one", "two"]
-    one = runs["one"]
-    assert (one.info.status, runs["two"].info.status) == ("FINISHED", "FAILED")
-    history = client.get_metric_history(one.info.run_id, "training_loss")
-    assert [(point.step, point.value) for point in sorted(history, key=lambda point: point.step)] == [
-        (1, 3.0),
-        (3, 1.0),
-    ]
-    assert history[0].timestamp == int(START + 1) * 1000
-    assert one.data.metrics["final.loss_best"] == 1.0
-    assert one.data.params["--lr".lstrip("-")] == "0.1"
-    assert one.data.tags["mlflow.note.content"] == "a note"
-    assert {name for name in one.data.tags if name.startswith("ugro.tag.")} == {
-        "ugro.tag.paper-1", "ugro.tag.a/b", "ugro.tag.a_.._c", "ugro.tag.d__e_",
-    }  # fmt: skip
-    assert one.data.tags["mlflow.source.git.commit"] == "c0ffee"
-    assert not list(tmp_path.glob("**/escape*")) or store in next(iter(tmp_path.glob("**/*escape*"))).parents
-    assert {"metrics", "params", "tags"} <= {
-        path.name for path in (store / experiment.experiment_id / one.info.run_id).iterdir()
-    }
 
 
 def test_without_mlflow_and_matplotlib_it_is_said(own: Experiments, tmp_path: Path) -> None:

@@ -11,38 +11,60 @@ from ugro_py.complete import job_names
 
 @click.command()
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=job_names)
-@click.option("-o", "target", required=True, type=click.Path(path_type=Path), metavar="PATH", help="File to write; for mlflow a folder.")  # fmt: skip  # noqa: E501
+@click.option("-o", "target", required=True, type=click.Path(path_type=Path), metavar="PATH", help="File to write; for mlflow a folder or FILE.db.")  # fmt: skip  # noqa: E501
 @click.option(
     "--format", "kind", type=click.Choice(["csv", "parquet", "json", "mlflow"]), help="[default: as PATH ends]"
 )
-@click.option("--force", is_flag=True, help="Replace PATH if it is a file that is there.")
+@click.option("--points", default=None, metavar="N|all", help="mlflow: of each metric at most, extremes are kept [default: 5000].")  # fmt: skip  # noqa: E501
+@click.option("--force", is_flag=True, help="Replace PATH if it is a file that is there; mlflow: the jobs' runs in it.")
 @click.option("--json", "as_json", is_flag=True, help="Print JSON of what was written.")
-def command(jobs: tuple[str, ...], target: Path, kind: str | None, force: bool, as_json: bool) -> None:
+def command(
+    jobs: tuple[str, ...], target: Path, kind: str | None, points: str | None, force: bool, as_json: bool
+) -> None:
     """Write the metrics of JOBs for other programs.
 
     csv and parquet have a line for each step and rank; json has figures, tags, notes and what was run with as well;
-    mlflow adds each job as a run to MLflow's file store in the folder PATH (needs `pip install 'ugro[mlflow]'`).
+    mlflow adds each job as a run to MLflow's store in the folder PATH, or in the SQLite file PATH if that ends in .db
+    (needs `pip install 'ugro[mlflow]'`).
     """
     from ugro_py import report_doors, report_export
 
     names = tuple(dict.fromkeys(jobs))
     chosen = report_export.format_of(target, kind)
+    if points is not None and chosen != "mlflow":
+        raise click.UsageError("--points is for --format mlflow; the others hold every line")
     found = (
         [report_doors.details(job) for job in names]
         if chosen in ("json", "mlflow")
         else [{"job": job} for job in names]
     )
+    left_out = 0
     with report_doors.metrics_here(names):
         if chosen == "mlflow":
             from ugro_py import report_mlflow
 
-            lines = report_mlflow.write(found, target)
+            written = report_mlflow.write(found, target, _points(points), force)
+            lines, left_out = written.numbers, written.left_out
         else:
             lines = report_export.write(found, target, chosen, force)
     if as_json:
         import json
 
-        click.echo(json.dumps({"path": str(target), "format": chosen, "jobs": list(names), "lines": lines}))
+        said = {"path": str(target), "format": chosen, "jobs": list(names), "lines": lines, "left_out": left_out}
+        click.echo(json.dumps(said))
     else:
         what = "numbers" if chosen == "mlflow" else "lines"
         click.echo(f"{lines:,} {what} of {len(names)} {'job' if len(names) == 1 else 'jobs'} in {target}")
+    if left_out and not as_json:
+        click.echo(f"{left_out:,} points were left out, no least and no greatest ones; `--points all` writes them")
+
+
+def _points(word: str | None) -> int | None:
+    """Return how many points of a metric MLflow gets; None for all."""
+    from ugro_py.report_mlflow import POINTS
+
+    if word is None or word == "all":
+        return None if word else POINTS
+    if not word.isdecimal() or int(word) < 4:
+        raise click.BadParameter(f"{word!r} is neither `all` nor a number from 4 on", param_hint="--points")
+    return int(word)
