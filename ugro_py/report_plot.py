@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ugro_py import series
 from ugro_py.errors import NotFoundError, UsageError
 from ugro_py.report_doors import replacing
+from ugro_py.series_chart import chart, unit_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -19,6 +20,12 @@ if TYPE_CHECKING:
 
 KINDS = ("png", "svg", "html")
 COLUMNS_AT_MOST = 12
+HTML_CURVES_AT_MOST = 200
+"""In one chart of a page: a browser draws three lines for each."""
+_POINTS_IN_ALL = 400_000
+_NAMED = 24  # curves that a legend still helps to tell apart
+# No axis has ticks for greater numbers, nor can what lies between two of 1e308 be told in a double.
+_HUGE = 1e30
 # Colours that people with any kind of colour vision can tell apart (Okabe and Ito), without its yellow.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555", "#8c510a")
 LABELS = {
@@ -45,17 +52,19 @@ class Curve:
 
 @dataclass(frozen=True)
 class Panel:
-    """One chart: a column of all jobs."""
+    """One chart: a column of all jobs. Its numbers are in units of 1e`exponent`."""
 
     column: str
     unit: str
     curves: tuple[Curve, ...]
+    exponent: int = 0
 
     @property
     def label(self) -> str:
         """What its y axis is called."""
         name = LABELS.get(self.column, self.column)
-        return f"{name} ({self.unit})" if self.unit else name
+        units = [word for word in (self.unit, f"1e{self.exponent}" if self.exponent else "") if word]
+        return f"{name} ({', in units of '.join(units)})" if units else name
 
 
 @dataclass(frozen=True)
@@ -91,11 +100,15 @@ def write(jobs: Sequence[str], columns: Sequence[str], target: Path, looks: Look
 
     Raises:
         NotFoundError: no job has such a column.
-        UsageError: there is something at `target`, or matplotlib is not installed.
+        UsageError: there is something at `target`, matplotlib is not installed, or a page would have too many curves.
         StateError: it cannot be written.
     """
     kind = kind_of(target)
     found = panels(jobs, columns, looks)
+    most = max(len(panel.curves) for panel in found)
+    if kind == "html" and most > HTML_CURVES_AT_MOST:
+        advice = "name fewer jobs, leave --ranks out, or write a .png"
+        raise UsageError(f"plot {most:,} curves to {target}", f"a page has {HTML_CURVES_AT_MOST} at most", advice)
     with replacing(target, force) as part:
         if kind == "html":
             from ugro_py import report_html
@@ -116,42 +129,77 @@ def panels(jobs: Sequence[str], columns: Sequence[str], looks: Looks) -> list[Pa
     if len(columns) > COLUMNS_AT_MOST:
         raise UsageError(f"plot {len(columns)} metrics", f"{COLUMNS_AT_MOST} at most", "make two plots")
     opened = {job: series.open_job(job) for job in jobs}
+    points = max(2, min(looks.points, _POINTS_IN_ALL // len(jobs)))
     found = []
     for column in columns:
         curves: list[Curve] = []
-        unit = ""
         for job, one in opened.items():
             if column not in one.columns:
                 continue
-            chart = one.chart(
-                column, by=looks.by, ranks="each" if looks.each_rank else "mean", points=looks.points,
-                smooth=looks.smooth,
-            ).to_json()  # fmt: skip
-            unit = chart["unit"]
-            for line in chart["lines"]:
-                ends = _ends(one.told(column), line["name"])
-                if ends is not None:
-                    curves.append(_curve(job, line, ends, looks, len(jobs) > 1))
+            told = one.told(column)
+            ranks = "each" if looks.each_rank else "mean"
+            drawn = chart(told, column, by=looks.by, ranks=ranks, points=points, smooth=looks.smooth).to_json()
+            ends = _ends(told, looks.each_rank)
+            lines = [line for line in drawn["lines"] if line["name"] in ends]
+            curves += [_curve(job, line, ends[line["name"]], looks, len(jobs) > 1) for line in lines]
         if not curves:
-            known = sorted({name for one in opened.values() for name in one.columns if _has_numbers(one, name)})
-            raise NotFoundError(
-                f"plot {column[:80]!r}", "none of the jobs tells it", f"they tell {', '.join(known) or 'no metric'}"
-            )
-        found.append(Panel(column, unit, tuple(curves)))
+            raise _missing(column, opened.values())
+        found.append(_scaled(column, curves))
     return found
 
 
-def _has_numbers(one: series.Series, column: str) -> bool:
-    return len(one.told(column)) > 0
-
-
-def _ends(told: Told, name: str) -> tuple[float, float] | None:
-    """Return the first and the last number of a line, None where it has none."""
+def _missing(column: str, opened: Collection[series.Series]) -> NotFoundError:
+    """Return the error for a column that nobody tells."""
     import numpy as np
 
-    values = told.mean()[2] if name == "mean" else told.value[told.rank == int(name.removeprefix("rank "))]
-    known = values[np.isfinite(values)]
-    return (float(known[0]), float(known[-1])) if len(known) else None
+    def has_numbers(one: series.Series, name: str) -> bool:
+        return bool(np.isfinite(one.told(name).value).any())
+
+    known = sorted({name for one in opened for name in one.columns if has_numbers(one, name)})
+    told = any(column in one.columns and len(one.told(column)) for one in opened)
+    came_back = "no value of it is a finite number" if told else "none of the jobs tells it"
+    return NotFoundError(f"plot {column[:80]!r}", came_back, f"they tell {', '.join(known) or 'no number'}")
+
+
+def _scaled(column: str, curves: Sequence[Curve]) -> Panel:
+    """Return the chart of curves, huge numbers in units that can be drawn."""
+    values = (
+        abs(value) for one in curves for part in (one.y, one.low, one.high) for value in part if value is not None
+    )
+    most = max(values, default=0.0)
+    if most < _HUGE:
+        return Panel(column, unit_of(column), tuple(curves))
+    exponent = math.floor(math.log10(most))
+    size = float(f"1e{exponent}")
+
+    def smaller(values: Sequence[float | None]) -> list[float | None]:
+        return [None if value is None else value / size for value in values]
+
+    scaled = [
+        replace(
+            one,
+            first=one.first / size,
+            last=one.last / size,
+            y=smaller(one.y),
+            low=smaller(one.low),
+            high=smaller(one.high),
+        )
+        for one in curves
+    ]
+    return Panel(column, unit_of(column), tuple(scaled), exponent)
+
+
+def _ends(told: Told, each_rank: bool) -> dict[str, tuple[float, float]]:
+    """Return the first and the last number of each line by its name; of one that has none, nothing."""
+    import numpy as np
+
+    found = {}
+    lines = {f"rank {rank}": values for rank, (_, values) in told.by_rank(told.step).items()}
+    for name, values in (lines if each_rank else {"mean": told.mean()[2]}).items():
+        known = values[np.isfinite(values)]
+        if len(known):
+            found[name] = (float(known[0]), float(known[-1]))
+    return found
 
 
 def _curve(job: str, line: dict[str, Any], ends: tuple[float, float], looks: Looks, several: bool) -> Curve:
@@ -189,13 +237,19 @@ def _draw_panel(axis: Axes, panel: Panel, looks: Looks) -> None:
         if low != y or high != y:
             axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
         style = ("-", "--", ":", "-.")[place // len(COLOURS) % 4]
-        axis.plot(x, y, style, color=colour, linewidth=1.5, label=curve.name, marker="o" if len(x) == 1 else None)
+        alone = sum(value is not None for value in curve.y) == 1
+        axis.plot(x, y, style, color=colour, linewidth=1.5, label=curve.name, marker="o" if alone else None)
     axis.set_ylabel(panel.label)
-    if looks.log:
+    if looks.log and any(value is not None and value > 0 for curve in panel.curves for value in curve.high):
         axis.set_yscale("log", nonpositive="mask")
+    elif looks.log:
+        axis.set_title("nothing here is greater than 0: no logarithmic axis", fontsize="small")
     axis.grid(alpha=0.3)
     axis.spines[["top", "right"]].set_visible(False)
-    axis.legend(fontsize="small", frameon=False, ncols=1 + len(panel.curves) // 12)
+    if len(panel.curves) <= _NAMED:
+        axis.legend(fontsize="small", frameon=False, ncols=1 + len(panel.curves) // 12)
+    else:
+        axis.set_title(f"{len(panel.curves):,} curves", fontsize="small")
 
 
 def _floats(values: Sequence[float | None]) -> list[float]:
