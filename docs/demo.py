@@ -248,11 +248,12 @@ def demo(port: int) -> Iterator[str]:
         os.environ["UGRO_DATA"] = name
         os.environ.pop("UGRO_DB", None)
         view = Demo(folder)
+        view.store.set_account("user", "ob", role="admin")
         stop = threading.Event()
         fresh = threading.Thread(target=view.keep_fresh, args=(stop,))
         fresh.start()
         try:
-            with served(view, folder, port, Person("ob", os.geteuid(), ("ob",))) as link:
+            with served(view, folder, port, Person("ob", None)) as link:
                 yield link
         finally:
             stop.set()

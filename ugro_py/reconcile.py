@@ -7,9 +7,13 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 from ugro_py import secret_env
+from ugro_py.errors import UgroError
 from ugro_py.paths import JobPaths
 from ugro_py.state import Controller, JobRow, Store
 
@@ -17,6 +21,7 @@ from ugro_py.state import Controller, JobRow, Store
 _CATCH_UP_S = 15.0
 # A job that was only just created gets its controller in the same breath.
 _NEWBORN_S = 5.0
+_EVERY_S = 5.0
 
 
 def in_background(name: str) -> int:
@@ -77,6 +82,25 @@ def reconcile(store: Store, name: str | None = None) -> None:
             return
         time.sleep(0.1)
         agent = agent and has_agent(store)
+
+
+@contextmanager
+def kept_true(store: Store) -> Iterator[None]:
+    """Reconcile every 5 seconds while the block lasts, in a thread: it may wait for a new controller."""
+    over = threading.Event()
+
+    def work() -> None:
+        while not over.wait(_EVERY_S):
+            try:
+                reconcile(store)
+            except UgroError:
+                continue  # whoever reads the store meets the same, and tells
+
+    threading.Thread(target=work, name="reconcile", daemon=True).start()
+    try:
+        yield
+    finally:
+        over.set()
 
 
 def _is_orphan(job: JobRow) -> bool:

@@ -75,6 +75,8 @@ class Served:
         assert up.wait(20)
 
     def close(self) -> None:
+        if self._loop.is_closed():
+            return
         if self.error is None:
             self._loop.call_soon_threadsafe(self._stop.set)
         self._thread.join(20)

@@ -20,10 +20,10 @@ from tests.unit.api_server import FakeAgent, Serve, Served, start  # noqa: F401 
 from ugro_py import secret_env
 from ugro_py.api import client, guard, unix
 from ugro_py.api.app import create_app
-from ugro_py.api.auth import read_tokens
 from ugro_py.api.beneath import files_beneath, open_beneath
 from ugro_py.api.prom import exposition
 from ugro_py.api.server import Listen
+from ugro_py.api.tokens import read_tokens
 from ugro_py.errors import NotFoundError, StateError, UgroError, UsageError
 from ugro_py.paths import JobPaths
 from ugro_py.queue import spool

@@ -121,7 +121,7 @@ def test_who_may_less_sees_less(browser: Browser, served: Served) -> None:
     """An admin's parts are never those of somebody else: they are kept by who looks."""
     other = Browser(served)
     session = served.app.state.sessions
-    other.cookies[f"ugro_session_{other.port}"] = session.begin(users.Person("somebody", 65000))
+    other.cookies[f"ugro_session_{other.port}"] = session.begin(users.Person("65000", 65000))
     served.agent.store.create_job("one", ME, {"name": "one"})
     with browser.opened("GET", "/live/queue") as mine, other.opened("GET", "/live/queue") as theirs:
         assert "/experiments/one/cancel" in next(messages(mine))[1]["parts"]["queue-jobs"]
@@ -148,7 +148,7 @@ def test_nobody_can_follow_so_much_that_others_cannot(
     browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Browser(served)
-    other.cookies[f"ugro_session_{other.port}"] = served.app.state.sessions.begin(users.Person("somebody", 65000))
+    other.cookies[f"ugro_session_{other.port}"] = served.app.state.sessions.begin(users.Person("65000", 65000))
     monkeypatch.setattr(live, "_MOST_TOPICS_EACH", 2)
     with browser.opened("GET", "/live/queue") as one, browser.opened("GET", "/live/health") as two:
         assert [next(messages(answer))[0] for answer in (one, two)] == ["parts", "parts"]

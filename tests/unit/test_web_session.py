@@ -13,10 +13,7 @@ from tests.unit.api_server import Serve, Served
 from tests.unit.browser import Browser, free_port, hidden, served, start  # noqa: F401 - fixtures
 from ugro_py import users
 from ugro_py.api.server import Listen
-from ugro_py.users import Person
-from ugro_py.web import session
 from ugro_py.web.security import local_path
-from ugro_py.web.session import Sessions
 
 TOKEN = "t" * 24
 
@@ -91,35 +88,6 @@ def test_a_link_on_a_page_of_another_site_opens_a_page_and_nothing_else(browser:
             assert browser.get("/queue", sec_fetch_site=site, **other).status == 403, other
         assert browser.post("/experiments/x/stop", {"csrf": token}, sec_fetch_site=site, **visit).status == 403
     assert browser.get("/queue", sec_fetch_site="cross-site", host="evil.example", **visit).status == 421
-
-
-def test_links_and_sessions_end() -> None:
-    now = [0.0]
-    sessions, person = Sessions(lambda: now[0]), Person("ana", 1000)
-    code, late = sessions.link(person), sessions.link(person)
-    assert sessions.redeem(code) == person and sessions.redeem(code) is None
-    now[0] += session.LINK_S
-    assert sessions.redeem(late) is None
-    key, used = sessions.begin(person), sessions.begin(person)
-    now[0] += session.IDLE_S - 1
-    assert sessions.get(used) is not None
-    now[0] += 1
-    assert sessions.get(key) is None and sessions.get(used) is not None
-    for _ in range(7):
-        now[0] += session.IDLE_S - 1
-        sessions.get(used)
-    assert sessions.get(used) is None  # however much it was used
-    assert sessions.get(None) is None and sessions.get("") is None
-
-
-def test_sessions_are_bounded_and_the_least_used_go_first(monkeypatch: pytest.MonkeyPatch) -> None:
-    now = [0.0]
-    monkeypatch.setattr(session, "_MOST_SESSIONS", 3)
-    sessions, person, keys = Sessions(lambda: now[0]), Person("ana", 1000), []
-    for _ in range(5):
-        now[0] += 1
-        keys.append(sessions.begin(person))
-    assert [sessions.get(key) is not None for key in keys] == [False, False, True, True, True]
 
 
 def test_a_form_counts_only_from_a_page_of_this_dashboard(browser: Browser, served: Served) -> None:

@@ -70,8 +70,6 @@ async def _nothing(stop: asyncio.Event) -> None:
 def _loaded(agent: Agent) -> tuple[FastAPI, Callable[..., Awaitable[None]]]:
     """Return the API's application, and what serves it."""
     from ugro_py.api.app import create_app
-    from ugro_py.api.auth import read_tokens
     from ugro_py.api.server import serve
 
-    door = agent.listen
-    return create_app(agent, tokens=read_tokens(door.token_file) if door else None), serve
+    return create_app(agent), serve

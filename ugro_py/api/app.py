@@ -33,6 +33,7 @@ from ugro_py.api.routes import (
 )
 from ugro_py.api.routes import agent as agent_routes
 from ugro_py.api.submit import Submissions
+from ugro_py.api.tokens import Tokens
 from ugro_py.api.view import AgentView, Timing
 from ugro_py.web.errors import error_page, wants_page
 from ugro_py.web.mount import mount
@@ -63,7 +64,7 @@ def create_app(agent: AgentView, *, tokens: Mapping[str, str] | None = None, hos
 
     Args:
         agent: whose store and cluster it is.
-        tokens: token -> user, for TCP (`ugro_py.api.auth.read_tokens`); without any nobody may enter there.
+        tokens: token -> user, for TCP (`ugro_py.api.tokens.read_tokens`); without any nobody may enter there.
         hosts: names under which it may be asked beside those of this machine's loopback.
     """
     problem = {"description": "It was not done; the body says why.", "model": Problem}
@@ -77,7 +78,7 @@ def create_app(agent: AgentView, *, tokens: Mapping[str, str] | None = None, hos
         responses={400: problem, 403: problem, 404: problem},
     )
     app.state.agent = agent
-    app.state.tokens = dict(tokens or {})
+    app.state.tokens = Tokens(tokens)
     app.state.closing = asyncio.Event()
     app.state.feed = Feed(agent.store)
     app.state.submissions = Submissions(agent)

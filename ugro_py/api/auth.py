@@ -2,22 +2,18 @@
 
 from __future__ import annotations
 
-import hmac
-import stat
 from collections.abc import Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Any
 
 from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
 from ugro_py import audit, users
+from ugro_py.api.tokens import bearer, user_of_token
 from ugro_py.api.view import AgentView
-from ugro_py.errors import RightsError, StateError
-
-_SHORTEST = 20
+from ugro_py.errors import RightsError
 
 
 @dataclass(frozen=True)
@@ -27,35 +23,6 @@ class Caller:
     person: users.Person
     door: str
     admin: bool
-
-
-def read_tokens(path: Path) -> dict[str, str]:
-    """Return token -> user from a file with one `USER TOKEN` a line; `#` begins a comment.
-
-    Raises:
-        StateError: the file cannot be read, others can read it too, or a line is not valid.
-    """
-    try:
-        if stat.S_IMODE(path.stat().st_mode) & 0o077:
-            raise StateError(f"token file {path}", "other accounts can read it", f"run `chmod 600 {path}`")
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except OSError as error:
-        raise StateError(f"token file {path}", str(error.strerror), "give a file that can be read") from error
-    tokens: dict[str, str] = {}
-    for number, line in enumerate(lines, 1):
-        words = line.split("#")[0].split()
-        if not words:
-            continue
-        if len(words) != 2 or len(words[1]) < _SHORTEST or not words[1].isascii():
-            raise StateError(
-                f"token file {path}, line {number}",
-                f"is not `USER TOKEN` with a token of {_SHORTEST} characters or more",
-                "make one with `openssl rand -hex 24`",
-            )  # fmt: skip
-        tokens[words[1]] = words[0]
-    if not tokens:
-        raise StateError(f"token file {path}", "holds no token", "add a line `USER TOKEN`")
-    return tokens
 
 
 async def agent_of(request: Request) -> AgentView:
@@ -76,7 +43,7 @@ def caller_of(request: Request) -> Caller:
     if peer.uid is not None:
         person, door = users.person_of(peer.uid, peer.gid), "socket"
     elif header := request.headers.get("authorization"):
-        user = user_of_token(request.app.state.tokens, header)
+        user = user_of_token(request.app.state.tokens.now(), bearer(header))
         person = None if user is None else users.person_named(user)
     elif request.method in ("GET", "HEAD") or not request.url.path.startswith("/v1/"):
         person, door = _signed_in(request), "web"
@@ -86,22 +53,9 @@ def caller_of(request: Request) -> Caller:
 
 
 def _signed_in(request: Request) -> users.Person | None:
-    from ugro_py.web.session import session_of
+    from ugro_py.web.session import key_of, sessions_of
 
-    session = session_of(request)
-    return None if session is None else session.person
-
-
-def user_of_token(tokens: Mapping[str, str], header: str) -> str | None:
-    """Return whose token a header `Authorization: Bearer TOKEN` has; None for nobody's."""
-    scheme, _, given = header.partition(" ")
-    if scheme.lower() != "bearer":
-        return None
-    found = None
-    for token, user in tokens.items():  # all of them: how long it takes tells nothing
-        if hmac.compare_digest(token.encode(), given.strip().encode("utf-8", "replace")):
-            found = user
-    return found
+    return sessions_of(request).person(key_of(request), request.app.state.tokens)
 
 
 Agent = Annotated[AgentView, Depends(agent_of)]

@@ -107,6 +107,15 @@ class Client:
         )
         return found
 
+    def jobs(self, *, everything: bool = False) -> list[dict[str, Any]]:
+        """Return the jobs that `ugro ps` lists, all with `everything`: the agent gives so many at a time."""
+        found: list[dict[str, Any]] = self.get("/v1/jobs", all=everything)
+        more = found if everything else []
+        while more:
+            more = self.get("/v1/jobs", all=True, before=more[-1]["job"])
+            found = [*found, *more]
+        return found
+
     def read(self, path: str, **query: Any) -> Iterator[bytes]:
         """Yield what an answer holds as it comes."""
         with self._request("GET", path, query, timeout_s=None) as response:

@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 import uvicorn
 
 from ugro_py.api import unix
-from ugro_py.api.auth import read_tokens
 from ugro_py.api.loopback import loopback
 from ugro_py.api.peer import PeerProtocol
+from ugro_py.api.tokens import read_tokens
 from ugro_py.errors import StateError, UsageError
+from ugro_py.web.following import end_watches
 
 if TYPE_CHECKING:
     from fastapi import FastAPI
@@ -139,7 +140,7 @@ async def serve(
     try:
         servers.append((_server(app, None), listener))
         if listen is not None:
-            app.state.tokens.update(read_tokens(listen.token_file))
+            app.state.tokens.follow(listen.token_file)
             app.state.hosts.update(
                 name.lower().strip("[]") for name in (listen.address, socket.gethostname(), *listen.hosts)
             )
@@ -155,23 +156,38 @@ async def serve(
             await asyncio.wait([waiting, *tasks], return_when=asyncio.FIRST_COMPLETED)
         finally:
             waiting.cancel()
-            app.state.closing.set()
-            app.state.feed.close()
-            for server, _ in servers:
-                server.should_exit = True
             if app.state.dashboard_port is None:
                 browsers.cancel()
-            await asyncio.gather(browsers, return_exceptions=True)
+            await end(app, servers, [browsers, *tasks])
             await asyncio.gather(*tasks)
-            await app.state.feed.ended()
-            for server, _ in servers:  # readers that took nothing till the end
-                for connection in list(server.server_state.connections):
-                    connection.transport.abort()
     finally:
         for _, sock in servers:
             sock.close()
         listener.close()
         unix.remove(path, inode)
+
+
+async def end(
+    app: FastAPI, servers: list[tuple[uvicorn.Server, socket.socket]], tasks: list[asyncio.Task[None]]
+) -> None:
+    """End servers, and all that goes on in the application beside them; what failed in `tasks` is still there to see.
+
+    Args:
+        app: what they serve.
+        servers: are to exit.
+        tasks: which serve.
+    """
+    app.state.closing.set()
+    app.state.feed.close()
+    for server, _ in servers:
+        server.should_exit = True
+    await asyncio.gather(*tasks, return_exceptions=True)
+    await app.state.feed.ended()
+    await app.state.live.ended()
+    await end_watches(app)
+    for server, _ in servers:  # readers that took nothing till the end
+        for connection in list(server.server_state.connections):
+            connection.transport.abort()
 
 
 async def _for_browsers(app: FastAPI, port: int, servers: list[tuple[uvicorn.Server, socket.socket]]) -> None:

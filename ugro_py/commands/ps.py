@@ -14,7 +14,7 @@ def command(everything: bool, as_json: bool) -> None:
 
     client = connect(reading=True)
     if client is not None:
-        jobs = client.get("/v1/jobs", all=everything)
+        jobs = client.jobs(everything=everything)
     else:
         from ugro_py.reconcile import reconcile
         from ugro_py.state import Store

@@ -59,13 +59,18 @@ class Jobs(Part):
             job_id = self._job_id(connection, name)
             return _job_row(connection.execute(select(jobs).where(jobs.c.id == job_id)).one())
 
-    def jobs(self, *, active: bool | None = None, limit: int | None = None) -> list[JobRow]:
-        """Return jobs, newest first; `active` True or False keeps those that run or have ended."""
+    def jobs(self, *, active: bool | None = None, limit: int | None = None, before: str | None = None) -> list[JobRow]:
+        """Return jobs, newest first; `active` True or False keeps those that run or have ended.
+
+        With `before` only those that were submitted before the job of that name; NotFoundError if there is none.
+        """
         query = select(jobs).order_by(jobs.c.id.desc()).limit(limit)
         if active is not None:
             ended = jobs.c.status.in_(ENDED)
             query = query.where(~ended if active else ended)
         with self.database.read() as connection:
+            if before is not None:
+                query = query.where(jobs.c.id < self._job_id(connection, before))
             return [_job_row(row) for row in connection.execute(query)]
 
     def set_job(self, job: str, status: str, reason: str = "", exit_code: int | None = None) -> None:

@@ -18,7 +18,7 @@ from ugro_py.errors import StateError
 from ugro_py.state.away import AwayError, busy_s, libpq_options, may_pass
 from ugro_py.state.outage import Outage
 
-HEAD = "0003"
+HEAD = "0004"
 """The newest revision in `migrations/versions`; held here so that opening need not import Alembic."""
 
 BUSY_TIMEOUT_S = 30

@@ -20,6 +20,7 @@ from ugro_py.state._queue import Queue
 from ugro_py.state._ranks import Ranks
 from ugro_py.state._recovery import Recovery
 from ugro_py.state._submit import Submit
+from ugro_py.state._web_sessions import WebSessions
 from ugro_py.state.database import Database
 from ugro_py.state.fence import Fence
 from ugro_py.state.rows import Controller
@@ -27,7 +28,20 @@ from ugro_py.state.settled import Settled
 
 
 class Store(
-    Nodes, Jobs, Attempts, Ranks, Queue, Submit, Recovery, Health, Leases, Accounts, Alerts, Experiments, Patience
+    Nodes,
+    Jobs,
+    Attempts,
+    Ranks,
+    Queue,
+    Submit,
+    Recovery,
+    Health,
+    Leases,
+    Accounts,
+    Alerts,
+    Experiments,
+    WebSessions,
+    Patience,
 ):
     """The one truth about the cluster, in a database that many processes share.
 

@@ -17,15 +17,24 @@ LAST_ENDED = 5
 """How many ended jobs `ugro ps` shows beside the active ones."""
 
 
-def job_list(store: Store, *, everything: bool = False, now: datetime | None = None) -> list[dict[str, Any]]:
+def job_list(
+    store: Store,
+    *,
+    everything: bool = False,
+    limit: int | None = None,
+    before: str | None = None,
+    now: datetime | None = None,
+) -> list[dict[str, Any]]:
     """Return the active jobs and the last few that ended (or `everything`), newest first.
+
+    Of `everything` at most `limit`, and those submitted before the job `before`; NotFoundError if there is none.
 
     Each has: job, job_id (the same), status, reason, priority, nodes, gpus, ranks (how many), user, model, created_at,
     started_at, ended_at (ISO 8601, UTC), age_s (since it was made) and duration_s (since it first ran, until its
     end; None if it never ran).
     """
     if everything:
-        jobs = store.jobs()
+        jobs = store.jobs(limit=limit, before=before)
     else:
         # Read the ended ones first: a job that ends in between is then shown once, not lost.
         ended = store.jobs(active=False, limit=LAST_ENDED)

@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from ugro_py import users
 from ugro_py.api.app import create_app
 from ugro_py.api.loopback import loopback
-from ugro_py.api.server import serve_browsers
+from ugro_py.api.server import end, serve_browsers
 from ugro_py.api.view import Timing
 from ugro_py.cluster import Cluster
 from ugro_py.errors import StateError
 from ugro_py.inventory import load_cluster
+from ugro_py.reconcile import kept_true
 from ugro_py.state import Store
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ if TYPE_CHECKING:
 
 
 class Alone:
-    """What the application needs of an agent, where there is none: nobody follows jobs or looks at nodes."""
+    """What the application needs of an agent, where there is none: nobody looks at nodes."""
 
     def __init__(self, store: Store, cluster: Cluster) -> None:
         self.store = store
@@ -55,7 +56,7 @@ def serve_alone(inventory: str | None, port: int, told: Callable[[str], object])
     """
     sockets = _bound(port)
     port = sockets[0].getsockname()[1]
-    with Store.open() as store:
+    with Store.open() as store, kept_true(store):
         asyncio.run(_serve(Alone(store, load_cluster(inventory)), sockets, port, told))
 
 
@@ -90,10 +91,5 @@ async def _serve(agent: Alone, sockets: list[socket.socket], port: int, told: Ca
         await asyncio.wait([serving, stopping], return_when=asyncio.FIRST_COMPLETED)
     finally:
         stopping.cancel()
-        app.state.closing.set()
-        app.state.feed.close()
-        for server, _ in servers:
-            server.should_exit = True
-        await asyncio.gather(serving, return_exceptions=True)
-        await app.state.feed.ended()
+        await end(app, servers, [serving])
     return None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -10,13 +11,16 @@ from dataclasses import dataclass, field
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from ugro_py.errors import StateError
+from ugro_py.errors import UgroError
 from ugro_py.paths import JobPaths
 
 FILES_S = 0.2
 """How often files are looked at: a line that a rank prints is on a page after that and the way from its node."""
 _STATE_S = 1.0
 _LINGER_S = 5.0
+_BACK_OFF_S = 10.0
+"""What cannot be seen is looked at less and less often, but so often at least."""
+_log = logging.getLogger("ugro.web")
 
 Parts = Callable[[], tuple[bool, Mapping[str, str]]]
 """Returns whether a job is over, and the HTML of the parts of its page that change."""
@@ -41,6 +45,9 @@ class Watch:
         job: its name.
         parts: what makes the changing parts of its page; called in a thread, at most once a second.
         closing: set when the server ends.
+
+    Attributes:
+        trouble: why nothing new is seen now; "" where there is no such reason.
     """
 
     def __init__(self, job: str, parts: Parts, closing: asyncio.Event) -> None:
@@ -49,10 +56,12 @@ class Watch:
         self._closing = closing
         self._seen: Seen | None = None
         self._state: tuple[bool, Mapping[str, str]] = (False, {})
-        self._state_at = float("-inf")
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._asked_at = 0.0
+        self._parts_due, self._parts_pause, self._parts_trouble = float("-inf"), _STATE_S, ""
+        self._logged: set[type[Exception]] = set()
+        self.trouble = ""
 
     @property
     def idle(self) -> bool:
@@ -85,26 +94,47 @@ class Watch:
                 continue
         return self._seen
 
+    async def end(self) -> None:
+        """Look no more, and return when nothing of it runs."""
+        if self._task is not None:
+            self._task.cancel()
+            await asyncio.gather(self._task, return_exceptions=True)
+
     async def _look(self) -> None:
+        pause = FILES_S
         while time.monotonic() - self._asked_at < _LINGER_S and not self._closing.is_set():
-            seen = await run_in_threadpool(self._now)
-            if seen != self._seen:
-                self._seen = seen
+            seen: Seen | None
+            try:
+                seen = await run_in_threadpool(self._now)
+                trouble, pause = self._parts_trouble, FILES_S
+            except Exception as error:  # noqa: BLE001  whatever it is: who looks must not take what was for what is
+                seen, trouble, pause = self._seen, self._told(error), min(2 * pause, _BACK_OFF_S)
+            if seen != self._seen or trouble != self.trouble:
+                self._seen, self.trouble = seen, trouble
                 self._changed.set()
                 self._changed = asyncio.Event()
-            await asyncio.sleep(FILES_S)
+            await asyncio.sleep(pause)
 
     def _now(self) -> Seen:
         # The state first: what was written until the end of a job is seen in its files after that.
-        if time.monotonic() - self._state_at >= _STATE_S:
+        if time.monotonic() >= self._parts_due:
             try:
-                self._state = self._parts()
-            except StateError:
-                pass  # the database is away for a while: pages show what they have, and go on with the files
-            self._state_at = time.monotonic()
+                self._state, self._parts_trouble, self._parts_pause = self._parts(), "", _STATE_S
+            except Exception as error:  # noqa: BLE001  pages show what they have, say so, and go on with the files
+                self._parts_trouble, self._parts_pause = self._told(error), min(2 * self._parts_pause, _BACK_OFF_S)
+            self._parts_due = time.monotonic() + self._parts_pause
         over, parts = self._state
         logs = {rank: _mark_of(self._paths, rank) for rank in self._paths.logged_ranks()}
         return Seen(logs, _mark_of(self._paths, None), parts, over)
+
+    def _told(self, error: Exception) -> str:
+        """Return what pages say of an error; a fault of ours is in the log, once of each kind."""
+        if isinstance(error, UgroError):
+            return f"Not live: {error}"
+        if type(error) not in self._logged:
+            self._logged.add(type(error))
+            _log.error("job %s cannot be followed by its pages", self._paths.job, exc_info=error)
+        return "Not live: an error inside the agent; see its log"
 
 
 def _mark_of(paths: JobPaths, rank: int | None) -> Mark:
@@ -128,3 +158,9 @@ def watch_of(app: FastAPI, job: str, parts: Parts) -> Watch:
         watches[job] = Watch(job, parts, app.state.closing)
         watches[job].begin()
     return watches[job]
+
+
+async def end_watches(app: FastAPI) -> None:
+    """Let go of all watches, and return when none of them runs."""
+    for watch in getattr(app.state, "watches", {}).values():
+        await watch.end()

@@ -10,10 +10,10 @@ from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 
 from ugro_py.api import sse
+from ugro_py.api.standing import CHECK_S, Standing
 from ugro_py.paths import JobPaths
 from ugro_py.web import log_view
 from ugro_py.web.following import Mark, Seen, Watch
-from ugro_py.web.session import signed_out
 
 _BEHIND = 4 << 20
 """Who is so many bytes behind, a slow reader or a flood of lines, goes on at the end of the log and is told so."""
@@ -69,11 +69,15 @@ class JobStream:
     async def messages(self, request: Request) -> AsyncIterator[bytes]:
         """Yield server-sent events until the job, the server or the session has ended."""
         known: Seen | None = None
+        standing, trouble = Standing(request, request.state.viewer), ""
         yield sse.KEEP_ALIVE
         while True:
-            seen = await self._watch.changed(known, sse.KEEP_ALIVE_S)
-            if request.app.state.closing.is_set() or signed_out(request):
+            seen = await self._watch.changed(known, CHECK_S)
+            if request.app.state.closing.is_set() or not await standing.lasts():
                 return
+            if self._watch.trouble != trouble:
+                trouble = self._watch.trouble
+                yield sse.message(trouble, kind="trouble")
             if seen is None or seen is known:
                 yield sse.KEEP_ALIVE
                 continue

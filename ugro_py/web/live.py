@@ -17,6 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from ugro_py.api import sse
 from ugro_py.api.auth import Caller
+from ugro_py.api.standing import Standing
 from ugro_py.api.view import AgentView
 from ugro_py.errors import UgroError
 from ugro_py.web.render import FORGERY_PLACE
@@ -146,6 +147,7 @@ class Live:
         self.round_s = round_s
         self.shared = Shared()
         self._topics: dict[tuple[str, str, bool, Hashable], _Topic] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._poke = asyncio.Event()
         self.made = 0
@@ -161,7 +163,7 @@ class Live:
         self._poke = asyncio.Event()
 
     async def follow(
-        self, page: str, who: Caller, query: Mapping[str, str], token: str, ended: Callable[[], bool] = lambda: False
+        self, page: str, who: Caller, query: Mapping[str, str], token: str, standing: Standing
     ) -> AsyncIterator[bytes]:
         """Yield what changes of a page, as server-sent events: first all of it, then each part that is another.
 
@@ -170,7 +172,7 @@ class Live:
             who: looks.
             query: of the page.
             token: of the viewer, against forged requests.
-            ended: says whether there is to be no more of it: the viewer has signed out.
+            standing: of the viewer; there is no more of it when that ends.
         """
         self._loop = asyncio.get_running_loop()
         key = (page, who.person.user, who.admin, tuple(sorted(query.items())))
@@ -185,7 +187,7 @@ class Live:
             topic.task = asyncio.create_task(self._keep(topic), name=f"page {page}")
         topic.viewers += 1
         try:
-            async for message in self._tell(topic, token, ended):
+            async for message in self._tell(topic, token, standing):
                 yield message
         finally:
             topic.viewers -= 1
@@ -193,12 +195,22 @@ class Live:
                 del self._topics[key]
                 if topic.task is not None:
                     topic.task.cancel()
+                    self._ending.add(topic.task)
+                    topic.task.add_done_callback(self._ending.discard)
 
-    async def _tell(self, topic: _Topic, token: str, ended: Callable[[], bool]) -> AsyncIterator[bytes]:
+    async def ended(self) -> None:
+        """Make nothing more, and return when nothing of it runs."""
+        tasks = [topic.task for topic in self._topics.values() if topic.task is not None]
+        tasks += self._ending
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+    async def _tell(self, topic: _Topic, token: str, standing: Standing) -> AsyncIterator[bytes]:
         yield sse.KEEP_ALIVE
         seen, ordered, trouble, heard = 0, 0, "", time.monotonic()
         closing = self._app.state.closing
-        while not closing.is_set() and not ended():
+        while not closing.is_set() and await standing.lasts():
             changed = topic.changed
             if topic.version > seen or topic.trouble != trouble:
                 out = b""

@@ -34,7 +34,7 @@ PAGES = (
 
 def mount(app: FastAPI) -> None:
     """Add the dashboard to the application of `ugro_py.api.app.create_app`."""
-    app.state.sessions = Sessions()
+    app.state.sessions = Sessions(app.state.agent.store)
     app.state.live = Live(app)
     app.mount("/static", Static(directory=paths.web_static()), name="static")
     app.include_router(login.api)

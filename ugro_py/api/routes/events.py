@@ -14,6 +14,7 @@ from ugro_py.alerts import report
 from ugro_py.api import sse
 from ugro_py.api.auth import Agent, Who
 from ugro_py.api.models import Event
+from ugro_py.api.standing import CHECK_S, Standing
 from ugro_py.api.view import AgentView
 
 router = APIRouter(prefix="/v1", tags=["events"])
@@ -67,18 +68,21 @@ async def stream_events(
     newest = await run_in_threadpool(agent.store.newest_event)
     if wanted["job"] is not None:
         await run_in_threadpool(agent.store.job, wanted["job"])
-    return sse.stream(_events(request, agent, sse.place(request, newest if after is None else after), wanted))
+    after = sse.place(request, newest if after is None else after)
+    return sse.stream(_events(request, agent, Standing(request, who), after, wanted))
 
 
-async def _events(request: Request, agent: AgentView, after: int, wanted: dict[str, Any]) -> AsyncIterator[bytes]:
+async def _events(
+    request: Request, agent: AgentView, standing: Standing, after: int, wanted: dict[str, Any]
+) -> AsyncIterator[bytes]:
     feed, closing = request.app.state.feed, request.app.state.closing
     yield sse.KEEP_ALIVE
-    while not closing.is_set():
+    while not closing.is_set() and await standing.lasts():
         reached = await run_in_threadpool(agent.store.newest_event)
         block = await run_in_threadpool(agent.store.events_after, after, _BLOCK, **wanted)
         for event in block:
             yield sse.message(events.as_json(event), event.id, event.kind)
         # What fits none of the wishes need not be looked through again; a full block may have more behind it.
         after = block[-1].id if len(block) == _BLOCK else max([after, reached, *(event.id for event in block)])
-        if len(block) < _BLOCK and not await feed.wait(after, sse.KEEP_ALIVE_S):
+        if len(block) < _BLOCK and not await feed.wait(after, CHECK_S):
             yield sse.KEEP_ALIVE

@@ -18,9 +18,18 @@ router = APIRouter(prefix="/v1/jobs", tags=["jobs"])
 
 
 @router.get("", responses={200: {"model": list[JobLine]}}, response_model=None)
-def list_jobs(agent: Agent, who: Who, all: bool = False) -> list[dict[str, Any]]:
-    """List the jobs that have not ended and the last few that have; with `all` every job."""
-    return job_list(agent.store, everything=all)
+def list_jobs(
+    agent: Agent,
+    who: Who,
+    all: bool = False,
+    limit: int = Query(1000, ge=1, le=10_000),
+    before: str | None = Query(None, max_length=200),
+) -> list[dict[str, Any]]:
+    """List the jobs that have not ended and the last few that have.
+
+    With `all` every job, the newest `limit` of them; `before`, the name of the last one in an answer, goes on there.
+    """
+    return job_list(agent.store, everything=all or before is not None, limit=limit, before=before)
 
 
 @router.get("/{job}", responses={200: {"model": JobState}}, response_model=None)

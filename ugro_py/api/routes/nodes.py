@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 from ansible_collections.ugro.cluster.plugins.module_utils import health
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
 
 from ugro_py import events
 from ugro_py.api.auth import Agent, Who, audited, check_admin
@@ -24,10 +26,17 @@ def show_state(agent: Agent, who: Who) -> dict[str, Any]:
     return cluster_state(agent.store, agent.cluster)
 
 
-@router.get("/now")
-def show_now(agent: Agent, who: Who) -> dict[str, Any]:
-    """Show what `ugro top` does: nodes, their GPUs with the newest readings, and jobs with their progress."""
-    return snapshot(agent.store, agent.cluster)
+@router.get("/now", responses={200: {"model": dict[str, Any]}})
+def show_now(request: Request, agent: Agent, who: Who) -> Response:
+    """Show what `ugro top` does: nodes, their GPUs with the newest readings, and jobs with their progress.
+
+    It is made at most once a second, for all who ask.
+    """
+
+    def made() -> bytes:
+        return json.dumps(snapshot(agent.store, agent.cluster)).encode()
+
+    return Response(request.app.state.live.shared.get("/v1/now", made), media_type="application/json")
 
 
 @router.get("/nodes")

@@ -17,6 +17,7 @@ from ugro_py import logs
 from ugro_py.api import sse
 from ugro_py.api.auth import Agent, Who
 from ugro_py.api.beneath import open_beneath
+from ugro_py.api.standing import Standing
 from ugro_py.api.view import AgentView
 from ugro_py.errors import NotFoundError
 from ugro_py.paths import JobPaths
@@ -46,21 +47,26 @@ async def get_logs(
 
     over = not (await run_in_threadpool(agent.store.job, job)).active
     if follow and not over:
-        content = _followed(logs.Follower(paths, ranks, form, tail), _end_of(agent, job), request)
+        follower, standing = logs.Follower(paths, ranks, form, tail), Standing(request, who)
+        content = _followed(follower, _end_of(agent, job), standing, request.app.state.closing)
         return StreamingResponse(content, media_type="text/plain; charset=utf-8")
     chosen = await run_in_threadpool(ranks)
     return StreamingResponse(logs.pieces(paths, chosen, form, tail), media_type="text/plain; charset=utf-8")
 
 
-async def _followed(follower: logs.Follower, is_over: Callable[[], bool], request: Request) -> AsyncIterator[bytes]:
+async def _followed(
+    follower: logs.Follower, is_over: Callable[[], bool], standing: Standing, closing: asyncio.Event
+) -> AsyncIterator[bytes]:
     while True:
         over = await run_in_threadpool(is_over)
         try:
             async for piece in iterate_in_threadpool(follower.poll(last=over)):
                 yield piece
+                if not await standing.lasts():
+                    return
         except NotFoundError:
             return  # a rank that never came: the answer has begun, so its end is all that can be told
-        if over or request.app.state.closing.is_set():
+        if over or closing.is_set() or not await standing.lasts():
             return
         await asyncio.sleep(_POLL_S)
 
@@ -86,10 +92,13 @@ async def get_metrics(
     """Stream the lines of `metrics.jsonl`; the id of each is where the next begins, to go on from (`Last-Event-ID`)."""
     await run_in_threadpool(agent.store.job, job)
     is_over = _end_of(agent, job) if follow else lambda: True
-    return sse.stream(_metrics(JobPaths(job), sse.place(request, after), is_over, request))
+    at, standing = sse.place(request, after), Standing(request, who)
+    return sse.stream(_metrics(JobPaths(job), at, is_over, standing, request.app.state.closing))
 
 
-async def _metrics(paths: JobPaths, offset: int, is_over: Callable[[], bool], request: Request) -> AsyncIterator[bytes]:
+async def _metrics(
+    paths: JobPaths, offset: int, is_over: Callable[[], bool], standing: Standing, closing: asyncio.Event
+) -> AsyncIterator[bytes]:
     heard = time.monotonic()
     while True:
         over = await run_in_threadpool(is_over)
@@ -98,12 +107,14 @@ async def _metrics(paths: JobPaths, offset: int, is_over: Callable[[], bool], re
             for at, line in lines:
                 yield sse.message(line, at, "metrics")
                 heard = time.monotonic()
+            if not await standing.lasts():
+                return
             if not lines:
                 break
         if over:
             yield sse.message({}, offset, "end")
             return
-        if request.app.state.closing.is_set():
+        if closing.is_set():
             return
         if time.monotonic() - heard > sse.KEEP_ALIVE_S:
             yield sse.KEEP_ALIVE

@@ -11,8 +11,9 @@ from typing import Any, Literal
 from alembic import context
 from sqlalchemy import Connection
 
+from ugro_py.state import models_experiments as _experiments  # noqa: F401  adds its tables
 from ugro_py.state._types import JsonObject, UtcDateTime
-from ugro_py.state.models_experiments import experiments  # the module that adds the last tables
+from ugro_py.state.models_web import web_sessions
 
 
 def _render(kind: str, item: Any, _context: Any) -> str | Literal[False]:
@@ -26,7 +27,7 @@ def _run(connection: Connection) -> None:
     # SQLite can change a table only by copying it (batch), and its DDL is transactional.
     context.configure(
         connection=connection,
-        target_metadata=experiments.metadata,
+        target_metadata=web_sessions.metadata,
         render_as_batch=True,
         render_item=_render,
         transactional_ddl=True,

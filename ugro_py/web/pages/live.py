@@ -7,9 +7,10 @@ from starlette.exceptions import HTTPException
 from starlette.responses import StreamingResponse
 
 from ugro_py.api import sse
+from ugro_py.api.standing import Standing
 from ugro_py.web.live import has
 from ugro_py.web.security import refuse_foreign_navigation
-from ugro_py.web.session import Viewer, forgery_token, signed_out
+from ugro_py.web.session import Viewer, forgery_token
 
 router = APIRouter(include_in_schema=False)
 
@@ -22,4 +23,4 @@ async def follow(page: str, request: Request, who: Viewer) -> StreamingResponse:
         raise HTTPException(404, "there is no such page to follow")
     query = {key: value for key, value in request.query_params.items() if value}
     token = forgery_token(request)
-    return sse.stream(request.app.state.live.follow(page, who, query, token, lambda: signed_out(request)))
+    return sse.stream(request.app.state.live.follow(page, who, query, token, Standing(request, who)))

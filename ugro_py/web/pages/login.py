@@ -6,7 +6,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from ugro_py import users
-from ugro_py.api.auth import Agent, Who, user_of_token
+from ugro_py.api.auth import Agent, Who
+from ugro_py.api.tokens import bearer, user_of_token
 from ugro_py.errors import UsageError
 from ugro_py.web.errors import error_page
 from ugro_py.web.render import THEME_COOKIE, THEMES, render
@@ -14,10 +15,11 @@ from ugro_py.web.security import Form, local_path, refuse_foreign_navigation
 from ugro_py.web.session import (
     LINK_S,
     SESSION_S,
+    LoginNeeded,
     cookie_name,
     key_of,
-    session_of,
     sessions_of,
+    viewer_of,
 )
 
 router = APIRouter(include_in_schema=False)
@@ -30,7 +32,9 @@ def make_link(request: Request, agent: Agent, who: Who) -> dict[str, object]:
 
     `url` is null where the dashboard has no port of its own; `path` is for whatever host the API is asked under.
     """
-    path = f"/login?once={sessions_of(request).link(who.person)}"
+    token = bearer(request.headers["authorization"]) if who.door == "tcp" else None
+    code = sessions_of(request).link(who.person, gid=request.state.peer.gid, token=token)
+    path = f"/login?once={code}"
     port = request.app.state.dashboard_port
     url = f"http://localhost:{port}{path}" if port else None
     return {"user": who.person.user, "path": path, "port": port, "url": url, "expires_s": LINK_S}
@@ -43,26 +47,30 @@ def login(request: Request, once: str | None = None, next: str = "/") -> Respons
     if once is not None:
         # Nor from here: `/login?next=` in somebody's link could lead on to a one-time link of theirs.
         refuse_foreign_navigation(request, ours=False)
-        person = sessions_of(request).redeem(once)
-        if person is None:
+        key = sessions_of(request).redeem(once)
+        if key is None:
             return error_page(
                 request, 403, "this link", "it was used already, or is too old", "run `ugro dashboard` for a new one"
             )
-        return _signed_in(request, person, there)
-    if session_of(request) is not None or request.state.peer.uid is not None:
-        return RedirectResponse(there, 303)
-    return render(request, "login.html", title="Sign in", next=there, tokens=bool(request.app.state.tokens))
+        return _signed_in(request, key, there)
+    try:
+        viewer_of(request)
+    except LoginNeeded:
+        return render(request, "login.html", title="Sign in", next=there, tokens=bool(request.app.state.tokens.now()))
+    return RedirectResponse(there, 303)
 
 
 @router.post("/login")
 def login_with_token(request: Request, form: Form) -> Response:
     """Begin a session for the user of a token."""
-    user = user_of_token(request.app.state.tokens, f"Bearer {form.get('token', '').strip()}")
+    token = form.get("token", "").strip()
+    user = user_of_token(request.app.state.tokens.now(), token)
     there = local_path(form.get("next", "/"))
     if user is None:
         page = {"title": "Sign in", "next": there, "tokens": True, "wrong": True}
         return render(request, "login.html", 403, **page)
-    return _signed_in(request, users.person_named(user), there)
+    key = sessions_of(request).begin(users.person_named(user), token=token)
+    return _signed_in(request, key, there)
 
 
 @router.post("/logout")
@@ -85,13 +93,13 @@ def theme(request: Request, form: Form) -> Response:
     return answer
 
 
-def _signed_in(request: Request, person: users.Person, there: str) -> Response:
+def _signed_in(request: Request, key: str, there: str) -> Response:
     # Who was signed in before in this browser is no more: a link is for one person.
     sessions_of(request).end(key_of(request))
     answer = RedirectResponse(there, 303)
     answer.set_cookie(
         cookie_name(request),
-        sessions_of(request).begin(person),
+        key,
         max_age=int(SESSION_S),
         path="/",
         httponly=True,

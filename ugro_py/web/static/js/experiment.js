@@ -189,6 +189,10 @@
     if (root && root.dataset.grows !== "true") query.set("logs", "false");
     const opened = (source = new EventSource(`/experiments/${job}/live?${query}`));
     opened.addEventListener("open", () => say("Live", "live"));
+    opened.addEventListener("trouble", (event) => {
+      const text = JSON.parse(event.data);
+      say(text || "Live", text ? "lost" : "live");
+    });
     opened.addEventListener("error", () => {
       say("Not connected: tries again", "lost");
       if (opened.readyState !== EventSource.CLOSED) return;
