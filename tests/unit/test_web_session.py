@@ -32,7 +32,9 @@ def test_nobody_is_known_at_the_port_without_signing_in(browser: Browser) -> Non
     assert browser.get("/live/queue", accept="text/event-stream").status == 401
     part = browser.get("/queue", hx_request="true")
     assert part.status == 401 and part.headers["hx-redirect"].startswith("/login")
-    answer = browser.post("/nodes/here/drain", {})
+    answer = browser.post("/nodes/here/drain", {"reason": "new <fan>"})
+    assert answer.status == 401 and 'value="new &lt;fan&gt;"' in answer.text and "you are signed out" in answer.text
+    answer = browser.post("/nodes/here/drain", {"reason": "new fan"}, origin="", sec_fetch_site="")  # of no page
     assert answer.status == 303 and answer.headers["location"] == "/login?next=%2F"
     answer = browser.post("/nodes/here/drain", {}, hx_request="true")  # what was typed stays on the page
     assert answer.status == 401 and "you are signed out" in answer.text and "hx-redirect" not in answer.headers

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
 from urllib.parse import quote
 
 from fastapi import Request
+from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from ugro_py.errors import UgroError
 from ugro_py.web.render import render
+from ugro_py.web.security import fields_of, local_path
 from ugro_py.web.session import LoginNeeded, viewer_of
 
 _API = ("/v1/", "/metrics", "/static/")
@@ -42,8 +45,31 @@ def error_page(request: Request, status: int, what: str, came_back: str = "", ne
     return render(request, "error.html", status, title=title, **values)
 
 
-def login_needed(request: Request, error: Exception) -> Response:
-    """Send a browser that nobody is known of to the page where one signs in."""
+def unsent_page(request: Request, status: int, fields: Mapping[str, str]) -> Response:
+    """Return a form that was not taken once more, with all that was typed, to be sent when one has signed in.
+
+    A browser that goes back would load the page of the form again, and be sent to sign in: the text would be gone.
+    """
+    with suppress(LoginNeeded, UgroError):
+        viewer_of(request)
+    shown = {name: value for name, value in fields.items() if name != "csrf"}
+    action = local_path(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
+    return render(request, "unsent.html", status, title="Not sent yet", fields=shown, action=action)
+
+
+async def login_needed(request: Request, error: Exception) -> Response:
+    """Send a browser that nobody is known of to the page where one signs in; a form that it sent is not lost."""
+    if request.method == "POST" and not is_part(request):
+        try:
+            fields = await fields_of(request)
+        except UgroError:
+            fields = None  # no form of ours
+        if fields is not None:
+            return await run_in_threadpool(unsent_page, request, 401, fields)
+    return await run_in_threadpool(_to_login, request)
+
+
+def _to_login(request: Request) -> Response:
     where = request.url.path + (f"?{request.url.query}" if request.url.query else "")
     if request.method != "GET":
         where = "/"

@@ -55,11 +55,35 @@ class Headers:
         await self.app(scope, receive, with_headers)
 
 
+class StaleFormError(RightsError):
+    """A form comes from a page of this host and port, but not of this session; `fields` is what somebody typed."""
+
+    def __init__(self, fields: Mapping[str, str]) -> None:
+        super().__init__("this form", "its page is out of date", "load the page again, and send it from there")
+        self.fields = fields
+
+
 async def read_form(request: Request) -> Mapping[str, str]:
     """Return the fields of a form that one of our own pages sent.
 
     Raises:
-        RightsError: it comes from elsewhere: another origin, or without the token that only our pages know.
+        RightsError: it comes from elsewhere: another origin.
+        StaleFormError: it has not the token that only pages of this session know.
+        UsageError: it is no form.
+    """
+    form = dict(await fields_of(request))
+    given = request.headers.get(FORGERY_HEADER) or form.get("csrf", "")
+    form.pop("csrf", None)
+    if not hmac.compare_digest(given.encode("utf-8", "replace"), forgery_token(request).encode()):
+        raise StaleFormError(form)
+    return form
+
+
+async def fields_of(request: Request) -> Mapping[str, str]:
+    """Return the fields of a form that was sent from this host and port, whoever it is that sends it.
+
+    Raises:
+        RightsError: it comes from elsewhere.
         UsageError: it is no form.
     """
     check_origin(request)
@@ -70,11 +94,7 @@ async def read_form(request: Request) -> Mapping[str, str]:
         fields = parse_qsl(body.decode("utf-8"), keep_blank_values=True, max_num_fields=_MOST_FIELDS, errors="strict")
     except ValueError as error:
         raise UsageError("this form", str(error), "use the form of the page") from error
-    form = dict(fields)
-    given = request.headers.get(FORGERY_HEADER) or form.pop("csrf", "")
-    if not hmac.compare_digest(given.encode("utf-8", "replace"), forgery_token(request).encode()):
-        raise RightsError("this form", "its page is out of date", "load the page again, and send it from there")
-    return form
+    return dict(fields)
 
 
 def check_origin(request: Request) -> None:
