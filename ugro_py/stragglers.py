@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ugro_py import stragglers_causes, stragglers_words
 from ugro_py.names import check_name
-from ugro_py.stragglers_causes import Reason
+from ugro_py.stragglers_gpu import Reason
 from ugro_py.stragglers_read import Window, window
 from ugro_py.stragglers_times import RankTimes, Times, times_of
 
@@ -188,7 +188,7 @@ def _findings(store: Store, seen: Window) -> dict[str, list[Mapping[str, Any]]]:
         first, last = (datetime.fromtimestamp(moment, UTC) for moment in (seen.first - 60, seen.last + 60))
     except (ValueError, OverflowError):
         return {}  # a script may write any time into its lines, also one that no calendar has
-    for node in {place[0] for place in seen.places.values()}:
+    for node in {place.node for place in seen.places.values()}:
         checks = store.health_history(node, first, until=last)
         found[node] = [finding for check in checks for finding in check.findings]
     return found

@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 from ugro_py import metrics
 from ugro_py.paths import JobPaths
-from ugro_py.stragglers_times import COLUMNS
+from ugro_py.stragglers_times import COLUMNS, Place
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from ugro_py.scheduler import Gpu
     from ugro_py.state import Store
 
 NEWEST_STEPS = 1000
@@ -29,7 +30,7 @@ class Window:
         first, last: Unix times of its first and last line.
         gradient_bytes: what each rank reduces at a step; None where the script does not tell.
         samples: node -> its samples of that time (`kind: sample` of docs/architecture.md), oldest first.
-        places: rank -> (node, UUID of its GPU, model of its GPU or "").
+        places: rank -> where it is.
     """
 
     attempt: int
@@ -37,7 +38,7 @@ class Window:
     first: float
     last: float
     gradient_bytes: int | None
-    places: dict[int, tuple[str, str, str]]
+    places: dict[int, Place]
     samples: dict[str, list[dict[str, Any]]] = field(repr=False)
 
 
@@ -93,7 +94,7 @@ def _columns(job: str) -> dict[str, np.ndarray]:
     return columns | {name: np.full(table.num_rows, np.nan) for name in wanted if name not in told}
 
 
-def _places(job: str, attempt: int, store: Store | None) -> dict[int, tuple[str, str, str]]:
+def _places(job: str, attempt: int, store: Store | None) -> dict[int, Place]:
     """Return where the ranks are, as the central store says, else as the database does."""
     from ugro_py.saved import load_gang
 
@@ -101,12 +102,17 @@ def _places(job: str, attempt: int, store: Store | None) -> dict[int, tuple[str,
         saved = load_gang(job, attempt)
     except (OSError, ValueError, KeyError, TypeError):
         saved = None  # damaged
-    if saved is None:
-        return {rank.rank: (rank.node, rank.gpu_uuid, "") for rank in store.ranks(job, attempt)} if store else {}
-    return {
-        place.rank: (place.node, place.gpu.uuid, "" if place.gpu.kind == "cpu" else place.gpu.name or "")
-        for place in saved[0].placements
-    }
+    if saved is not None:
+        return {place.rank: _place(place.node, place.gpu.uuid, place.gpu) for place in saved[0].placements}
+    if store is None:
+        return {}
+    known = {gpu.uuid: gpu for gpu in store.gpus()}
+    return {rank.rank: _place(rank.node, rank.gpu_uuid, known.get(rank.gpu_uuid)) for rank in store.ranks(job, attempt)}
+
+
+def _place(node: str, uuid: str, gpu: Gpu | None) -> Place:
+    """Return the place of a rank; a CPU slot has no model and is no GPU that could be looked for by its index."""
+    return Place(node, uuid) if gpu is None or gpu.kind == "cpu" else Place(node, uuid, gpu.name or "", gpu.index)
 
 
 def _samples(path: Any, first: float, last: float) -> list[dict[str, Any]]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 if TYPE_CHECKING:
     import numpy as np
@@ -16,6 +16,15 @@ COLUMNS = ("step_time_s", "data_time_s", "wait_time_s", "cpu_time_s")
 # A rank's first step is slow (memory, kernels, connections) and says nothing of the others.
 _COLD_STEPS = 1
 _LONGEST_S = 1e6
+
+
+class Place(NamedTuple):
+    """Where a rank is: its node, the UUID of its GPU, that one's model and index on its node, where they are known."""
+
+    node: str = "?"
+    gpu: str = ""
+    gpu_name: str = ""
+    gpu_index: int | None = None
 
 
 @dataclass(frozen=True)
@@ -31,6 +40,7 @@ class RankTimes:
         own_s: the step without `wait_s`: what it takes on its own account, data loading included.
         cpu_s: processor time of its process, of all threads.
         slowest_share: of the steps, those in which its `own_s` was the longest of all ranks.
+        gpu_index: of its GPU on its node.
     """
 
     rank: int
@@ -46,6 +56,7 @@ class RankTimes:
     own_s: float | None
     cpu_s: float | None
     slowest_share: float | None
+    gpu_index: int | None = None
 
     @property
     def compute_s(self) -> float | None:
@@ -81,8 +92,8 @@ def from_json(report: Mapping[str, Any]) -> Times:
     return Times(ranks, report["step_s"], report["transfer_s"])
 
 
-def times_of(steps: Steps, places: Mapping[int, tuple[str, str, str]]) -> Times:
-    """Return the times of every rank in `steps`; `places` is rank -> node, GPU's UUID and model."""
+def times_of(steps: Steps, places: Mapping[int, Place]) -> Times:
+    """Return the times of every rank in `steps`; `places` says where each is."""
     import numpy as np
 
     warm = {rank: _without_cold(columns) for rank, columns in steps.items()}
@@ -99,8 +110,7 @@ def times_of(steps: Steps, places: Mapping[int, tuple[str, str, str]]) -> Times:
             slowest[rank] = float((winners == index).mean())
             peers[rank] = float(np.median(wait[index] - least))
     ranks = tuple(
-        _rank(rank, warm[rank], places.get(rank, ("?", "", "")), peers.get(rank), slowest.get(rank))
-        for rank in sorted(warm)
+        _rank(rank, warm[rank], places.get(rank, Place()), peers.get(rank), slowest.get(rank)) for rank in sorted(warm)
     )
     known = [rank.step_s for rank in ranks if rank.step_s is not None]
     return Times(ranks, float(np.median(known)) if known else None, transfer)
@@ -147,7 +157,7 @@ def _together(steps: Steps) -> tuple[np.ndarray, np.ndarray] | None:
 def _rank(
     rank: int,
     columns: Mapping[str, np.ndarray],
-    place: tuple[str, str, str],
+    place: Place,
     peers_s: float | None,
     slowest_share: float | None,
 ) -> RankTimes:
@@ -158,9 +168,10 @@ def _rank(
     step_s, p95 = (float(np.median(known)), float(np.percentile(known, 95))) if len(known) else (_pace(columns), None)
     return RankTimes(
         rank=rank,
-        node=place[0],
-        gpu=place[1],
-        gpu_name=place[2],
+        node=place.node,
+        gpu=place.gpu,
+        gpu_name=place.gpu_name,
+        gpu_index=place.gpu_index,
         steps=len(columns["step"]),
         step_s=step_s,
         step_p95_s=p95,

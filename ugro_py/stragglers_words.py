@@ -9,7 +9,7 @@ from ugro_py.display import safe_line
 
 if TYPE_CHECKING:
     from ugro_py.stragglers import Report, Slowest
-    from ugro_py.stragglers_times import Times
+    from ugro_py.stragglers_times import RankTimes, Times
     from ugro_py.worth import Link, Worth
 
 
@@ -33,6 +33,13 @@ def size(count: int) -> str:
 def link(which: Link) -> str:
     """Return a link as a person reads it: "gpu1 to gpu2, 112 MB/s"."""
     return f"{which.source} to {which.target}, {which.mb_s:.3g} MB/s"
+
+
+def named(rank: RankTimes) -> str:
+    """Return which rank it is: "rank 5 (gpu2, GPU 1, GeForce RTX 3070 Ti)"."""
+    gpu = [] if rank.gpu_index is None else [f"GPU {rank.gpu_index}"]
+    model = [rank.gpu_name.removeprefix("NVIDIA ")] if rank.gpu_name else []
+    return f"rank {rank.rank} ({', '.join([rank.node, *gpu, *model])})"
 
 
 def verdict(
@@ -65,8 +72,9 @@ def _of_data(shares: Mapping[str, float]) -> str:
 
 
 def _straggler(times: Times, slowest: Slowest, timed: bool) -> str:
+    slow = next(rank for rank in times.ranks if rank.rank == slowest.rank)
     alone = sum(rank.node == slowest.node for rank in times.ranks) == 1
-    who = slowest.node if alone else f"rank {slowest.rank} on {slowest.node}"
+    who = slowest.node if alone and slow.gpu_index is None else named(slow)
     waiting = ", and the others wait for it" if timed else ""
     why = "; ".join(reason.text for reason in slowest.reasons)
     return f"{who} is the slowest: {percent(slowest.behind)} behind{waiting}; {why}"
@@ -102,6 +110,11 @@ def worth_lines(worth: Worth) -> list[str]:
     return [safe_line(line) for line in found]
 
 
+def where(rank: Mapping[str, Any]) -> str:
+    """Return node and GPU of a rank (JSON values) as `--exclude` takes them: "gpu2:1"; of a CPU slot the node."""
+    return str(rank["node"]) if rank.get("gpu_index") is None else f"{rank['node']}:{rank['gpu_index']}"
+
+
 def print_table(ranks: Sequence[Mapping[str, Any]]) -> None:
     """Print the ranks of a report (its JSON values) as a table."""
     from rich.console import Console
@@ -116,12 +129,24 @@ def print_table(ranks: Sequence[Mapping[str, Any]]) -> None:
         return "-" if value is None else f"{factor * value:.3g}"
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("rank", "node", f"step {unit}", "p95", "compute", "data", "waits", "for peers", "cores", "slowest"):
+    for column in (
+        "rank",
+        "node",
+        "gpu",
+        f"step {unit}",
+        "p95",
+        "compute",
+        "data",
+        "waits",
+        "for peers",
+        "cores",
+        "slowest",
+    ):
         table.add_column(column, justify="left" if column == "node" else "right", no_wrap=True)
     for rank in ranks:
         cores, share = rank["cores"], rank["slowest_share"]
         table.add_row(
-            str(rank["rank"]), safe_line(rank["node"]), time(rank["step_s"]), time(rank["step_p95_s"]),
+            str(rank["rank"]), safe_line(where(rank)), time(rank["step_s"]), time(rank["step_p95_s"]),
             time(rank["compute_s"]), time(rank["data_s"]), time(rank["wait_s"]), time(rank["peers_s"]),
             "-" if cores is None else f"{cores:.2f}", "-" if share is None else percent(share),
         )  # fmt: skip
