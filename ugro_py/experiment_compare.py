@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from ugro_py import experiment_code, experiment_figures
 from ugro_py.errors import NotFoundError, UsageError
-from ugro_py.experiment_diff import ENVIRONMENT, Difference, capsule, differences, shown
+from ugro_py.experiment_diff import Difference, capsule, differences, shown
 
 if TYPE_CHECKING:
     from ugro_py.cluster import Settings
@@ -83,7 +83,7 @@ def compare(
     loss: float | None = None,
     everything: bool = False,
     code: bool = True,
-    environment: bool = True,
+    private: bool = True,
     settings: Settings | None = None,
 ) -> Comparison:
     """Return jobs side by side.
@@ -94,7 +94,7 @@ def compare(
         loss: also tell when each first reached this training loss, as the mean of its ranks at a step.
         everything: also what the jobs have in common.
         code: also the unified diff of their code, where it was kept. It is the submitters' own: not for everybody.
-        environment: also the variables that were given: they are masked by their names alone. Not for everybody either.
+        private: also the arguments and variables given: masked by their names alone, so not for everybody.
         settings: the cluster's, with the price of energy; without it there is no cost.
 
     Raises:
@@ -118,7 +118,7 @@ def compare(
     return Comparison(
         names,
         tuple(figure for figure in table if everything or any(value is not None for value in figure.values)),
-        tuple(row for row in rows_shown if environment or not row.key.startswith(ENVIRONMENT)),
+        tuple(row for row in rows_shown if private or not row.private),
         tuple(CodeDiff(names[0], name, experiment_code.unified(names[0], name)) for name in names[1:]) if code else (),
         tuple(name for name in names if not capsule(name)),
     )

@@ -14,6 +14,8 @@ from ugro_py.paths import JobPaths
 SECTIONS = ("hyper-parameters", "code", "packages", "hardware")
 ENVIRONMENT = "env "
 """Keys of environment variables begin with this."""
+_WORDS = "arguments"
+"""The key of arguments that belong to no option."""
 # What a request says of how a job waits and is looked after: it changes nothing of what was trained.
 _NOT_TRAINED = frozenset({
     "name", "args", "env", "workdir", "retry", "stall_timeout_s", "priority", "hold", "after", "time_limit_s",
@@ -34,6 +36,11 @@ class Difference:
     def differs(self) -> bool:
         """Whether not all jobs have the same."""
         return any(value != self.values[0] for value in self.values)
+
+    @property
+    def private(self) -> bool:
+        """Whether it is an argument or a variable that was given: masked by its name alone, so not for everybody."""
+        return self.section == SECTIONS[0] and (self.key == _WORDS or self.key.startswith(("-", ENVIRONMENT)))
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
@@ -100,7 +107,7 @@ def _options(words: Sequence[Any]) -> _Values:
             found.setdefault(option, []).extend([value] if equals else [])
             option = "" if equals else option
         else:
-            found.setdefault(option or "arguments", []).append(word)
+            found.setdefault(option or _WORDS, []).append(word)
     return {key: " ".join(values) or "given" for key, values in found.items()}
 
 

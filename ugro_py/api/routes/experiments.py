@@ -76,10 +76,10 @@ def list_tags(agent: Agent, who: Who) -> dict[str, int]:
 def compare(agent: Agent, who: Who, job: _Job, loss: float | None = None, all: bool = False) -> dict[str, Any]:
     """Compare jobs. `loss`: also when each first reached it; `all`: also what they have in common.
 
-    The difference of their code, and their environment, are for who submitted all of them, and for admins.
+    The difference of their code, their arguments and their environment are for who submitted all of them, and for admins.
     """
     own = who.admin or all_theirs(agent, who, job)
-    options: dict[str, Any] = {"loss": loss, "everything": all, "code": own, "environment": own}
+    options: dict[str, Any] = {"loss": loss, "everything": all, "code": own, "private": own}
     options["settings"] = agent.cluster.settings
     return experiments.compare(agent.store, job, **options).to_json()
 

@@ -62,9 +62,10 @@ def show_comparison(
             loss=reached,
             everything=True,
             code=own,
-            environment=own,
+            private=own,
             settings=agent.cluster.settings,
         )
+        context["hidden"] = not own
         context["columns"] = [(name, chart_sets.title_of(name)) for name in _columns(names)]
         chart = _overlay(names, column, by, smooth)
         context |= {"chart": chart, "drawn": svg.still(chart)}
