@@ -21,6 +21,9 @@ BODY_LIMIT = 1 << 20
 UPLOAD_LIMIT = 2 << 30
 """Bytes of an upload: the code of a job, and a data set that is not on the nodes."""
 UPLOADS = "application/x-tar"
+FORM_LIMIT = 64 << 20
+"""Bytes of the dashboard's form that brings the files of a job along."""
+_FORM = ("/launch", "multipart/form-data")
 READER_TIMEOUT_S = 30.0
 """A reader that takes nothing for so long is hung up on; the agent waits for nobody."""
 SENDER_TIMEOUT_S = 30.0
@@ -54,15 +57,15 @@ class Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         # (address, port) over TCP; IPv4 on an IPv6 socket has a prefix that nobody asks by
         server = str((scope.get("server") or ("",))[0]).removeprefix("::ffff:")
-        refused = self._refused(headers, server, _is_visit(scope, headers))
+        limit = _limit(scope["path"], headers)
+        refused = self._refused(headers, server, _is_visit(scope, headers), limit)
         if refused is not None:
             await _answer(send, *refused)
             return
         hang_up = scope.get("state", {}).get("hang_up")
-        limit = _limit(headers)
         await self.app(scope, _limited(receive, limit, hang_up), _timed(send, hang_up))
 
-    def _refused(self, headers: dict[str, str], server: str, visit: bool) -> tuple[int, str] | None:
+    def _refused(self, headers: dict[str, str], server: str, visit: bool, limit: int) -> tuple[int, str] | None:
         if not self._known(f"//{headers.get('host', '')}", server):
             return 421, f"the host {headers.get('host', '')!r:.80} is not served here"
         origin = headers.get("origin")
@@ -73,8 +76,8 @@ class Guard:
         length = headers.get("content-length", "0")
         if not length.isascii() or not length.isdigit():
             return 400, "Content-Length is no number"
-        if int(length) > _limit(headers):
-            return 413, f"the body has {length} bytes, {_limit(headers)} are taken"
+        if int(length) > limit:
+            return 413, f"the body has {length} bytes, {limit} are taken"
         return None
 
     def _known(self, url: str, server: str) -> bool:
@@ -96,8 +99,9 @@ def _is_visit(scope: MutableMapping[str, Any], headers: dict[str, str]) -> bool:
     return scope["method"] == "GET" and opened and not scope["path"].startswith(_NO_PAGES)
 
 
-def _limit(headers: dict[str, str]) -> int:
-    return UPLOAD_LIMIT if headers.get("content-type", "").split(";")[0].strip() == UPLOADS else BODY_LIMIT
+def _limit(path: str, headers: dict[str, str]) -> int:
+    kind = headers.get("content-type", "").split(";")[0].strip()
+    return UPLOAD_LIMIT if kind == UPLOADS else FORM_LIMIT if (path, kind) == _FORM else BODY_LIMIT
 
 
 def _limited(receive: Receive, limit: int, hang_up: Callable[[], None] | None) -> Receive:
