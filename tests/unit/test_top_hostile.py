@@ -18,7 +18,8 @@ from ugro_py.errors import StateError
 from ugro_py.now import snapshot
 from ugro_py.top.app import TopApp
 from ugro_py.top.doors import Points, StoreDoor
-from ugro_py.top.screens import LogsScreen, StopScreen, shown
+from ugro_py.top.log_lines import shown
+from ugro_py.top.screens import LogsScreen, StopScreen
 
 
 def test_hostile_texts_are_only_shown() -> None:
@@ -94,9 +95,9 @@ def test_logs(world: World) -> None:  # noqa: F811
 
 def test_a_line_of_a_log_is_only_shown() -> None:
     line = json.dumps({"rank": 3, "line": "a\x1b[31mred\x1b[0m\x1b[5A\x9b2J[bold]"}).encode()
-    assert shown(line, several=True).plain == "3│ared2J[bold]"
-    assert shown(b"ugro: job 'x': \x1b[2Jgone", several=True).plain == "ugro: job 'x': gone"
-    assert isinstance(shown(b"\xff{", several=False), Text)
+    assert shown(line, several=True).text.plain == "3│ared2J[bold]"
+    assert shown(b"ugro: job 'x': \x1b[2Jgone", several=True).text.plain == "ugro: job 'x': gone"
+    assert isinstance(shown(b"\xff{", several=False).text, Text)
 
 
 def test_what_a_stop_that_is_refused_says(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ class TopApp(App[None]):
         if not found:
             return
         nodes, jobs = found["nodes"], widgets.in_order(found["jobs"])
-        self._static("head").update(Text(look.head(found)))
+        self._static("head").update(Text(look.head(found, self.size.width - 2)))
         node_rows = {
             key: cells
             for node in nodes
@@ -169,7 +169,7 @@ class TopApp(App[None]):
         curve, ranks = self._static("curve"), self._static("ranks")
         if job is None:
             self._static("title").update(Text("No job yet. Start one with `ugro launch`." if not self._words else ""))
-            curve.update("")
+            curve.update("" if self._seen.snapshot["nodes"] else "No nodes yet. Add one with `ugro nodes add`.")
             ranks.update("")
             self._poller.want(None, "", 0)
             return

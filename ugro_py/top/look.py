@@ -17,7 +17,7 @@ NODE_COLUMNS = ("NODE", "STATE", "GPU", "TYPE", "UTIL", "MEMORY", "°C", "W", "C
 JOB_COLUMNS = ("JOB", "STATUS", "USER", "RANKS", "STEP", "LOSS", "TOKENS/S", "ETA", "TIME", "WHY")
 # How wide the terminal must be for a column; one that is not named is always there.
 NODES_NEED = {"TYPE": 100, "CPU": 110, "WHY": 120, "°C": 64, "W": 64, "MEMORY": 56}
-JOBS_NEED = {"USER": 96, "RANKS": 88, "TIME": 78, "WHY": 120, "TOKENS/S": 60, "ETA": 50}
+JOBS_NEED = {"USER": 96, "RANKS": 88, "TIME": 78, "WHY": 120, "TOKENS/S": 66, "ETA": 50}
 RANKS_NEED = 118
 CSS = """
 #head { height: 1; background: $panel; color: $foreground; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
@@ -25,15 +25,15 @@ CSS = """
 #nodes { height: auto; max-height: 40%; }
 #jobs { height: 1fr; min-height: 4; }
 DataTable { background: $background; }
-#filter { height: 1; border: none; display: none; padding: 0 1; }
-#detail { height: 42%; border-top: solid $primary; padding: 0 1; }
+#filter, #search { height: 1; border: none; display: none; padding: 0 1; }
+#detail { height: 42%; min-height: 8; border-top: solid $primary; padding: 0 1; }
 #title { height: 1; text-wrap: nowrap; text-overflow: ellipsis; }
 #curve { width: 1fr; height: 1fr; text-wrap: nowrap; text-overflow: clip; }
 #ranks { width: auto; height: 1fr; margin-left: 1; }
 .low #detail { display: none; }
 .zoom #nodes, .zoom #jobs { display: none; }
 .zoom #detail { display: block; height: 1fr; }
-#logs-title { height: 1; background: $panel; padding: 0 1; }
+#logs-title { height: 1; background: $panel; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
 StopScreen, HelpScreen { align: center middle; }
 #question, #keys { width: 76; max-width: 100%; height: auto; background: $surface; border: round $primary; }
 #question { padding: 1 2; }
@@ -42,8 +42,11 @@ StopScreen, HelpScreen { align: center middle; }
 """
 
 
-def head(found: Mapping[str, Any]) -> str:
-    """Return the first line: how many nodes, what of them is used, what runs and waits, and when that was."""
+def head(found: Mapping[str, Any], width: int) -> str:
+    """Return the first line: how many nodes, what of them is used, what runs and waits, and when that was.
+
+    Where that is too much for `width` columns, the cluster's name and the time are left out.
+    """
     nodes, jobs = found["nodes"], found["jobs"]
     gpus: Sequence[Mapping[str, Any]] = [gpu for node in nodes for gpu in node["gpus"]]
     kinds = "GPUs" if any(gpu["kind"] != "cpu" for gpu in gpus) else "CPU slots"
@@ -53,7 +56,8 @@ def head(found: Mapping[str, Any]) -> str:
     well = sum(node["state"] == "healthy" for node in nodes)
     sick = "" if well == len(nodes) else f" ({well} healthy)"
     words = (f"{len(nodes)} nodes{sick}", f"{busy} of {len(gpus)} {kinds} used", f"{runs} running, {waits} waiting")
-    return f"{harmless(found['cluster'])}  " + " · ".join(words) + f"  {found['at'][11:19]}Z"
+    whole = f"{harmless(found['cluster'])}  " + " · ".join(words) + f"  {found['at'][11:19]}Z"
+    return whole if len(whole) <= width else " · ".join(words).replace(" used", "")
 
 
 def title(job: Mapping[str, Any]) -> Text:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from typing import ClassVar
 
 from rich.text import Text
@@ -10,16 +9,13 @@ from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
 from textual.containers import Horizontal, Vertical
 from textual.screen import ModalScreen, Screen
-from textual.widgets import Button, Footer, RichLog, Static
+from textual.widgets import Button, Footer, Input, Static
 
-from ugro_py.display import safe_line
+from ugro_py.events import harmless
 from ugro_py.top import verb
-from ugro_py.top.widgets import plain
+from ugro_py.top.log_lines import LogLines, shown
 
 _TAIL = "500"
-_KEPT_LINES = 10_000
-# Of a line that is longer the rest is left out here; `ugro logs` has all of it.
-_SHOWN = 4_000
 
 KEYS = """
  ↑ ↓        choose a node or a job          Tab  from nodes to jobs and back
@@ -27,6 +23,7 @@ KEYS = """
  m          next curve: loss, tokens/s, gradient norm, learning rate, GPU
  l          logs of the job                 s    stop the job (asks first)
  /          show only what holds these words: names, users, states
+            in logs: search, n the next and N the one before
  t          light or dark                   r    read everything again now
  q, Ctrl-C  leave; no job ends by that
 """
@@ -42,7 +39,11 @@ class LogsScreen(Screen[None]):
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
-        Binding("escape,q,l", "app.pop_screen", "Back"),
+        Binding("escape,q,l", "back", "Back"),
+        # With priority: the letters that follow at once are already for the field.
+        Binding("slash", "search", "Search", key_display="/", priority=True),
+        Binding("n", "next", "Next"),
+        Binding("N", "previous", "Previous"),
         Binding("r", "rank", "Next rank"),
         Binding("f", "follow", "Follow/hold"),
         Binding("ctrl+c", "app.quit", show=False, priority=True),
@@ -53,36 +54,55 @@ class LogsScreen(Screen[None]):
         self._job, self._inventory = job, inventory
         self._ranks = ["all", *map(str, ranks)] if len(ranks) != 1 else ["all"]
         self._rank = "all"
+        self._words = self._found = ""
 
     def compose(self) -> ComposeResult:
         """Lay out the screen."""
         yield Static(id="logs-title", markup=False)
-        yield RichLog(max_lines=_KEPT_LINES, wrap=True, markup=False, highlight=False, min_width=0, id="lines")
+        yield LogLines(id="lines")
+        yield Input(placeholder="text to look for; Enter alone repeats the last search", id="search")
         yield Footer()
 
     def on_mount(self) -> None:
         """Begin to follow."""
-        self.query_one(RichLog).focus()
-        self._begin()
+        self._lines.focus()
+        # Once it is known how wide lines can be.
+        self.call_after_refresh(self._begin)
+
+    @property
+    def _lines(self) -> LogLines:
+        return self.query_one(LogLines)
 
     def _begin(self) -> None:
+        self._found = ""
         self._title()
-        self.query_one(RichLog).clear()
+        self._lines.clear()
         self.run_worker(self._read(self._rank), exclusive=True, group="logs")
 
     def _title(self) -> None:
         which = "all ranks" if self._rank == "all" else f"rank {self._rank}"
-        held = "" if self.query_one(RichLog).auto_scroll else "   held: f follows again"
-        self.query_one("#logs-title", Static).update(Text.assemble((f"{self._job}, logs of {which}", "bold"), held))
+        found = f"   “{harmless(self._words)}” {self._found}" if self._words else ""
+        held = "" if self._lines.auto_scroll else "   held: f follows again"
+        title = Text.assemble((f"{self._job}, logs of {which}", "bold"), found, held)
+        self.query_one("#logs-title", Static).update(title)
 
     async def _read(self, rank: str) -> None:
-        log = self.query_one(RichLog)
+        log = self._lines
         words = ("logs", self._job, "--rank", rank, "--follow", "--tail", _TAIL, "--json")
         count = 0
         async for line in verb.lines(verb.command(self._inventory, *words)):
             count += 1
-            log.write(shown(line, several=len(self._ranks) > 1 and rank == "all"))
+            log.add(shown(line, several=len(self._ranks) > 1 and rank == "all"))
         log.write(Text("nothing was printed" if not count else "— the job has ended —", style="dim"))
+
+    def action_back(self) -> None:
+        """Leave the search, else the logs."""
+        field = self.query_one("#search", Input)
+        if field.display:
+            field.display = False
+            self._lines.focus()
+        else:
+            self.dismiss()
 
     def action_rank(self) -> None:
         """Show the next rank alone; after the last one all again."""
@@ -91,23 +111,49 @@ class LogsScreen(Screen[None]):
 
     def action_follow(self) -> None:
         """Stay where the reader is, or go on with what comes."""
-        log = self.query_one(RichLog)
+        log = self._lines
         log.auto_scroll = not log.auto_scroll
         if log.auto_scroll:
             log.scroll_end(animate=False)
         self._title()
 
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Say whether a key is a command: none is while something is typed to look for."""
+        return action != "search" or not self.query_one("#search", Input).display
 
-def shown(line: bytes, *, several: bool) -> Text:
-    """Return a line of `ugro logs --json` as it may be shown; anything else it says as it is."""
-    try:
-        found = json.loads(line)
-        rank, text = int(found["rank"]), str(found["line"])
-    except (ValueError, KeyError, TypeError):
-        return plain(line.decode(errors="replace"), "red")
-    more = f" … {len(text) - _SHOWN} more characters, see `ugro logs`" if len(text) > _SHOWN else ""
-    content = Text.from_ansi(safe_line(text[:_SHOWN].expandtabs()))
-    return Text.assemble((f"{rank}│", "cyan"), content, more) if several else Text.assemble(content, more)
+    def action_search(self) -> None:
+        """Ask what to look for."""
+        field = self.query_one("#search", Input)
+        field.value, field.display = "", True
+        self.set_focus(field)  # at once: the next key is the first letter, and no command
+
+    def on_input_changed(self, event: Input.Changed) -> None:
+        """Wait for Enter."""
+        event.stop()
+
+    def on_input_submitted(self, event: Input.Submitted) -> None:
+        """Go to the next line that has it."""
+        event.stop()  # the field of the screen below has a meaning of its own
+        event.input.display = False
+        self._lines.focus()
+        if event.value:
+            self._words = event.value
+            self._lines.look_for(self._words)
+        self.action_next()
+
+    def action_next(self) -> None:
+        """Go to the next line that was looked for."""
+        self._find(back=False)
+
+    def action_previous(self) -> None:
+        """Go to the one before."""
+        self._find(back=True)
+
+    def _find(self, *, back: bool) -> None:
+        found = self._lines.find(back=back)
+        nowhere = f"not found in the last {_TAIL} lines of each rank and those that came since"
+        self._found = nowhere if found is None else found
+        self._title()
 
 
 class StopScreen(ModalScreen[str]):

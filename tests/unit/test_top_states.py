@@ -1,0 +1,73 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""`ugro top` where there is nothing, where the agent goes and comes back, and on small and large terminals."""
+
+# ruff: noqa: F811 - the fixtures
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+from tests.integration.support import UGRO
+from tests.terminal import Terminal
+from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
+from tests.unit.top_world import JOB, World, job_store, world  # noqa: F401 - fixtures
+from ugro_py.cluster import Cluster
+
+
+def test_an_empty_cluster_and_an_agent_that_goes_and_comes_back(start: Serve, tmp_path: Path) -> None:
+    served = start()
+    served.agent.cluster = Cluster("void", (), tmp_path / "hosts.yml")
+    kept = {key: value for key, value in os.environ.items() if not key.startswith("UGRO_")}
+    env = {**kept, "UGRO_AGENT": str(served.path), "HOME": str(tmp_path)}
+    with Terminal([UGRO, "top"], env) as terminal:
+        terminal.wait_for("void  0 nodes", "0 running", "No nodes yet. Add one with `ugro nodes add`.")
+        terminal.wait_for("No job yet. Start one with `ugro launch`.")
+        for key in "lsm\r":  # none of them has anything to do
+            terminal.press(key)
+        served.close()
+        screen = terminal.wait_for("shown is what was ", "void  0 nodes")
+        assert "agent" in screen
+        back = start()
+        back.agent.cluster = Cluster("void", (), tmp_path / "hosts.yml")
+        back.agent.store.create_job("new", "ob", {})
+        terminal.wait_for("new", "pending", "1 waiting")
+        terminal.wait_for("shown is what was ", gone=True)
+        terminal.press("q")
+        assert terminal.end() == 0
+
+
+@pytest.mark.parametrize("size", [(60, 20), (200, 60)])
+def test_sizes_of_terminals(world: World, size: tuple[int, int]) -> None:
+    columns, rows = size
+    world.paths.rank_log(0).write_text("".join(f"line {number} {'w' * 150}\n" for number in range(100)) + "the end\n")
+    command = [UGRO, "-i", world.inventory, "top"]
+    with Terminal(command, {**os.environ, "COLORTERM": "truecolor"}, columns, rows) as terminal:
+        screen = terminal.wait_for(JOB, "119/1000", "└", "step", "Quit", "STATUS", "LOSS").splitlines()
+        assert len(screen) == rows and max(map(len, screen)) <= columns
+        for column in ("NODE", "STATE", "UTIL", "JOB", "STATUS", "LOSS"):
+            assert any(column in line.split() for line in screen), column
+        wide = {"USER", "TIME", "WHY", "TYPE", "CPU"} <= {word for line in screen for word in line.split()}
+        assert wide is (columns == 200)
+        assert ("rank" in "\n".join(screen) and "GPU %" in "\n".join(screen)) is (columns == 200), "the ranks beside it"
+        assert "Quit" in screen[-1] and "1 running, 1 waiting" in screen[0]
+        assert not [line for line in screen if "▎" in line], "a table is wider than the terminal"
+        terminal.press("?")
+        terminal.wait_for("no job ends by that")
+        terminal.press("\x1b")
+        terminal.wait_for("no job ends by that", gone=True)
+        terminal.press("s")
+        terminal.wait_for(f"Stop {JOB}", "Let it run (n)", "Kill now (k)")
+        terminal.press("n")
+        terminal.wait_for("Let it run (n)", gone=True)
+        terminal.press("l")
+        terminal.wait_for("the end")
+        terminal.press("/line 7 \r")
+        screen = terminal.wait_for("0│line 7", "“line 7 ”")
+        assert max(map(len, screen.splitlines())) <= columns
+        terminal.press("q")
+        terminal.wait_for("119/1000")
+        terminal.press("q")
+        assert terminal.end() == 0
