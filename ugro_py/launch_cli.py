@@ -9,8 +9,8 @@ from collections.abc import Coroutine, Mapping
 from typing import Any
 
 import click
-from ansible_collections.ugro.cluster.plugins.module_utils.attempt import filled
 
+from ugro_py import dry_run as dry
 from ugro_py import interrupt, users
 from ugro_py.cluster import Cluster
 from ugro_py.errors import JobFailedError, JobStoppedError
@@ -18,12 +18,10 @@ from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher, check_new
 from ugro_py.live import Progress
 from ugro_py.paths import JobPaths
-from ugro_py.plan import Gang, new_token, node_spec
 from ugro_py.queue.enter import enter, run_or_wait
-from ugro_py.ready import NotFreeError, Reached, Ready
+from ugro_py.ready import Reached
 from ugro_py.reconcile import hand_over, reconcile
 from ugro_py.request import JobRequest
-from ugro_py.runtime import runtime_path
 from ugro_py.ssh import shell_line
 from ugro_py.state import Controller, JobRow, Store
 from ugro_py.transport import close_all
@@ -48,55 +46,12 @@ def launch_command(
         user = users.me().user
         launcher = Launcher(request, cluster, store, user, progress, reached=reached, may_wait=wait)
         if dry_run:
-            _show(runner.run(_dry_run(launcher, wait)), as_json)
+            _show(runner.run(dry.plan(launcher, wait)), as_json)
         elif detach:
             _detach(launcher, runner, reached, wait, as_json)
         else:
             work = run_or_wait(launcher, reached, wait=wait)
             report(follow_here(store, request.name, launcher.controller, work, runner, progress), request.name, as_json)
-
-
-async def _dry_run(launcher: Launcher, wait: bool) -> dict[str, Any]:
-    """Return what a launch would do: ranks, and the command of each node. Nothing is kept or copied."""
-    try:
-        ready = await launcher.ready(dry_run=True)
-    except NotFreeError as error:
-        if not wait:
-            raise
-        return {"job": launcher.request.name, "job_id": launcher.request.name, "would_wait": str(error)}
-    await close_all(ready.sessions.values())
-    gang = Gang(launcher.request.name, 1, tuple(ready.placements), ready.master_addr, ready.master_port, new_token())
-    specs = {name: _spec(launcher, ready, gang, name) for name in gang.nodes}
-    return {
-        "job": gang.job,
-        "job_id": gang.job,
-        "master": f"{gang.master_addr}:{gang.master_port}",
-        "world_size": gang.world_size,
-        "blockers": ready.blockers,
-        "ranks": [
-            {"rank": place.rank, "node": place.node, "local_rank": place.local_rank, "gpu": place.gpu.uuid,
-             "gpu_name": place.gpu.name, "vram_gb": place.gpu.vram_gb}
-            for place in gang.placements
-        ],
-        "commands": {name: _commands(ready, gang, name, spec) for name, spec in specs.items()},
-        "env": {name: {k: v for k, v in spec["env"].items() if k != "UGRO_TOKEN"} for name, spec in specs.items()},
-    }  # fmt: skip
-
-
-def _commands(ready: Ready, gang: Gang, name: str, spec: Mapping[str, Any]) -> list[list[str]]:
-    """Return the commands of a node with its paths filled in, as the node itself will."""
-    node = ready.nodes[name]
-    words = {
-        "{python}": node.train_python,
-        "{attempt}": f"{node.node_dir}/{name}/jobs/{gang.job}/{gang.attempt}",
-        "{rank_exec}": f"{node.node_dir}/{runtime_path()}/rank_exec.py",
-    }
-    return [filled(start["command"], words) for start in spec["launches"]]
-
-
-def _spec(launcher: Launcher, ready: Ready, gang: Gang, name: str) -> dict[str, Any]:
-    node = ready.nodes[name]
-    return node_spec(gang, node, launcher.request, launcher.cluster, ready.reports[name], len(gang.ranks_of(name)))
 
 
 def _show(plan: Mapping[str, Any], as_json: bool) -> None:

@@ -75,18 +75,38 @@ class Submissions:
             if files is not None and files.folder.exists():  # refused: else it is the job's spool by now
                 shutil.rmtree(files.folder)
 
+    def check(self, who: Caller, values: Mapping[str, Any], upload: str | None, given: Mapping[str, str]) -> JobRequest:
+        """Return the request as `submit` would record it; nothing is recorded, and the upload is gone.
+
+        Raises:
+            UsageError, RightsError: as `submit`, but for quotas, which are counted when a job is recorded.
+        """
+        asked = _parsed(values)
+        files = None if upload is None else self.uploads.take(who.person.user, upload)
+        try:
+            checked = self._allowed(who, asked, files, given)
+            with self._named(checked.name):
+                return checked
+        finally:
+            if files is not None:
+                shutil.rmtree(files.folder)
+
     def _submit(self, who: Caller, asked: JobRequest, files: Uploaded | None, given: Mapping[str, str]) -> JobRow:
+        checked = self._allowed(who, asked, files, given)
+        # For a job without an upload the files are the agent's own: UGRO's training.
+        folder = files.folder if files is not None else self._training.spool()
+        return self.enter(who, checked, folder, given)
+
+    def _allowed(self, who: Caller, asked: JobRequest, files: Uploaded | None, given: Mapping[str, str]) -> JobRequest:
+        """Return the checked request, if `who` may ask for such a job."""
         checked = _checked(asked, files)
         if set(given) != set(checked.secret_env):
             raise UsageError("secrets", "are not those that `secret_env` names", "give a value for each name")
         secret_env.from_environment(checked.secret_env, given)  # what `ugro launch` refuses is refused here too
-        excluded = {str(name): True for name in checked.exclude}
-        users.check_isolation(self._agent.cluster, who.person, who.admin, excluded)
-        person = who.person
+        person, excluded = who.person, {str(name): True for name in checked.exclude}
+        users.check_isolation(self._agent.cluster, person, who.admin, excluded)
         users.check_priority(self._agent.store, self._agent.cluster, person, who.admin, checked.priority)
-        # For a job without an upload the files are the agent's own: UGRO's training.
-        folder = files.folder if files is not None else self._training.spool()
-        return self.enter(who, checked, folder, given)
+        return checked
 
     def enter(self, who: Caller, checked: JobRequest, folder: Path, given: Mapping[str, str]) -> JobRow:
         """Make a new job of `who` of a checked request whose files lie in a folder of the inbox; that is gone then.
