@@ -6,12 +6,10 @@ from __future__ import annotations
 
 import ssl
 import subprocess
-import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from email import message_from_bytes, policy
 from email.message import EmailMessage
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -19,7 +17,7 @@ from aiosmtpd.controller import Controller
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from tests.integration.support import wait_until
-from tests.integration.watchers import asked, firing, needs_them, rendered, rules, running
+from tests.integration.watchers import asked, exporter, firing, needs_them, rendered, rules, running
 from tests.sinks import http_sink
 from tests.unit.browser import free_port
 
@@ -35,41 +33,6 @@ ugro_gpu_throttled{node="gpu2",gpu="1",uuid="GPU-2"} 1
 ugro_job_ranks_standing_still{ugro_job="first_test"} 2
 """
 GOOD = BAD.replace("} 1", "} 0").replace("} 2", "} 0")
-
-
-class Figures:
-    """An exporter whose figures a test sets."""
-
-    def __init__(self) -> None:
-        self.text = GOOD
-        self.port = 0
-
-
-@contextmanager
-def exporter() -> Iterator[Figures]:
-    figures = Figures()
-
-    class Handler(BaseHTTPRequestHandler):
-        def do_GET(self) -> None:
-            body = figures.text.encode()
-            self.send_response(200)
-            self.send_header("Content-Type", "text/plain; version=0.0.4")
-            self.send_header("Content-Length", str(len(body)))
-            self.end_headers()
-            self.wfile.write(body)
-
-        def log_message(self, *_: object) -> None:
-            """Nothing on the tests' output."""
-
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
-        figures.port = server.server_address[1]
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
-        thread.start()
-        try:
-            yield figures
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 class Box:
@@ -134,7 +97,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
 def test_what_is_wrong_is_mailed_and_its_end_too(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     prometheus, alertmanager, smtp = free_port(), free_port(), free_port()
     config, box, log = tmp_path / "etc", Box(), tmp_path / "alertmanager.log"
-    with exporter() as figures, http_sink() as chat:
+    with exporter(GOOD) as figures, http_sink() as chat:
         variables = {
             "inventory_hostname": "gpu-master", "monitoring_agent": f"127.0.0.1:{figures.port}",
             "monitoring_scrape_interval": "1s", "monitoring_listen": "127.0.0.1",

@@ -9,11 +9,13 @@ import json
 import shutil
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.error import URLError
+from urllib.error import HTTPError
 from urllib.parse import urlencode
 from urllib.request import urlopen
 
@@ -61,7 +63,7 @@ def rules(folder: Path) -> Path:
 
 @contextmanager
 def running(program: str, port: int, log: Path, *options: str) -> Iterator[None]:
-    """Run one of the two on a port of 127.0.0.1 until the end; what it says goes to `log`."""
+    """Run one of them on a port of 127.0.0.1 until the end; what it says goes to `log`."""
     with log.open("ab") as stream:
         process = subprocess.Popen(
             [program, f"--web.listen-address=127.0.0.1:{port}", *options],
@@ -80,7 +82,9 @@ def _ready(port: int, process: subprocess.Popen[bytes]) -> bool:
     try:
         with urlopen(f"http://127.0.0.1:{port}/-/ready", timeout=10) as answer:
             return bool(answer.status == 200)
-    except (URLError, OSError, http.client.HTTPException):
+    except HTTPError as error:
+        return error.code == 404  # the node exporter has no such page, and is ready when it answers
+    except (OSError, http.client.HTTPException):
         return False
 
 
@@ -101,3 +105,39 @@ def firing(port: int) -> set[tuple[str, str]]:
         (series["metric"]["alertname"], series["metric"].get("node", ""))
         for series in asked(port, 'ALERTS{alertstate="firing"}')
     }
+
+
+class Figures:
+    """An exporter whose text a test sets."""
+
+    def __init__(self, text: str) -> None:
+        self.text = text
+        self.port = 0
+
+
+@contextmanager
+def exporter(text: str) -> Iterator[Figures]:
+    """Tell Prometheus a text, in a thread."""
+    figures = Figures(text)
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            body = figures.text.encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Nothing on the tests' output."""
+
+    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+        figures.port = server.server_address[1]
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05}, daemon=True)
+        thread.start()
+        try:
+            yield figures
+        finally:
+            server.shutdown()
+            thread.join()
