@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import subprocess
 import sys
@@ -80,8 +81,11 @@ def tunnel(destination: str, words: Sequence[str], port: int, told: Callable[[st
     found = json.loads(asked.stdout)
     here = _free_port(port)
     forward = f"127.0.0.1:{here}:localhost:{int(found['port'])}"
-    options = ["-N", "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=15", "-L", forward]
-    with subprocess.Popen(["ssh", *options, "--", destination]) as ssh:
+    options = ["-T", "-o", "ExitOnForwardFailure=yes", "-o", "ServerAliveInterval=15", "-L", forward]
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, lambda number, _frame: sys.exit(128 + number))
+    # `cat`, not -N: where this process is killed, the end of its input ends ssh once no page is open any more.
+    with subprocess.Popen(["ssh", *options, "--", destination, "exec cat"], stdin=subprocess.PIPE) as ssh:
         try:
             _wait(ssh, here, destination)
             told(f"http://127.0.0.1:{here}{found['path']}")
