@@ -77,6 +77,8 @@ class Settings:
     loki_url: str = ""
     loki_tenant: str = ""
     loki_token_file: str = ""
+    loki_user: str = ""
+    loki_ca_file: str = ""
     energy_price_per_kwh: float | None = None
     energy_currency: str = "EUR"
 

@@ -110,6 +110,8 @@ SETTINGS: dict[str, dict[str, tuple[str, Check]]] = {
         "url": ("loki_url", http_url),
         "tenant": ("loki_tenant", text),
         "token_file": ("loki_token_file", local_path),
+        "user": ("loki_user", text),
+        "ca_file": ("loki_ca_file", local_path),
     },
     "ugro_alerts": {
         "urls": ("alert_urls", list_of("addresses or mappings", (str, dict))),  # type: ignore[arg-type]

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import http.client
 import json
 import socket
+import ssl
 import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -43,7 +47,10 @@ class PushError(Exception):
 
     @property
     def for_good(self) -> bool:
-        """Whether it will never take these lines: they are too old, too long, or too many at once."""
+        """Whether it will never take these lines: they are too old, too long, or too many at once.
+
+        Any other answer (a wrong password, a wrong address, a limit, a fault) may be another once somebody mends it.
+        """
         return self.status in (400, 413, 422)
 
 
@@ -61,12 +68,21 @@ class Pusher:
     Args:
         url: its address, `http://host:3100` or the whole path of its push API.
         tenant: sent as `X-Scope-OrgID`; "" for a Loki without tenants.
-        token_file: holds a bearer token, read at each push.
+        token_file: holds a bearer token or, with `user`, that one's password; read at each push.
+        user: who asks, in HTTP's basic authentication; "" for a bearer token, or for nobody.
+        ca_file: certificates to trust instead of the system's (PEM).
         timeout_s: after so long a push is broken off.
     """
 
     def __init__(
-        self, url: str, tenant: str = "", token_file: Path | None = None, timeout_s: float = PUSH_TIMEOUT_S
+        self,
+        url: str,
+        tenant: str = "",
+        token_file: Path | None = None,
+        *,
+        user: str = "",
+        ca_file: Path | None = None,
+        timeout_s: float = PUSH_TIMEOUT_S,
     ) -> None:
         parts = urlsplit(url)
         self._secure = parts.scheme == "https"
@@ -74,6 +90,7 @@ class Pusher:
         path = parts.path.rstrip("/")
         self._path = path if path.endswith("/push") else path + PUSH
         self._tenant, self._token_file, self._timeout_s = tenant, token_file, timeout_s
+        self._user, self._ca_file = user, ca_file
         self.shown = f"{parts.scheme}://{self._host}" + (f":{self._port}" if self._port else "")
 
     async def push(self, streams: Sequence[Stream]) -> None:
@@ -84,8 +101,7 @@ class Pusher:
         """
         loop = asyncio.get_running_loop()
         done: asyncio.Future[PushError | None] = loop.create_future()
-        make = http.client.HTTPSConnection if self._secure else http.client.HTTPConnection
-        connection = make(self._host, self._port, timeout=min(CONNECTION_TIMEOUT_S, self._timeout_s))
+        connection = self._connection()
 
         def tell(result: PushError | None) -> None:
             if not done.done():
@@ -108,14 +124,29 @@ class Pusher:
         if error is not None:
             raise error
 
+    def _connection(self) -> http.client.HTTPConnection:
+        timeout_s = min(CONNECTION_TIMEOUT_S, self._timeout_s)
+        if not self._secure:
+            return http.client.HTTPConnection(self._host, self._port, timeout=timeout_s)
+        try:
+            context = ssl.create_default_context(cafile=self._ca_file)
+        except OSError as error:  # SSLError is one too
+            raise PushError(f"ca_file {self._ca_file}: {error.strerror or error}") from None
+        return http.client.HTTPSConnection(self._host, self._port, timeout=timeout_s, context=context)
+
+    def _authorization(self) -> dict[str, str]:
+        secret = self._token_file.read_text(encoding="utf-8").strip() if self._token_file is not None else ""
+        if self._user:
+            pair = base64.b64encode(f"{self._user}:{secret}".encode()).decode()
+            return {"Authorization": f"Basic {pair}"}
+        return {"Authorization": f"Bearer {secret}"} if secret else {}
+
     def _push(self, connection: http.client.HTTPConnection, data: bytes) -> PushError | None:
         headers = {"Content-Type": "application/json", "User-Agent": "ugro"}
         if self._tenant:
             headers["X-Scope-OrgID"] = self._tenant
         try:
-            if self._token_file is not None:
-                headers["Authorization"] = f"Bearer {self._token_file.read_text(encoding='utf-8').strip()}"
-            connection.request("POST", self._path, data, headers)
+            connection.request("POST", self._path, data, headers | self._authorization())
             answer = connection.getresponse()
             if 200 <= answer.status < 300:
                 return None
@@ -137,4 +168,13 @@ def _end(connection: http.client.HTTPConnection) -> None:
 
 
 def _seconds(header: str | None) -> float | None:
-    return float(header) if header is not None and header.isascii() and header.isdigit() else None
+    """Return what `Retry-After` says in seconds: it may be a number of them or a date; None where it is neither."""
+    if header is None:
+        return None
+    if header.isascii() and header.isdigit():
+        return float(header)
+    try:
+        until = parsedate_to_datetime(header)
+    except ValueError:
+        return None
+    return max(0.0, (until - datetime.now(UTC)).total_seconds()) if until.tzinfo is not None else None

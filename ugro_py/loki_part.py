@@ -136,9 +136,16 @@ class Shipper:
         try:
             await self._pusher.push([stream for _, stream in batch])
         except PushError as error:
+            if error.status in (413, 429) and self._bytes > LEAST_BYTES:
+                self._bytes = max(LEAST_BYTES, self._bytes // 2)  # it may never take as much as this at once
+                for tail, _ in batch:
+                    tail.give_up()
+                if error.status == 413:
+                    return 0.0
             if not error.for_good:
                 return await self._failed(error)
-            await self._refused(batch, error)
+            if (again := await self._refused(batch, error)) is not None:
+                return await self._failed(again)
         else:
             self._bytes = min(BATCH_BYTES, 2 * self._bytes)
             for tail, _ in batch:
@@ -180,18 +187,31 @@ class Shipper:
         for job in self._jobs.values():
             job.logs.save()
 
-    async def _refused(self, batch: list[tuple[Tail, Stream]], error: PushError) -> None:
-        """Go on behind what Loki will never take; where it was only too much at once, with less of it."""
-        if error.status == 413 and self._bytes > LEAST_BYTES:
-            self._bytes = max(LEAST_BYTES, self._bytes // 2)
-            for tail, _ in batch:
-                tail.give_up()
-            return
-        lines = sum(len(stream.values) for _, stream in batch)
-        self.dropped += lines
-        for tail, _ in batch:
+    async def _refused(self, batch: list[tuple[Tail, Stream]], error: PushError) -> PushError | None:
+        """Go on behind what Loki will never take; return why the rest is to be tried again, if it is.
+
+        The lines that it does take of such a push it has taken. But its answer is that to one stream, and another may
+        only have been too fast: each is asked for alone.
+        """
+        for tail, stream in batch:
+            try:
+                if len(batch) > 1:
+                    await self._pusher.push([stream])
+            except PushError as alone:
+                if not alone.for_good:
+                    return alone
+                error = alone
+            else:
+                if len(batch) > 1:
+                    tail.taken()
+                    continue
             tail.taken()
-        await self._tell("logs_refused", f"Loki at {self._pusher.shown} refused some of {lines} lines: {error}")
+            self.dropped += len(stream.values)
+            text = (
+                f"Loki at {self._pusher.shown} refused some of {len(stream.values)} lines of rank {tail.rank}: {error}"
+            )
+            await self._tell("logs_refused", text, job=tail.paths.job)
+        return None
 
     async def _failed(self, error: PushError) -> float:
         self._failures += 1
@@ -207,11 +227,11 @@ class Shipper:
             await self._tell("loki_back", f"Loki at {self._pusher.shown} takes logs again", "info")
         self._failures = 0
 
-    async def _tell(self, kind: str, text: str, severity: str = "warning") -> None:
+    async def _tell(self, kind: str, text: str, severity: str = "warning", job: str | None = None) -> None:
         text = harmless(text)[:500]
         _log.warning("%s", text)
         with contextlib.suppress(StateError):
-            await asyncio.to_thread(self._store.add_event, kind, text, severity=severity)
+            await asyncio.to_thread(self._store.add_event, kind, text, severity=severity, job=job)
 
 
 def shipper_of(store: Store, settings: Settings, note: Callable[[float], None] | None = None) -> Shipper | None:
@@ -219,4 +239,6 @@ def shipper_of(store: Store, settings: Settings, note: Callable[[float], None] |
     if not settings.loki_url:
         return None
     token_file = Path(settings.loki_token_file) if settings.loki_token_file else None
-    return Shipper(store, Pusher(settings.loki_url, settings.loki_tenant, token_file), note=note)
+    ca_file = Path(settings.loki_ca_file) if settings.loki_ca_file else None
+    pusher = Pusher(settings.loki_url, settings.loki_tenant, token_file, user=settings.loki_user, ca_file=ca_file)
+    return Shipper(store, pusher, note=note)

@@ -21,6 +21,9 @@ READ_BYTES = 1 << 18
 PIECE = 60_000
 """Characters of a line that Loki takes in any case: 256 KB are its limit, and a character has up to four bytes."""
 
+AHEAD_NS = 300 * 10**9
+"""Loki refuses what is 10 minutes ahead of its clock. Where the clock was set back, lines begin at what it says now."""
+
 
 @dataclass
 class Tail:
@@ -29,7 +32,8 @@ class Tail:
     Attributes:
         offset: so far Loki has it, in bytes.
         last_ns: the time of the last line that it has.
-        pending: (end, time of the first line) of what was read last and is not known to be there.
+        pending: (end, time of the first line) of what was read last and is not known to be there; an end that is the
+            offset leaves open how much is read, though not with what time.
     """
 
     paths: JobPaths
@@ -59,7 +63,7 @@ class Tail:
         Raises:
             OSError: the log is there and cannot be read.
         """
-        if self.pending is not None:
+        if self.pending is not None and self.pending[0] > self.offset:
             raw = self._bytes(self.pending[0] - self.offset, newest)
             if not raw:  # its folder is gone
                 self.pending = None
@@ -69,7 +73,7 @@ class Tail:
             raw = found[: _whole(found, last=last and len(found) < limit, full=len(found) >= limit)]
             if not raw:
                 return None
-            self.pending = (self.offset + len(raw), max(now_ns, self.last_ns + 1))
+            self.pending = (self.offset + len(raw), self._begin(now_ns) if self.pending is None else self.pending[1])
         lines = _lines(raw)
         self._lines = len(lines)
         begin = self.pending[1]
@@ -82,8 +86,12 @@ class Tail:
             self.offset, self.last_ns, self.pending = end, begin + max(0, self._lines - 1), None
 
     def give_up(self) -> None:
-        """Forget how much was read last: less is read the next time."""
-        self.pending = None
+        """Forget how much was read last, so that less is read the next time; each line keeps its time."""
+        if self.pending is not None:
+            self.pending = (self.offset, self.pending[1])
+
+    def _begin(self, now_ns: int) -> int:
+        return now_ns if self.last_ns > now_ns + AHEAD_NS else max(now_ns, self.last_ns + 1)
 
     def _bytes(self, count: int, newest: bool) -> bytes:
         kept = self.paths.attempt(self.attempt) / self.paths.rank_log(self.rank).name

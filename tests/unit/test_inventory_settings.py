@@ -28,7 +28,7 @@ ugro_nodes:
       urls: [{file: /etc/ugro/mail}, "ntfy://lab"]
       rules: [{kinds: [node_lost], repeat_h: 4}]
     ugro_users: {max_priority: 90, audit_days: 30}
-    ugro_loki: {url: "https://loki.lan:3100", tenant: lab, token_file: /etc/ugro/loki}
+    ugro_loki: {url: "https://loki.lan:3100", tenant: lab, token_file: /etc/ugro/loki, user: "12", ca_file: /etc/ca.pem}
     ugro_accounts: {alice: trainer}
   hosts:
     gpu-master: {ugro_role: master, ansible_host: 10.0.0.1}
@@ -40,6 +40,7 @@ EXPECTED = Settings(
     alert_urls=({"file": "/etc/ugro/mail"}, "ntfy://lab"), alert_rules=({"kinds": ["node_lost"], "repeat_h": 4},),
     accounts={"alice": "trainer"}, max_priority=90, audit_days=30.0,
     loki_url="https://loki.lan:3100", loki_tenant="lab", loki_token_file="/etc/ugro/loki",
+    loki_user="12", loki_ca_file="/etc/ca.pem",
 )  # fmt: skip
 
 
