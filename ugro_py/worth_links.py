@@ -74,7 +74,8 @@ async def _one(sessions: Mapping[str, Session], source: str, target: str, second
             "bandwidth_send", address=address, port=port, token=token, seconds=seconds, timeout_s=patience
         )
     except NodeError as error:
-        return f"{source} to {target} ({address}): {error.came_back or error.what}"
+        came_back = (error.came_back or error.what).removeprefix("OSError: ")
+        return f"{source} to {target} ({address}): {came_back}"
     if not result.get("mb_s"):
         return f"{source} to {target} ({address}): next to nothing arrived"
     return Link(source, target, result["mb_s"], result["latency_ms"], round(time.time(), 1))

@@ -21,6 +21,11 @@ _PINGS = 20
 _BLOCK = 1 << 18
 # Nobody is waited for any longer: a peer that vanished must not keep a thread and a port.
 _PATIENCE_S = 20.0
+# Two nodes of a cluster reach each other sooner, or not at all; who knows the token tells it at once.
+_CONNECT_S = 5.0
+_TOKEN_S = 3.0
+# Strangers that are heard at the same time.
+_STRANGERS = 8
 _RESULT = struct.Struct("!dd")  # bytes, seconds
 
 
@@ -30,36 +35,47 @@ class Receiver:
     def __init__(self, address: str, token: str, seconds: float) -> None:
         self._token = token.encode()
         self._seconds = seconds
+        self._room = threading.Semaphore(_STRANGERS)
         self._listener = socket.socket(socket.AF_INET6 if ":" in address else socket.AF_INET, socket.SOCK_STREAM)
         try:
             self._listener.bind((address, 0))
-            self._listener.listen(4)
-            self._listener.settimeout(_PATIENCE_S + seconds)
+            self._listener.listen(4 * _STRANGERS)
         except OSError:
             self._listener.close()
             raise
         self.port = self._listener.getsockname()[1]
-        threading.Thread(target=self._serve, name="bandwidth", daemon=True).start()
+        self.thread = threading.Thread(target=self._serve, name="bandwidth", daemon=True)
+        self.thread.start()
 
     def _serve(self) -> None:
+        """Hear whoever comes, each in a thread: a stranger that says nothing keeps nobody waiting."""
         with self._listener:
             end = time.monotonic() + _PATIENCE_S + self._seconds
-            while time.monotonic() < end:
+            while (left := end - time.monotonic()) > 0:
+                self._listener.settimeout(left)
                 try:
                     connection, dummy = self._listener.accept()
                 except OSError:
-                    return  # nobody came
-                with connection:
-                    try:
-                        connection.settimeout(_PATIENCE_S)
-                        if self._take(connection):
-                            return
-                    except OSError:
-                        continue  # the peer is gone; it, or another, may come again until the end
+                    return  # nobody came, or the one who was waited for is here
+                if self._room.acquire(blocking=False):
+                    threading.Thread(target=self._hear, args=(connection,), name="bandwidth", daemon=True).start()
+                else:
+                    connection.close()
 
-    def _take(self, connection: socket.socket) -> bool:
-        if not hmac.compare_digest(_exactly(connection, len(self._token)), self._token):
-            return False
+    def _hear(self, connection: socket.socket) -> None:
+        try:
+            with connection:
+                connection.settimeout(_TOKEN_S)
+                if hmac.compare_digest(_exactly(connection, len(self._token)), self._token):
+                    self._listener.shutdown(socket.SHUT_RDWR)  # nobody else is heard from here on
+                    connection.settimeout(_PATIENCE_S)
+                    self._take(connection)
+        except OSError:
+            pass  # the peer is gone, or another was first; the one who measures sees that for itself
+        finally:
+            self._room.release()
+
+    def _take(self, connection: socket.socket) -> None:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for _number in range(_PINGS):
             connection.sendall(_exactly(connection, 1))
@@ -68,7 +84,6 @@ class Receiver:
         connection.settimeout(_PATIENCE_S)
         while connection.recv(_BLOCK):
             pass  # what is under way still: to close before it is here would take the result back
-        return True
 
     def _count(self, connection: socket.socket) -> Tuple[int, float]:
         """Return how many bytes came in the time that counts, and how many seconds that was."""
@@ -101,7 +116,8 @@ def send(address: str, port: int, token: str, seconds: float) -> Dict[str, Any]:
     Raises:
         OSError: the peer cannot be reached, or ended.
     """
-    with socket.create_connection((address, port), timeout=_PATIENCE_S) as connection:
+    with _connected(address, port) as connection:
+        connection.settimeout(_PATIENCE_S)
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         connection.sendall(token.encode())
         trips = []
@@ -122,6 +138,19 @@ def send(address: str, port: int, token: str, seconds: float) -> Dict[str, Any]:
         counted, passed = _RESULT.unpack(_exactly(connection, _RESULT.size))
     rate = round(counted / passed / 1e6, 3) if counted and passed > 0 else None
     return {"mb_s": rate, "latency_ms": round(500 * min(trips), 4)}
+
+
+def _connected(address: str, port: int) -> socket.socket:
+    try:
+        return socket.create_connection((address, port), timeout=_CONNECT_S)
+    except socket.timeout:
+        came_back = "nothing answered within %g s" % _CONNECT_S
+    except OSError as error:
+        came_back = (error.strerror or str(error)).lower()
+    # The node itself is reachable: UGRO has just told it over SSH to open this port.
+    raise OSError(
+        "no connection to TCP port %d (%s): a firewall? training needs all ports open between nodes" % (port, came_back)
+    )
 
 
 def _exactly(connection: socket.socket, size: int) -> bytes:

@@ -138,6 +138,56 @@ def test_who_does_not_know_the_token_measures_nothing_and_does_not_spoil_it() ->
     assert bandwidth.send("127.0.0.1", receiver.port, "t" * 32, 0.2)["latency_ms"] >= 0
 
 
+def test_strangers_that_say_nothing_keep_nobody_waiting(monkeypatch: pytest.MonkeyPatch) -> None:
+    """They connect first, and would be heard for minutes; the room they leave is enough for the one who knows."""
+    monkeypatch.setattr(bandwidth, "_TOKEN_S", 120.0)
+    monkeypatch.setattr(bandwidth, "_PATIENCE_S", 60.0)
+    receiver = bandwidth.Receiver("127.0.0.1", "t" * 32, 0.2)
+    strangers = [socket.create_connection(("127.0.0.1", receiver.port)) for _ in range(5)]
+    try:
+        assert bandwidth.send("127.0.0.1", receiver.port, "t" * 32, 0.2)["latency_ms"] >= 0
+    finally:
+        for stranger in strangers:
+            stranger.close()
+
+
+def test_more_strangers_than_are_heard_leave_no_threads(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bandwidth, "_TOKEN_S", 0.2)
+    before = set(threading.enumerate())
+    receiver = bandwidth.Receiver("127.0.0.1", "t" * 32, 0.2)
+    strangers = [socket.create_connection(("127.0.0.1", receiver.port)) for _ in range(30)]
+    assert len(set(threading.enumerate()) - before) <= 1 + bandwidth._STRANGERS
+    for stranger in strangers:
+        stranger.settimeout(60)
+        assert stranger.recv(1) == b"", "it is sent away"
+        stranger.close()
+    for thread in set(threading.enumerate()) - before - {receiver.thread}:
+        thread.join(60)
+    assert bandwidth.send("127.0.0.1", receiver.port, "t" * 32, 0.2)["latency_ms"] >= 0
+    for thread in set(threading.enumerate()) - before:
+        thread.join(60)
+        assert not thread.is_alive()
+
+
+def test_a_firewall_is_told_of(monkeypatch: pytest.MonkeyPatch) -> None:
+    """One that drops (the kernel does so where a listener's queue is full), and one that refuses (nobody is there)."""
+    monkeypatch.setattr(bandwidth, "_CONNECT_S", 0.5)
+    with socket.create_server(("127.0.0.1", 0), backlog=0) as full:
+        port = full.getsockname()[1]
+        fillers = []
+        for _ in range(4):
+            filler = socket.socket()
+            filler.setblocking(False)
+            filler.connect_ex(("127.0.0.1", port))
+            fillers.append(filler)
+        with pytest.raises(OSError, match=rf"TCP port {port} \(nothing answered within 0.5 s\): a firewall\?"):
+            bandwidth.send("127.0.0.1", port, "t" * 32, 0.2)
+        for filler in fillers:
+            filler.close()
+    with pytest.raises(OSError, match=r"\(connection refused\): a firewall\?"):
+        bandwidth.send("127.0.0.1", port, "t" * 32, 0.2)
+
+
 def test_a_receiver_that_falls_silent_is_not_waited_for_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(bandwidth, "_PATIENCE_S", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent, pytest.raises(OSError):
