@@ -10,7 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 from ugro_py import secret_env
 from ugro_py.errors import UgroError
@@ -86,15 +86,14 @@ def reconcile(store: Store, name: str | None = None) -> None:
 
 @contextmanager
 def kept_true(store: Store) -> Iterator[None]:
-    """Reconcile every 5 seconds while the block lasts, in a thread: it may wait for a new controller."""
+    """Reconcile now and every 5 seconds while the block lasts, in a thread: it may wait for a new controller."""
     over = threading.Event()
 
     def work() -> None:
-        while not over.wait(_EVERY_S):
-            try:
+        while not over.is_set():
+            with suppress(UgroError):  # whoever reads the store meets the same, and tells
                 reconcile(store)
-            except UgroError:
-                continue  # whoever reads the store meets the same, and tells
+            over.wait(_EVERY_S)
 
     threading.Thread(target=work, name="reconcile", daemon=True).start()
     try:

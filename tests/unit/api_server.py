@@ -82,7 +82,9 @@ class Served:
         self._thread.join(20)
         assert not self._thread.is_alive()
         self.agent.store.close()
+        left = asyncio.all_tasks(self._loop)
         self._loop.close()
+        assert not left, left  # else Python complains of tasks that were destroyed
 
 
 Serve = Callable[..., Served]

@@ -22,7 +22,10 @@ import pytest
 
 from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
 from tests.unit.browser import free_port
+from tests.unit.test_web_live import until
+from ugro_py import users
 from ugro_py.api.loopback import loopback
+from ugro_py.state import Controller, Store
 
 UGRO = [sys.executable, "-c", "from ugro_py.cli import main; main()"]
 # What `ssh` does here: run the command on "the master", which is this machine, or hold a port open that leads there.
@@ -105,6 +108,21 @@ def test_without_an_agent_it_is_served_until_ctrl_c(started: Any, tmp_path: Path
     assert process.wait(60) == 0
     with pytest.raises(OSError):
         ask(link)
+
+
+def test_without_an_agent_a_job_whose_controller_died_gets_a_new_one(started: Any, tmp_path: Path) -> None:
+    me = Controller.me()
+    with Store.open(f"sqlite:///{tmp_path}/ugro.db") as store:
+        link, process = started("dashboard", "--port", "0")
+        assert "<h1>Cluster</h1>" in page_of(link)
+        store.create_job("lost", users.me().user, {"name": "lost"})
+        store.claim("lost", Controller(me.host, me.boot_id, 1, 1))  # another process has this number now
+        store.set_job("lost", "running")
+        assert until(lambda: store.job("lost").status == "failed", 120)
+        assert "its controller ended" in store.job("lost").reason
+        process.send_signal(signal.SIGTERM)
+        _, told = process.communicate(timeout=60)
+        assert (process.returncode, told) == (0, "")
 
 
 def test_a_port_that_is_taken_is_told(tmp_path: Path) -> None:

@@ -6,14 +6,12 @@ import hmac
 import logging
 import stat
 import threading
-import time
 from collections.abc import Mapping
 from pathlib import Path
 
 from ugro_py.errors import StateError
 
 _SHORTEST = 20
-_LOOK_S = 1.0
 _log = logging.getLogger("ugro.api")
 
 
@@ -76,7 +74,6 @@ class Tokens:
         self._known: Mapping[str, str] = dict(known or {})
         self._path: Path | None = None
         self._mark: object = None
-        self._looked_at = 0.0
         self._lock = threading.Lock()
         self.sure = True
 
@@ -88,13 +85,12 @@ class Tokens:
         """
         with self._lock:
             self._mark = _mark_of(path)
-            self._known, self._path, self._looked_at = read_tokens(path), path, time.monotonic()
+            self._known, self._path = read_tokens(path), path
 
     def now(self) -> Mapping[str, str]:
-        """Return the tokens; the file is looked at once a second at the most."""
+        """Return the tokens; whether the file was changed costs microseconds to see."""
         with self._lock:
-            if self._path is not None and time.monotonic() - self._looked_at >= _LOOK_S:
-                self._looked_at = time.monotonic()
+            if self._path is not None:
                 self._look(self._path)
             return self._known
 

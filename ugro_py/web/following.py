@@ -113,6 +113,8 @@ class Watch:
                 self._seen, self.trouble = seen, trouble
                 self._changed.set()
                 self._changed = asyncio.Event()
+            if self.ended:
+                return  # who waited has been told; a job that is resumed gets another watch
             await asyncio.sleep(pause)
 
     def _now(self) -> Seen:
