@@ -95,7 +95,9 @@ def note_collecting(store: Store, gang: Gang) -> None:
 
 
 def note_collected(store: Store, gang: Gang) -> None:
-    """Record that what could be had of an attempt is here; what could not is an event of its own."""
+    """Record, where that is awaited, that what could be had of an attempt is here; what could not is another event."""
+    if gang.attempt not in uncollected(store, gang.job):
+        return
     text = f"attempt {gang.attempt} is collected"
     store.add_event(_ATTEMPT_COLLECTED, text, job=gang.job, data={"attempt": gang.attempt})
 

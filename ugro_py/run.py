@@ -9,27 +9,25 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ugro_py import late, metrics, results
+from ugro_py import late
 from ugro_py.call_off import CalledOffError, unless_called_off
 from ugro_py.cluster import Node
-from ugro_py.collect import collect
 from ugro_py.endings import OUT_OF_TIME
 from ugro_py.errors import StateError, UgroError
+from ugro_py.finish import close_attempt, finish, finish_attempt
 from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher
 from ugro_py.orders import Orders
-from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
 from ugro_py.recovery import policy
 from ugro_py.recovery.ahead import Ahead
 from ugro_py.recovery.copies import Copies
 from ugro_py.recovery.relaunch import NotNowError, Running, relaunch
-from ugro_py.state import Controller, Store
+from ugro_py.state import Store
 from ugro_py.state.away import AwayError
 from ugro_py.state.fence import LostControlError
-from ugro_py.state.models import ENDED
 from ugro_py.transport import Session, close_all
-from ugro_py.watch import Listener, Rules, Watcher
+from ugro_py.watch import Rules, Watcher
 
 Lost = Sequence[tuple[str, str]]
 _POLL_S = 0.5
@@ -82,7 +80,6 @@ class _Stay:
                 begun = ended is None
                 outcome = ended or await self._follow(now, lost)
                 ended, lost = None, ()
-                await store.patiently(close_attempt, store, now.gang, outcome)
                 if outcome.status == "preempted":
                     made_room = await store.patiently(store.preempt_for, now.gang.job) is not None  # else it was held
                     return await self._queue_again(now, outcome, outcome.reason, preempted=made_room)
@@ -94,6 +91,8 @@ class _Stay:
                 # Asked while it waited: its GPUs are idle.
                 if other := await store.patiently(store.preempt_for, now.gang.job):
                     return await self._queue_again(now, outcome, f"made room for {other}", preempted=True)
+                # Before the next attempt is recorded: who takes the job over then cannot tell otherwise.
+                await store.patiently(late.note_collecting, store, now.gang)
                 work = relaunch(launcher, now.gang, now.nodes, now.sessions, outcome, self._ahead)
                 try:
                     following = await unless_called_off(store, now.gang.job, work)
@@ -107,10 +106,9 @@ class _Stay:
                 if following.ready is not None:
                     self._opened.append(following.sessions)
                 # While the next attempt imports torch, what the last one left is brought in.
-                await store.patiently(late.note_collecting, store, now.gang)
                 self._collecting.append(asyncio.create_task(self._bring_in(now, outcome, self._collecting[-1:])))
                 now = following
-            await self._discard_ahead()
+            await self._give_back(now.gang)
             await asyncio.gather(*self._collecting)
             await finish(store, *_of(now), outcome, launcher.controller, launcher.tell)
         except (asyncio.CancelledError, LostControlError, AwayError):
@@ -134,7 +132,10 @@ class _Stay:
         return outcome
 
     async def _follow(self, now: Running, lost: Lost) -> Outcome:
-        """Follow one attempt to its end; its checkpoints are in the central store then, as far as nodes answer."""
+        """Follow one attempt to its end; its checkpoints are in the central store then, as far as nodes answer.
+
+        Its GPUs are free by then, and were while the checkpoints came, unless another attempt is to have them.
+        """
         launcher, gang = self._launcher, now.gang
         failures = await self._failures(gang.job)
         retries_left = len(failures) < self._retry
@@ -159,31 +160,45 @@ class _Stay:
         watcher = Watcher(self._store, gang, now.nodes, now.sessions, launcher.tell, rules)
         try:
             outcome = await watcher.run(lost)
+            await self._has_ended(gang, outcome, watcher.state.step)
             await copies.finish()
         finally:
             await copies.cancel()
-        if outcome.status == "failed":
-            attempt = await self._store.patiently(self._store.attempt, gang.job, gang.attempt)
-            seconds = (datetime.now(UTC) - attempt.started_at).total_seconds() if attempt else 0.0
-            failure = policy.failed(gang.attempt, outcome, watcher.state.step, seconds)
-            text = f"attempt {gang.attempt}: {outcome.reason}"
-            await self._store.patiently(self._store.add_failure, gang.job, gang.attempt, failure.as_dict(), text)
         return outcome
+
+    async def _has_ended(self, gang: Gang, outcome: Outcome, step: int | None) -> None:
+        """Record how an attempt ended, of which no process lives, and free its GPUs if there will be no retry."""
+        store = self._store
+        if outcome.status == "failed":
+            attempt = await store.patiently(store.attempt, gang.job, gang.attempt)
+            seconds = (datetime.now(UTC) - attempt.started_at).total_seconds() if attempt else 0.0
+            failure = policy.failed(gang.attempt, outcome, step, seconds)
+            text = f"attempt {gang.attempt}: {outcome.reason}"
+            await store.patiently(store.add_failure, gang.job, gang.attempt, failure.as_dict(), text)
+        await store.patiently(close_attempt, store, gang, outcome)
+        if not (await self._verdict(gang, outcome)).again:
+            await self._give_back(gang)
+
+    async def _give_back(self, gang: Gang) -> None:
+        """Free the GPUs of a job of which nothing runs: what is to be brought in may take minutes, and needs none."""
+        await self._store.patiently(_collecting, self._store, gang)
+        await self._discard_ahead()
 
     async def _failures(self, job: str) -> list[policy.Failed]:
         return [policy.Failed.from_dict(values) for values in await self._store.patiently(self._store.failures, job)]
 
+    async def _verdict(self, gang: Gang, outcome: Outcome) -> policy.Verdict:
+        """Say whether another attempt is due."""
+        out_of_time = outcome.exit_code == OUT_OF_TIME and outcome.failure is None
+        failures = [] if outcome.status != "failed" or out_of_time else await self._failures(gang.job)
+        if not failures:
+            return policy.Verdict(False)
+        return policy.decide(failures, self._retry, self._launcher.cluster.settings.retry_backoff_s)
+
     async def _may_try_again(self, gang: Gang, outcome: Outcome) -> bool:
         """Say whether another attempt is due, after the wait that it needs."""
         store, tell = self._store, self._launcher.tell
-        if outcome.status != "failed":
-            return False
-        if outcome.exit_code == OUT_OF_TIME and outcome.failure is None:
-            return False
-        failures = await self._failures(gang.job)
-        if not failures:
-            return False
-        verdict = policy.decide(failures, self._retry, self._launcher.cluster.settings.retry_backoff_s)
+        verdict = await self._verdict(gang, outcome)
         if not verdict.again:
             if verdict.why:
                 text = f"not tried again: {verdict.why}"
@@ -203,7 +218,7 @@ class _Stay:
 
     async def _queue_again(self, now: Running, outcome: Outcome, reason: str, *, preempted: bool = False) -> Outcome:
         """Bring in what there is and put the job back into the queue; it keeps its place there."""
-        await self._discard_ahead()
+        await self._give_back(now.gang)
         await asyncio.gather(*self._collecting)
         await finish_attempt(self._store, *_of(now), outcome)
         await self._store.patiently(self._store.requeue, now.gang.job, reason, preempted=preempted)
@@ -214,7 +229,6 @@ class _Stay:
         """Collect one attempt after the ones before it: all use the same folders on the way, and the newest stays."""
         await asyncio.gather(*before, return_exceptions=True)
         await finish_attempt(self._store, *_of(now), outcome)
-        await self._store.patiently(late.note_collected, self._store, now.gang)
 
     async def _controls(self, job: str) -> bool:
         try:
@@ -233,62 +247,13 @@ def _of(now: Running) -> tuple[Gang, Mapping[str, Node], Mapping[str, Session]]:
     return now.gang, now.nodes, now.sessions
 
 
+def _collecting(store: Store, gang: Gang) -> None:
+    store.release(gang.job)
+    newest = store.attempt(gang.job)
+    if newest and newest.number == gang.attempt:  # else one after it could not be started, which a take-over must know
+        store.set_job(gang.job, "collecting")
+
+
 def _broke(launcher: Launcher, job: str, error: UgroError) -> None:
     late.note_left(launcher.store, job)
     launcher.end("failed", str(error), error.exit_code)
-
-
-def close_attempt(store: Store, gang: Gang, outcome: Outcome) -> None:
-    """Record how an attempt ended, once; a rank that never said so, having had no time to start, ended with it."""
-    for rank in store.ranks(gang.job, gang.attempt):
-        if rank.status not in ENDED | {"lost"}:
-            status = "completed" if outcome.status == "completed" else "stopped"
-            store.set_rank(gang.job, gang.attempt, rank.rank, status=status)
-    known = store.attempt(gang.job, gang.attempt)
-    at = known.ended_at if known else None  # whoever takes over a job that had ended finds that again
-    store.set_attempt(
-        gang.job, gang.attempt, status=outcome.status, reason=outcome.reason, ended_at=at or datetime.now(UTC)
-    )  # fmt: skip
-
-
-async def finish_attempt(
-    store: Store, gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, Session], outcome: Outcome
-) -> None:
-    """Bring in what an attempt left on the nodes; what cannot be had is an event, not the end of the job."""
-    alive = {name: session for name, session in sessions.items() if name not in outcome.lost_nodes}
-    problems: list[tuple[str | None, str]] = [
-        (name, f"{name}: not reached; what it wrote lies there") for name in gang.nodes if name not in alive
-    ]
-    problems += [(None, problem) for problem in await collect(gang, nodes, alive)]
-    try:
-        metrics.rebuild(JobPaths(gang.job))
-    except StateError as error:
-        problems.append((None, str(error)))
-    for node, problem in problems:
-        await store.patiently(
-            store.add_event, "collect_failed", problem, job=gang.job, node=node, severity="error"
-        )  # fmt: skip
-
-
-async def finish(
-    store: Store,
-    gang: Gang,
-    nodes: Mapping[str, Node],
-    sessions: Mapping[str, Session],
-    outcome: Outcome,
-    controller: Controller,
-    tell: Listener,
-) -> None:
-    """Release the GPUs, collect, and record how the job ended."""
-    await store.patiently(store.release, gang.job)
-    await store.patiently(store.set_job, gang.job, "collecting")
-    tell("step", {"text": "collecting results"})
-    await finish_attempt(store, gang, nodes, sessions, outcome)
-    await store.patiently(store.set_job, gang.job, outcome.status, outcome.reason, outcome.exit_code)
-    try:
-        await store.patiently(results.write_notes, gang.job, store)
-    except AwayError:
-        raise
-    except StateError as error:  # the job has ended all the same; who collects it writes them too
-        await store.patiently(store.add_event, "collect_failed", str(error), job=gang.job, severity="error")
-    await store.patiently(store.unclaim, gang.job, controller)

@@ -10,13 +10,14 @@ from itertools import takewhile
 
 from ugro_py import late
 from ugro_py.errors import NodeError
+from ugro_py.finish import close_attempt
 from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher
 from ugro_py.plan import Gang
 from ugro_py.queue import spool, wait
 from ugro_py.queue.start import tidy
 from ugro_py.request import JobRequest
-from ugro_py.run import close_attempt, stay
+from ugro_py.run import stay
 from ugro_py.saved import load_gang, nodes_of
 from ugro_py.state import Controller, JobRow, Store
 from ugro_py.transport import Session, close_all, open_sessions
@@ -53,7 +54,8 @@ async def adopt(
     sessions = {name: session for name, session in opened.items() if isinstance(session, Session)}
     lost = [(name, session.came_back) for name, session in opened.items() if isinstance(session, NodeError)]
     try:
-        if start_error or (job.status in ("pending", "starting") and not await _all_started(gang, sessions)):
+        may_be_partial = await store.patiently(_may_be_partial, store, job, gang.attempt)
+        if start_error or (may_be_partial and not await _all_started(gang, sessions)):
             await late.end_partly_started(launcher, gang, nodes, sessions)
             await store.patiently(close_attempt, store, gang, Outcome("failed", _ROLLED_BACK, 1))
             if not start_error and not job.stop_requested and _failed(store, job.name, gang.attempt - 1):
@@ -101,13 +103,23 @@ def _start_anew(store: Store, job: JobRow, controller: Controller, reason: str) 
     return Outcome("pending", reason)
 
 
+def _may_be_partial(store: Store, job: JobRow, number: int) -> bool:
+    """Say whether an attempt may not have started everywhere, as far as the store knows.
+
+    A job that is said to run, though no rank of this attempt ever did, says it of the attempt before.
+    """
+    if job.status == "running":
+        return all(rank.pid is None for rank in store.ranks(job.name, number))
+    return job.status in ("pending", "starting")
+
+
 async def _all_started(gang: Gang, sessions: Mapping[str, Session]) -> bool:
     if set(sessions) != set(gang.nodes):
         return False
     states = await asyncio.gather(
         *(session.call("status", job=gang.job, attempt=gang.attempt) for session in sessions.values())
     )
-    return all(state["state"] != "absent" for state in states)
+    return all(state["state"] not in ("absent", "standby") for state in states)
 
 
 def adopt_now(name: str, tell: Listener | None = None) -> Outcome | None:

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from tests.unit.job_store import JOB, NODES, JobStore, job_store  # noqa: F401 - a fixture
-from ugro_py import endings, late, run
+from ugro_py import endings, finish, late
 from ugro_py.cluster import Node
 from ugro_py.endings import OUT_OF_TIME
 from ugro_py.errors import NodeError
@@ -96,7 +96,7 @@ def test_a_job_that_had_completed_has_completed_although_a_node_is_away_now(take
     outcome = taken.follow(NODES[2])
     assert (outcome.status, outcome.reason) == ("completed", "")
     assert "node_lost" not in {event.kind for event in taken.store.events(JOB)}
-    asyncio.run(run.finish_attempt(taken.store, taken.gang, {}, {}, outcome))
+    asyncio.run(finish.finish_attempt(taken.store, taken.gang, {}, {}, outcome))
     told = [event.node for event in taken.store.events(JOB) if event.kind == "collect_failed"]
     assert told == list(NODES), "what lies on nodes that do not answer is not forgotten"
 
@@ -259,6 +259,6 @@ def test_an_attempt_ended_when_it_ended_and_not_when_somebody_found_that_again(t
     """Else the time in which nobody was there counts for the time limit of the job."""
     at = datetime.now(UTC) + timedelta(seconds=5)
     taken.store.set_attempt(JOB, 1, status="failed", ended_at=at)
-    run.close_attempt(taken.store, taken.gang, Outcome("failed", "rank 0 ended", 1))
+    finish.close_attempt(taken.store, taken.gang, Outcome("failed", "rank 0 ended", 1))
     attempt = taken.store.attempt(JOB, 1)
     assert attempt is not None and (attempt.ended_at, attempt.reason) == (at, "rank 0 ended")

@@ -13,6 +13,7 @@ from ugro_py import checkpoints, secret_env
 from ugro_py.call_off import CalledOffError, pause, unless_called_off
 from ugro_py.cluster import Cluster
 from ugro_py.errors import AllocationError, NodeError, StateError, UgroError, VerificationError
+from ugro_py.finish import close_attempt
 from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher
 from ugro_py.paths import JobPaths
@@ -21,7 +22,7 @@ from ugro_py.queue import spool
 from ugro_py.queue.model import Start
 from ugro_py.ready import Reached, Ready
 from ugro_py.request import NOT_AT_ONCE, JobRequest
-from ugro_py.run import close_attempt, stay
+from ugro_py.run import stay
 from ugro_py.state import Controller, JobRow, Store
 from ugro_py.state.away import AwayError
 from ugro_py.state.fence import LostControlError
