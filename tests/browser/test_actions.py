@@ -162,6 +162,7 @@ def test_a_job_from_the_form_to_its_end_and_again(site: Site, page: Page) -> Non
 def test_a_form_that_is_wrong_comes_back_with_what_was_typed(site: Site, page: Page) -> None:
     page.goto("/launch")
     page.locator("#name").fill("wrong-time")
+    page.get_by_text("More options").click()
     page.locator("#time_limit").fill("soon")
     page.get_by_role("button", name="Launch").click()
     expect(page.get_by_role("alert")).to_contain_text("soon")

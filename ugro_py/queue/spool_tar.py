@@ -104,11 +104,11 @@ def unpack(
         raise
 
 
-class _Header(tarfile.TarInfo):
+class Header(tarfile.TarInfo):
     """A header of an archive: tarfile reads the extended ones (long names, say) into memory, so none may be large."""
 
     @classmethod
-    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> _Header:
+    def frombuf(cls, buf: bytes | bytearray, encoding: str, errors: str) -> Header:
         """Return the header that these bytes are.
 
         Raises:
@@ -143,7 +143,7 @@ class _Unpacking:
     def run(self, stream: IO[bytes]) -> None:
         """Unpack everything."""
         ended = False
-        with tarfile.open(fileobj=stream, mode="r|", tarinfo=_Header) as tar:
+        with tarfile.open(fileobj=stream, mode="r|", tarinfo=Header) as tar:
             count = 0
             while (member := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined]  # else each stays in memory, with all its headers

@@ -1,34 +1,37 @@
-"""The dashboard's form to launch a job: UGRO's own training, or one script."""
+"""The form to launch a job: UGRO's own training, or a script with its files; or only to see what that would do."""
 
 from __future__ import annotations
 
-import io
-import tempfile
-from collections.abc import Mapping
-from pathlib import Path
+import asyncio
+import threading
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, Response
 
-from ugro_py import request_options
+from ugro_py import users
 from ugro_py.api.auth import Agent, Caller
 from ugro_py.api.models import Submission
 from ugro_py.api.routes import submit
-from ugro_py.errors import UgroError, UsageError
-from ugro_py.queue import spool, spool_tar
+from ugro_py.api.view import AgentView
+from ugro_py.errors import NodeError, StateError, UgroError
+from ugro_py.request import JobRequest
 from ugro_py.request_sources import EMBEDDED_DATASET, presets
-from ugro_py.stage import bundle
+from ugro_py.ssh import shell_line
 from ugro_py.web.actions import answer
+from ugro_py.web.errors import is_part
+from ugro_py.web.launch_fields import HIDDEN, LABELS, field_of, wanted
 from ugro_py.web.render import render
-from ugro_py.web.security import Form
 from ugro_py.web.session import Viewer
+from ugro_py.web.upload_form import read_upload_form
 
 router = APIRouter(include_in_schema=False)
 
-SCRIPT = "script.py"
-_NUMBERS = ("epochs", "nodes", "retry")
+_CHECK_S = 60.0
+_checks = threading.BoundedSemaphore(2)
+"""So many looks at the nodes at a time: each opens a connection to every one of them."""
 
 
 @router.get("/launch")
@@ -38,80 +41,92 @@ def show(request: Request, who: Viewer) -> HTMLResponse:
 
 
 @router.post("/launch")
-async def launch(request: Request, agent: Agent, who: Viewer, form: Form) -> Response:
-    """Put a job into the queue: what POST /v1/jobs does; a form that cannot be used is shown again, with the reason."""
+async def launch(request: Request, agent: Agent, who: Viewer) -> Response:
+    """Put a job into the queue: what POST /v1/jobs does. With `do=check` only say what that would do.
+
+    A form that cannot be used is shown again, with all that was typed (but secrets) and what is wrong with it.
+    """
+    form: dict[str, str] = {}
+    again: list[str] = []
     try:
-        values = wanted(form)
-        upload = await _upload(request, who, form["code"]) if form.get("code", "").strip() else None
-        if upload is not None:
-            values["script"] = SCRIPT
-        body = Submission(request=values, upload=upload)
+        async with read_upload_form(request, who) as read:
+            form, again = read.fields, read.again()
+            values, secrets, wrong = wanted(form, bool(read.sent))
+            if wrong:
+                return await run_in_threadpool(_page, request, form, again, wrong)
+            upload, entry = await read.upload()
+        if entry is not None:
+            values["script"] = entry
+        if form.get("do") == "check":
+            found = await run_in_threadpool(_check, request, agent, who, values, upload, secrets)
+            return await run_in_threadpool(_page, request, form, again, plan=found)
+        body = Submission(request=values, upload=upload, secrets=secrets)
         done = await run_in_threadpool(submit.submit, request, agent, body)
     except UgroError as error:
-        return await run_in_threadpool(_page, request, form, error)
-    return answer(request, form, f"Job {done['job']} is in the queue.", f"/experiments/{done['job']}", move=True)
+        if not form:
+            raise  # it is no form of ours, or there is no room for it
+        return await run_in_threadpool(_page, request, form, again, {field_of(error): error})
+    text, there = f"Job {done['job']} is in the queue.", f"/experiments/{done['job']}"
+    return await run_in_threadpool(answer, request, form, text, there, move=True)
 
 
-def wanted(form: Mapping[str, str]) -> dict[str, Any]:
-    """Return the request that the fields of the form make; what is empty is left to the defaults.
+def _check(
+    request: Request, agent: AgentView, who: Caller, values: Mapping[str, Any], upload: str | None,
+    secrets: Mapping[str, str],
+) -> dict[str, Any]:  # fmt: skip
+    """Return what a launch would do, as `ugro launch --dry-run` shows it.
 
     Raises:
-        UsageError: a field is no number, or no length of time.
+        UgroError: it would be refused; or nodes do not answer.
     """
-    given = {name: value.strip() for name, value in form.items() if value.strip()}
-    found: dict[str, Any] = {name: given[name] for name in ("name", "model", "dataset") if name in given}
-    for name in _NUMBERS:
-        if name in given:
-            found[name] = _number(name, given[name])
-    gpus = request_options.gpus(given.get("gpus"))
-    found |= {key: value for key, value in {
-        "gpus": gpus.number, "min_vram_gb": gpus.min_vram_gb, "max_vram_gb": gpus.max_vram_gb,
-    }.items() if value is not None}  # fmt: skip
-    if "priority" in given:
-        found["priority"] = request_options.priority(given["priority"])
-    if "time_limit" in given:
-        found["time_limit_s"] = request_options.time_limit(given["time_limit"])
-    for name in ("include", "exclude"):
-        if name in given:
-            found[name] = given[name].replace(",", " ").split()
-    if "args" in given:
-        found["args"] = given["args"].split()
-    if given.get("hold") == "yes":
-        found["hold"] = True
-    if form.get("code", "").strip():
-        found.pop("model", None)
-        found.pop("dataset", None)
-        found.pop("epochs", None)
-    return found
+    asked = request.app.state.submissions.check(who, values, upload, secrets)
+    if not _checks.acquire(blocking=False):
+        raise StateError("check the job", "others check theirs at the moment", "try again in some seconds")
+    try:
+        return asyncio.run(_plan(agent, who, asked))
+    except TimeoutError as error:
+        raise NodeError(
+            "check the job", f"not all nodes answered within {_CHECK_S:g} s", "see the page Health"
+        ) from error
+    finally:
+        _checks.release()
 
 
-def _number(name: str, text: str) -> int:
-    if not (text.isascii() and text.isdigit() and len(text) < 10):
-        raise UsageError(f"{name} {text!r:.40}", "is no whole number", "correct it")
-    return int(text)
+async def _plan(agent: AgentView, who: Caller, asked: JobRequest) -> dict[str, Any]:
+    from ugro_py import dry_run
+    from ugro_py.launch import Launcher
+
+    warnings: list[str] = []
+
+    def listen(kind: str, data: Mapping[str, Any]) -> None:
+        if kind == "warning":
+            warnings.append(str(data["text"]))
+
+    user = who.person.user
+    launcher = Launcher(asked, users.cluster_for(agent.cluster, user), agent.store, user, listen)
+    async with asyncio.timeout(_CHECK_S):
+        found = await dry_run.plan(launcher)
+    commands = {node: [shell_line(words) for words in each] for node, each in found.get("commands", {}).items()}
+    return {"blockers": [], "ranks": [], **found, "commands": commands, "warnings": warnings}
 
 
-def _page(request: Request, form: Mapping[str, str], error: UgroError | None = None) -> HTMLResponse:
+def _page(
+    request: Request, form: Mapping[str, str], again: Sequence[str] = (),
+    wrong: Mapping[str, UgroError] | None = None, plan: Mapping[str, Any] | None = None,
+) -> HTMLResponse:  # fmt: skip
+    """Return the form with what was typed, and what came of it; only that for htmx, which leaves the form as it is.
+
+    `again` are the fields that have to be filled in again where the page is made anew: browsers put no files back.
+    """
     agent = request.app.state.agent
-    values = {"form": form, "error": error, "presets": presets(), "datasets": (EMBEDDED_DATASET,)}
-    return render(request, "launch.html", 200 if error is None else 400, title="Launch", **values,
-                  defaults=agent.cluster.training, node_names=[node.name for node in agent.cluster.nodes])  # fmt: skip
-
-
-async def _upload(request: Request, who: Caller, code: str) -> str:
-    """Take a script in as POST /v1/uploads does; returns the name of the upload."""
-    packed = await run_in_threadpool(_packed, code.replace("\r\n", "\n"))
-    uploads = request.app.state.submissions.uploads
-    await uploads.turn(who.person.user)
-    with uploads.receive(who.person.user, len(packed)) as incoming:
-        await incoming.add(packed)
-        name, _ = await incoming.unpacked()
-    return str(name)
-
-
-def _packed(code: str) -> bytes:
-    stream = io.BytesIO()
-    with tempfile.TemporaryDirectory() as folder:
-        (Path(folder) / SCRIPT).write_text(code, encoding="utf-8")
-        spool_tar.pack(spool.Sources(bundle(Path(folder))), stream)
-    return stream.getvalue()
+    values = {
+        "form": {name: value for name, value in form.items() if name not in HIDDEN},
+        "wrong": wrong or {}, "plan": plan, "labels": LABELS,
+        "again": [LABELS[name] for name in again],
+    }  # fmt: skip
+    status = 400 if wrong else 200
+    if is_part(request):
+        return render(request, "parts/launch_answer.html", status, **values)
+    return render(request, "launch.html", status, title="Launch", presets=presets(), datasets=(EMBEDDED_DATASET,),
+                  defaults=agent.cluster.training, node_names=[node.name for node in agent.cluster.nodes],
+                  **values)  # fmt: skip

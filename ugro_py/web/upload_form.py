@@ -1,0 +1,120 @@
+"""A form that brings files along: read within bounds, from our own page only, its files packed as those of a job."""
+
+from __future__ import annotations
+
+import hmac
+import tempfile
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO
+
+from fastapi import Request
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import UploadFile
+from starlette.exceptions import HTTPException
+
+from ugro_py.api.auth import Caller
+from ugro_py.api.guard import BODY_LIMIT
+from ugro_py.api.uploads import Incoming, Uploads
+from ugro_py.errors import RightsError, UsageError
+from ugro_py.queue import spool, spool_tar
+from ugro_py.stage import bundle
+from ugro_py.web.launch_fields import FILES
+from ugro_py.web.security import FORGERY_HEADER, check_origin
+from ugro_py.web.sent_files import MOST_FILES, Named, Sent, gather
+from ugro_py.web.session import forgery_token
+
+_KINDS = ("multipart/form-data", "application/x-www-form-urlencoded")
+_MOST_FIELDS = 100
+_BLOCK = 1 << 20
+
+
+@dataclass
+class UploadForm:
+    """A form that was read: its `fields`, and the files that were chosen."""
+
+    fields: dict[str, str]
+    sent: Sent
+    _user: str
+    _uploads: Uploads
+    _incoming: Incoming | None
+
+    def again(self) -> list[str]:
+        """Return the fields that a page made anew cannot have filled in: chosen files, and secrets."""
+        chosen = [name for name in FILES if getattr(self.sent, name)]
+        return [*chosen, *(["secrets"] if self.fields.get("secrets", "").strip() else [])]
+
+    async def upload(self) -> tuple[str | None, str | None]:
+        """Take its files in as POST /v1/uploads does: returns the name of the upload, and which file is to be run.
+
+        Both are None where the form has none.
+
+        Raises:
+            UsageError: the files cannot be used.
+            RightsError, StateError: the user has too many uploads, or there is no room.
+        """
+        if not self.sent:
+            return None, None
+        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as packed:
+            entry = await run_in_threadpool(gather, self.sent, Path(folder))
+            size = await run_in_threadpool(_pack, Path(folder), packed)
+            if self._incoming is not None:
+                return await _into(self._incoming, packed), entry
+            await self._uploads.turn(self._user)
+            with self._uploads.receive(self._user, size) as incoming:
+                return await _into(incoming, packed), entry
+
+
+@asynccontextmanager
+async def read_upload_form(request: Request, who: Caller) -> AsyncIterator[UploadForm]:
+    """Read a form that one of our own pages sent; what it brought along is gone when the block ends.
+
+    A large form is one of its user's uploads already while it comes, and is counted as one.
+
+    Raises:
+        RightsError: it comes from elsewhere, or is out of date; or the user sends too much at once.
+        UsageError: it is no form, or has too many fields or files.
+        StateError: there is no room.
+    """
+    check_origin(request)
+    if request.headers.get("content-type", "").split(";")[0].strip() not in _KINDS:
+        raise UsageError("this form", "is not multipart/form-data", "use the form of the page")
+    uploads: Uploads = request.app.state.submissions.uploads
+    announced = request.headers.get("content-length")
+    async with AsyncExitStack() as stack:
+        incoming = None
+        if announced is None or int(announced) > BODY_LIMIT:
+            await uploads.turn(who.person.user)
+            incoming = stack.enter_context(uploads.receive(who.person.user, int(announced or 0)))
+        try:
+            found = await stack.enter_async_context(request.form(max_files=MOST_FILES + 4, max_fields=_MOST_FIELDS))
+        except HTTPException as error:
+            if error.status_code != 400:
+                raise
+            raise UsageError("this form", str(error.detail), "leave out what the job needs not") from error
+        fields = {name: value for name, value in found.multi_items() if isinstance(value, str)}
+        given = request.headers.get(FORGERY_HEADER) or fields.pop("csrf", "")
+        if not hmac.compare_digest(given.encode("utf-8", "replace"), forgery_token(request).encode()):
+            raise RightsError("this form", "its page is out of date", "load the page again, and send it from there")
+        files: dict[str, list[Named]] = {name: [] for name in FILES}
+        for name, value in found.multi_items():
+            if isinstance(value, UploadFile) and name in files and value.filename:
+                files[name].append((value.filename, value.file))
+        sent = Sent(code=fields.get("code", ""), entry=fields.get("entry", ""), **files)
+        yield UploadForm(fields, sent, who.person.user, uploads, incoming)
+
+
+def _pack(folder: Path, file: IO[bytes]) -> int:
+    spool_tar.pack(spool.Sources(bundle(folder)), file)
+    size = file.tell()
+    file.seek(0)
+    return size
+
+
+async def _into(incoming: Incoming, packed: IO[bytes]) -> str:
+    while block := await run_in_threadpool(packed.read, _BLOCK):
+        await incoming.add(block)
+    name, _ = await incoming.unpacked()
+    return name
