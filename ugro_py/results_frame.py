@@ -32,11 +32,12 @@ def frame(series: Series, *, samples: bool = False, columns: Sequence[str] | Non
         at = list(needed).index("job_id")
         # The same text again and again: a frame of it is a pointer per line.
         table = table.add_column(at, "job_id", pa.repeat(pa.scalar(series.job, pa.large_string()), len(table)))
-    found = table.to_pandas(split_blocks=True, self_destruct=True)
+    # Columns of one type go into one block, by several threads; each block of its own would be filled by one thread.
+    found = table.to_pandas(self_destruct=True)
     if samples:
         found = _with_samples(found, series)
         wanted += [name for name in found.columns if name.startswith("node") and name not in needed]
-    return found[wanted]
+    return found if list(found.columns) == wanted else found[wanted]  # which would be a copy
 
 
 def _with_samples(lines: pd.DataFrame, series: Series) -> pd.DataFrame:

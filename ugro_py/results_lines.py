@@ -114,7 +114,8 @@ class Lines:
             return None
         known &= attempt == attempt[known].max()
         rank, rate = rank[known], rate[known]
-        order = np.argsort(rank, kind="stable")
+        # NumPy sorts whole numbers of 16 bits in one pass, and others not.
+        order = np.argsort(rank.astype(np.uint16) if rank.max() < 1 << 16 else rank, kind="stable")
         begins = np.flatnonzero(np.diff(rank[order])) + 1
         whole = float(sum(np.median(rates) for rates in np.split(rate[order], begins)))
         return whole if np.isfinite(whole) else None

@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
+import os
+import threading
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from ugro_py import metrics
-from ugro_py.errors import NotFoundError
+from ugro_py.errors import NotFoundError, UgroError
 from ugro_py.names import check_name
 from ugro_py.paths import JobPaths
 from ugro_py.series_chart import Chart, Told, chart
 from ugro_py.series_lines import MetricLines
-from ugro_py.series_numpy import are_known, column_of, numbers
+from ugro_py.series_numpy import are_known, column_of, flags, numbers
 from ugro_py.series_samples import Samples
 from ugro_py.series_twin import Chunk, Twin, side_by_side
 
@@ -105,7 +108,9 @@ class Series:
         timeless = np.isnan(moments)
         arrays = [column_of(values) for values in found]
         arrays.append(column_of(moments, ~timeless))
-        values = self.raw(names) if whole else self.raw(names).filter(pa.array(keep))
+        values = self.raw(names)
+        if names and not whole:  # a table without columns has no rows to choose from
+            values = values.filter(flags(keep))
         return pa.table([*arrays, *(values[name] for name in names)], names=["attempt", "rank", "step", "time", *names])
 
     def told(self, column: str) -> Told:
@@ -189,7 +194,8 @@ class Series:
             import numpy as np
             import pyarrow as pa
 
-            moments = self.raw(["timestamp"])["timestamp"].cast(pa.int64())
+            stamps = self.raw(["timestamp"])["timestamp"]  # seen as the numbers they are: a cast imports more of Arrow
+            moments = pa.chunked_array([part.view(pa.int64()) for part in stamps.chunks], pa.int64())
             self._kept["time"] = numbers(moments) / 1e6
             if (told := are_known(moments)) is not None:
                 self._kept["time"][~told] = np.nan
@@ -227,6 +233,21 @@ def catch_up(paths: JobPaths) -> int:
     twin = Twin(paths.metrics, paths.series(paths.metrics), MetricLines())
     twin.refresh()
     return twin.chunks[-1].end if twin.chunks else 0
+
+
+def ahead(job: str) -> None:
+    """Begin to bring the columns of a job up to date, in a thread: whoever opens it next waits for what is missing.
+
+    Of a job that is not there, or of somebody else's, nothing is begun, and nothing is said.
+    """
+
+    def work() -> None:
+        with contextlib.suppress(UgroError, OSError):
+            paths = JobPaths(check_name(job))
+            if paths.metrics.stat().st_uid == os.geteuid():  # anybody else reads it in memory, and would do so twice
+                catch_up(paths)
+
+    threading.Thread(target=work, name="columns").start()
 
 
 def _types() -> dict[str, pa.DataType]:

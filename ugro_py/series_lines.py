@@ -21,12 +21,12 @@ MOST_COLUMNS = 256
 _LONGEST_OTHER = 1 << 16
 # A block that is not all as expected is taken apart into pieces of this size, so that one line costs little.
 _PIECE = 1 << 18
-_NEWLINE = 10
 _WHOLE = ("attempt", "rank", "step")
 _OWN = ("timestamp", "job_id", *_WHOLE, "nonfinite", "other")
-# Arrow's parser ends the process where a line is `null`: it gets to see nothing but objects outside of objects.
+_NEWLINE, _OPEN, _CLOSE = b"\n{}"
+# Of lines that hold braces within: what follows an object is in none, or is another object in the same line.
 _BEGINS = re.compile(rb"\s*\{")
-_NO_OBJECT = re.compile(rb"\}\s*[^\s,}\]{]")
+_NO_OBJECT = re.compile(rb"\}(?:\s*[^\s,}\]{]|[ \t\r]*\{)")
 
 
 class MetricLines:
@@ -39,6 +39,7 @@ class MetricLines:
 
     def __init__(self) -> None:
         self._names: dict[str, None] = dict.fromkeys(name for name in metrics.FIELDS if name not in _OWN)
+        self._nonfinite = False  # whether any line was seen that has it: to look for it in each block takes long
 
     def learn(self, names: Iterable[str]) -> None:
         """Take note of the columns that earlier lines have: they count too."""
@@ -48,6 +49,7 @@ class MetricLines:
         """Return the columns of whole lines and how many lines are no JSON object."""
         import pyarrow as pa
 
+        self._learn_from(data)
         batch = self._fast(data)
         if batch is not None:
             return batch, 0
@@ -66,21 +68,19 @@ class MetricLines:
 
     def _fast(self, data: bytearray) -> pa.RecordBatch | None:
         """Return the columns, or None where anything is not as expected: a damaged line, an unknown name, a text."""
-        import numpy as np
         import pyarrow as pa
         from pyarrow import json as arrow_json
 
-        if not _BEGINS.match(data) or _NO_OBJECT.search(data):
+        lines, nonfinite = _lines_of_objects(data), self._nonfinite
+        if not lines:
             return None
         schema = pa.schema(
             [
                 ("timestamp", pa.timestamp("us", "UTC")), ("job_id", pa.string()), ("attempt", pa.int32()),
                 ("rank", pa.int32()), ("step", pa.int64()), *((name, pa.float64()) for name in list(self._names)),
+                *([("nonfinite", pa.list_(pa.string()))] if nonfinite else []),
             ]
         )  # fmt: skip
-        if b'"nonfinite"' in data:
-            schema = schema.append(pa.field("nonfinite", pa.list_(pa.string())))
-        lines = np.count_nonzero(np.frombuffer(data, np.uint8) == _NEWLINE)
         try:
             table = arrow_json.read_json(
                 pa.BufferReader(pa.py_buffer(data)),
@@ -88,10 +88,20 @@ class MetricLines:
                 parse_options=arrow_json.ParseOptions(explicit_schema=schema, unexpected_field_behavior="error"),
             )
         except (pa.ArrowException, ValueError):  # UnicodeDecodeError is one of the latter
-            return None
+            if nonfinite or b'"nonfinite"' not in data:
+                return None
+            self._nonfinite = True
+            return self._fast(data)
         if table.num_rows != lines:
             return None  # two objects in a line, or one over two: neither is a line of metrics
         return _with_nonfinite(table.drop_columns(["job_id"]), self._is_column)
+
+    def _learn_from(self, data: bytearray) -> None:
+        """Take note of the numbers of the first line, for a block with an unknown name is taken apart."""
+        line = metrics.parse(bytes(data[: min(data.find(b"\n") + 1 or len(data), _PIECE)])) or {}
+        for name, value in line.items():
+            if isinstance(value, int | float):
+                self._is_column(name)
 
     def _slow(self, data: bytearray) -> tuple[pa.RecordBatch, int]:
         """Return the columns, line by line, and the number of lines that are no JSON object."""
@@ -149,6 +159,24 @@ class MetricLines:
         return True
 
 
+def _lines_of_objects(data: bytearray) -> int:
+    """Return the number of lines if nothing but objects is in them outside of objects, and no two in one; else 0.
+
+    Arrow's parser ends the process where a line is `null`, and must not get to see one.
+    """
+    import numpy as np
+
+    text = np.frombuffer(data, np.uint8)
+    ends = np.flatnonzero(text == _NEWLINE)
+    if not len(ends):
+        return 0
+    closes = np.count_nonzero(text == _CLOSE) == len(ends) and bool((text[ends - 1] == _CLOSE).all())
+    opens = text[0] == _OPEN and bool((text[ends[:-1] + 1] == _OPEN).all()) and ends[-1] == len(text) - 1
+    if closes and opens:  # no brace is closed but at the end of a line, and what follows is the next line's object
+        return len(ends)
+    return len(ends) if _BEGINS.match(data) and not _NO_OBJECT.search(data) else 0
+
+
 def _pieces(data: bytearray) -> Iterator[bytearray]:
     start = 0
     while start < len(data):
@@ -159,14 +187,15 @@ def _pieces(data: bytearray) -> Iterator[bytearray]:
 
 def _with_nonfinite(table: pa.Table, is_column: Callable[[str], bool]) -> pa.RecordBatch:
     """Return the table with NaN where `nonfinite` names a number that has a column, and the names as text."""
-    import numpy as np
     import pyarrow as pa
-    import pyarrow.compute as pc
 
     names = table["nonfinite"].combine_chunks() if "nonfinite" in table.column_names else None
     if names is not None:
         table = table.drop_columns(["nonfinite"])
     if names is not None and names.null_count < len(names):
+        import numpy as np
+        import pyarrow.compute as pc
+
         rows = numbers(pa.chunked_array([pc.list_parent_indices(names)]))
         here: dict[str, list[int]] = {}
         for row, name in zip(rows.tolist(), pc.list_flatten(names).to_pylist(), strict=True):

@@ -48,6 +48,13 @@ def column_of(values: np.ndarray[Any, Any], known: np.ndarray[Any, Any] | None =
     return pa.Array.from_buffers(pa.from_numpy_dtype(values.dtype), len(values), [bits, pa.py_buffer(values)])
 
 
+def flags(values: np.ndarray[Any, Any]) -> pa.Array:
+    """Return truth values as a column."""
+    import pyarrow as pa
+
+    return pa.Array.from_buffers(pa.bool_(), len(values), [None, _bits(values)])
+
+
 def nullable(values: Sequence[float | None], kind: str = "float64") -> pa.Array:
     """Return numbers as a column of the numpy type `kind`; None is null."""
     import numpy as np
@@ -66,6 +73,16 @@ def texts(values: Sequence[str | None]) -> pa.Array:
     np.cumsum([len(value) for value in raw], out=offsets[1:])
     buffers = [_bits([value is not None for value in values]), pa.py_buffer(offsets), pa.py_buffer(b"".join(raw))]
     return pa.Array.from_buffers(pa.string(), len(raw), buffers)
+
+
+def repeated(value: str, times: int) -> pa.Array:
+    """Return a column that holds a short text `times` times."""
+    import numpy as np
+    import pyarrow as pa
+
+    raw = value.encode("utf-8", "replace")
+    offsets = np.arange(times + 1, dtype=np.int32) * len(raw)
+    return pa.Array.from_buffers(pa.string(), times, [None, pa.py_buffer(offsets), pa.py_buffer(raw * times)])
 
 
 def _bits(known: Sequence[bool] | np.ndarray[Any, Any]) -> pa.Buffer:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from ugro_py import metrics
 from ugro_py.paths import JobPaths
 from ugro_py.series_chart import thinned
-from ugro_py.series_numpy import are_known, column_of, nullable, numbers, texts
+from ugro_py.series_numpy import are_known, column_of, nullable, numbers, repeated, texts
 from ugro_py.series_twin import Twin
 
 if TYPE_CHECKING:
@@ -146,7 +146,7 @@ class Samples:
             twin.refresh()
             for chunk in twin.chunks:
                 part = pa.Table.from_batches([chunk.columns()])
-                part = part.append_column("node", texts([node] * len(part)))
+                part = part.append_column("node", repeated(node, len(part)))
                 parts.append(part.append_column("attempt", column_of(np.full(len(part), attempt, np.int32))))
         schema = _schema().append(pa.field("node", pa.string())).append(pa.field("attempt", pa.int32()))
         return pa.concat_tables([pa.Table.from_batches([], schema), *parts])

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import json
 import time
-from collections.abc import Collection
+from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from ugro_py.display import duration, number, safe_line
@@ -18,8 +19,9 @@ if TYPE_CHECKING:
 
     from ugro_py.cluster import Cluster
 
-# The newest metrics of every rank are in the last lines of metrics.jsonl.
-_TAIL_BYTES = 1 << 17
+# The newest metrics of every rank are in the last lines of metrics.jsonl: no more than this is looked through, for a
+# rank may have told nothing yet, and per rank so much, for there may be thousands; beyond the last bound nobody waits.
+_TAIL_BYTES, _RANK_BYTES, _LONGEST_TAIL = 1 << 17, 1 << 12, 16 << 20
 _EVENTS = 8
 _NORMAL = 50
 
@@ -34,9 +36,9 @@ def status_of(store: Store, name: str, cluster: Cluster | None = None) -> dict[s
     """
     job = store.job(name)
     attempt = store.attempt(name)
-    newest = newest_metrics(JobPaths(name))
     end = job.ended_at or datetime.now(UTC)
     ranks = store.ranks(name)
+    newest = newest_metrics(JobPaths(name), {rank.rank for rank in ranks})
     return {
         "job": job.name,
         "job_id": job.name,
@@ -113,26 +115,40 @@ def _attempts(store: Store, name: str, count: int) -> list[dict[str, Any]]:
     ]  # fmt: skip
 
 
-def newest_metrics(paths: JobPaths, ranks: Collection[int] | None = None) -> dict[int, dict[str, Any]]:
-    """Return the last metrics line of each rank, or of those in `ranks`; who knows which there are has them sooner."""
+def newest_metrics(paths: JobPaths, ranks: Collection[int]) -> dict[int, dict[str, Any]]:
+    """Return the last metrics line of each of these ranks, as far as the last lines have one."""
+    newest: dict[int, dict[str, Any]] = {}
+    wanted = set(ranks)
+    bound = min(max(_TAIL_BYTES, _RANK_BYTES * len(wanted)), _LONGEST_TAIL)
     try:
-        with paths.metrics.open("rb") as file:
-            file.seek(0, 2)
-            file.seek(max(0, file.tell() - _TAIL_BYTES))
-            lines = file.read().splitlines()
+        for line in _backwards(paths.metrics, bound) if wanted else ():
+            try:
+                value = json.loads(line)
+                if value["rank"] in wanted:
+                    newest[value["rank"]] = value
+                    wanted.remove(value["rank"])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue  # a damaged line, or the last one that is not whole yet
+            if not wanted:
+                break
     except FileNotFoundError:
         return {}
-    newest: dict[int, dict[str, Any]] = {}
-    for line in reversed(lines):
-        if ranks is not None and len(newest) == len(ranks):
-            break
-        try:
-            value = json.loads(line)
-            if ranks is None or value["rank"] in ranks:
-                newest.setdefault(value["rank"], value)
-        except (ValueError, KeyError, TypeError, RecursionError):
-            continue  # the first line of the piece may be cut, the last one not whole yet
     return newest
+
+
+def _backwards(path: Path, bound: int) -> Iterator[bytes]:
+    """Yield the lines of a file, the last one first, as far as they begin in its last `bound` bytes."""
+    with path.open("rb") as file:
+        at = file.seek(0, 2)
+        begin, step, cut = max(0, at - bound), _TAIL_BYTES, b""
+        while at > begin:
+            start = max(begin, at - step)
+            file.seek(start)
+            cut, *lines = (file.read(at - start) + cut).split(b"\n")
+            yield from reversed(lines)
+            at, step = start, 2 * step
+        if at == 0:
+            yield cut
 
 
 def render(status: dict[str, Any]) -> None:

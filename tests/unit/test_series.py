@@ -113,6 +113,18 @@ def test_what_is_no_number_is_kept_as_text(paths: JobPaths) -> None:
     assert opened.chart("eval_loss").to_json()["lines"][0]["y"] == [3.0]
 
 
+def test_a_table_of_no_number_has_the_keys(paths: JobPaths) -> None:
+    paths.metrics.write_text("".join(line(rank, step, 1.0) for step in (1, 2) for rank in (0, 1)) + '{"rank": 0}\n')
+    opened = series.open_job(JOB)
+    table = opened.table([])
+    assert table.column_names == ["attempt", "rank", "step", "time"]
+    assert table["rank"].to_pylist() == [0, 1, 0, 1], "a line without a step belongs to none"
+    assert opened.table([], rank=1)["step"].to_pylist() == [1, 2]
+    assert opened.table(["training_loss"], rank=1).num_rows == 2
+    paths.metrics.write_text(line(0, 1, 1.0))
+    assert series.open_job(JOB).table([]).num_rows == 1
+
+
 def test_names_without_end_are_not_columns_without_end(paths: JobPaths) -> None:
     paths.metrics.write_text("".join(line(0, step, 1.0, **{f"loss_{step}": step}) for step in range(2000)))
     opened = series.open_job(JOB)
