@@ -31,10 +31,10 @@ GPU_UNITS = {
 JOINED = {
     **{name: f"node_{name}" for name in NODE_UNITS},
     "gpu_util": "node_gpu_util", "gpu_mem_used_gb": "node_gpu_mem_used_gb", "temperature_c": "node_gpu_temperature_c",
-    "power_w": "node_gpu_power_w", "clock_sm_mhz": "node_gpu_clock_sm_mhz",
+    "power_w": "node_gpu_power_w", "clock_sm_mhz": "node_gpu_clock_sm_mhz", "throttled": "node_gpu_throttled",
 }  # fmt: skip
 """Readings as columns of a node: of its GPUs the mean utilisation, memory and power of all together,
-the highest temperature and the lowest clock."""
+the highest temperature and the lowest clock, and 1 where one of them was held back by its driver, else 0."""
 
 JOIN_WITHIN_S = 5.0
 """A sample that is further from a step than this tells nothing about it."""
@@ -164,7 +164,7 @@ class Samples:
 
     def lines(self, points: int = 1000) -> list[dict[str, Any]]:
         """Return lines to draw: `node`, `gpu` (its index, None for the machine), `column`, `unit`, `x` (Unix seconds),
-        `y`, `min`, `max`. What no sample tells has no line."""
+        `y`, `min`, `max`. What no sample tells has no line. Of `throttle` (% of the time) also `reasons`."""
         import pyarrow.compute as pc
 
         found = []
@@ -177,7 +177,7 @@ class Samples:
             keys = [(row["uuid"], row["index"]) for row in rows]
             for uuid, index in sorted(keys, key=lambda key: (key[1] or 0, key[0] or "")):
                 mine = gpus if len(keys) == 1 else gpus.filter(pc.equal(gpus["uuid"], uuid))
-                found += list(_lines(mine, node, index, GPU_UNITS, points))
+                found += [*_lines(mine, node, index, GPU_UNITS, points), *_throttling(mine, node, index, points)]
         return found
 
     def frame(self) -> pd.DataFrame:
@@ -187,8 +187,10 @@ class Samples:
         keys = ["node", "attempt", "time"]
         machine = frame[frame["kind"] == _NODE][[*keys, *NODE_UNITS]]
         how = dict(zip(GPU_UNITS, ("mean", "sum", "max", "sum", "min"), strict=True))
-        groups = frame[frame["kind"] == _GPU].groupby(keys)
-        gpus = groups.agg(how)
+        of_gpus = frame[frame["kind"] == _GPU]
+        throttled = of_gpus["throttle"].ne("").where(of_gpus["throttle"].notna()).astype("float64")
+        groups = of_gpus.assign(throttled=throttled).groupby(keys)
+        gpus = groups.agg({**how, "throttled": "max"})
         for name in ("gpu_mem_used_gb", "power_w"):  # a sum of nothing is not known
             gpus[name] = gpus[name].where(groups[name].count() > 0)
         whole = machine.merge(gpus, how="left", left_on=keys, right_index=True)
@@ -211,6 +213,20 @@ def _lines(rows: pa.Table, node: str, gpu: int | None, units: dict[str, str], po
             told = rows.filter(pc.is_valid(rows[column])) if rows[column].null_count else rows
             line = thinned(node, numbers(told["time"]), numbers(told[column]), points).to_json()
             yield {**line, "node": node, "gpu": gpu, "column": column, "unit": unit}
+
+
+def _throttling(rows: pa.Table, node: str, gpu: int | None, points: int) -> Iterator[dict[str, Any]]:
+    """Yield the line of how much of the time a GPU was held back, if it ever was."""
+    import numpy as np
+    import pyarrow.compute as pc
+
+    told = rows.filter(pc.is_valid(rows["throttle"]))
+    known = pc.unique(told["throttle"]).to_pylist()
+    reasons = sorted({reason for text in known for reason in text.split(",") if reason})
+    if reasons:
+        held = 100.0 * np.asarray(pc.not_equal(told["throttle"], ""))
+        line = thinned(node, numbers(told["time"]), held, points).to_json()
+        yield {**line, "node": node, "gpu": gpu, "column": "throttle", "unit": "%", "reasons": reasons}
 
 
 def _number(value: object) -> float | None:

@@ -28,7 +28,7 @@ def measured(job_store: JobStore) -> JobStore:  # noqa: F811
         for second in range(40 if rank < 2 else 1):
             gpus = [
                 {"uuid": f"GPU-{i}", "index": i, "util": 10.0 * i + second, "mem_used_gb": 1.0, "temperature_c": 50 + i,
-                 "power_w": 100, "clock_sm_mhz": 1000 + i, "throttle": ["sw_power_cap"]}
+                 "power_w": 100, "clock_sm_mhz": 1000 + i, "throttle": ["sw_power_cap"] if second < 10 else []}
                 for i in range(rank)
             ]  # fmt: skip
             job_store.event(
@@ -57,8 +57,10 @@ def test_lines_of_each_node_and_gpu(measured: JobStore) -> None:
     assert found["gpu1", 0, "gpu_util"]["y"][0] == 1.5
     assert ("gpu1", None, "net_tx_mb_s") not in found, "what no sample tells has no line"
     assert {column for node, gpu, column in found if gpu is not None} == {
-        "gpu_util", "gpu_mem_used_gb", "temperature_c", "power_w", "clock_sm_mhz",
+        "gpu_util", "gpu_mem_used_gb", "temperature_c", "power_w", "clock_sm_mhz", "throttle",
     }  # fmt: skip
+    held = found["gpu1", 0, "throttle"]
+    assert (held["unit"], held["y"][0], held["y"][-1], held["reasons"]) == ("%", 100.0, 0.0, ["sw_power_cap"])
     json.dumps(lines, allow_nan=False)
 
 
@@ -70,6 +72,8 @@ def test_readings_are_joined_to_steps_by_node_and_time(measured: JobStore) -> No
     assert frame.loc[(1, 10), "node_cpu_percent"] == 10.0
     assert frame.loc[(1, 10), ["node_gpu_util", "node_gpu_power_w"]].to_list() == [10.0, 100.0]
     assert math.isnan(frame.loc[(0, 10), "node_gpu_power_w"])
+    assert frame.loc[(1, 10), "node_gpu_throttled"] == 0.0 and frame.loc[(1, 5), "node_gpu_throttled"] == 1.0
+    assert math.isnan(frame.loc[(0, 10), "node_gpu_throttled"])
     near, far = frame.loc[(2, 3), "node_cpu_percent"], frame.loc[(2, 30), "node_cpu_percent"]
     assert near == 0.0, "within 5 s"
     assert math.isnan(far)
