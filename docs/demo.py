@@ -1,6 +1,6 @@
 """A made-up cluster in a temporary store, served by the real application: for screenshots and for looking around.
 
-python -m docs.demo        # serve it until Ctrl-C, and print the link that signs in
+python -m docs.demo [PORT [NODES [GPUS]]]   # serve it until Ctrl-C, and print the link that signs in
 """
 
 from __future__ import annotations
@@ -49,18 +49,24 @@ HOT = {
 class Demo:
     """The cluster of the seed with some weeks of work behind it; what the application needs of an agent."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, nodes: int = len(NODES), gpus: int = 1) -> None:
         self.store = Store.open(f"sqlite:///{folder}/ugro.db")
         self.store.acquire_lease(Controller.me(), 86400.0)  # as an agent does: without one nothing would start
-        nodes = tuple(
-            Node(name, address, "worker" if number else "master", gpu=card, gpu_count=1, vram_gb=vram)
-            for number, (name, address, card, vram) in enumerate(NODES)
+        more = [(f"gpu{n}", f"192.168.1.{100 + n}", *NODES[n % len(NODES)][2:]) for n in range(len(NODES), nodes)]
+        made = tuple(
+            Node(name, address, "worker" if number else "master", gpu=card, gpu_count=gpus, vram_gb=vram)
+            for number, (name, address, card, vram) in enumerate([*NODES, *more])
         )
         settings = Settings(energy_price_per_kwh=0.31)
-        self.cluster = Cluster("Home AI Lab", nodes, folder / "hosts.yml", settings=settings)
-        for number, node in enumerate(nodes):
-            gpu = Gpu(f"GPU-{number}a7c41d{number}-93e5", node.name, 0, "cuda", node.gpu or "", node.vram_gb)
-            self.store.sync_node(node, [gpu], {})
+        self.cluster = Cluster("Home AI Lab", made, folder / "hosts.yml", settings=settings)
+        for number, node in enumerate(made):
+            cards = [
+                Gpu(
+                    f"GPU-{number}a7c41d{number}-93e{5 + index}", node.name, index, "cuda", node.gpu or "", node.vram_gb
+                )
+                for index in range(gpus)
+            ]
+            self.store.sync_node(node, cards, {})
         self._check()
         for past in RUNS:
             self._run(past)
@@ -88,6 +94,8 @@ class Demo:
                 "gpu2", NODES[2][1], "degraded", f"{HOT['text']}; {HOT['remedy']}", "warning", 0.5, [HOT], {}
             ),
         ]  # fmt: skip
+        more = self.cluster.nodes[len(NODES) :]
+        checks += [Check(node.name, node.address, "healthy", latency_ms=0.4, unusable={}) for node in more]
         self.store.record_checks(checks)
 
     def keep_fresh(self, stop: threading.Event) -> None:
@@ -103,7 +111,8 @@ class Demo:
         request = JobRequest.from_dict({**past.request, "name": past.name})
         self.store.create_job(past.name, past.user, request.as_dict())
         self.store.claim(past.name, Controller.me())
-        wanted = Request(nodes=past.nodes)
+        running = past.status == "running"
+        wanted = Request(nodes=max(past.nodes, 2 * len(self.cluster.nodes) // 3) if running else past.nodes)
         names = [node.name for node in self.cluster.nodes]
         placements = place(wanted, names, self.store.gpus(), {})
         number = self.store.start_attempt(
@@ -240,14 +249,17 @@ def served(view: Any, folder: Path, port: int, person: Person | None = None) -> 
 
 
 @contextmanager
-def demo(port: int) -> Iterator[str]:
-    """Serve the made-up cluster at a port, as long as the block lasts; gives the link that signs in."""
+def demo(port: int, *size: int) -> Iterator[str]:
+    """Serve the made-up cluster at a port, as long as the block lasts; gives the link that signs in.
+
+    `size` may be another number of nodes than that of the seed, and of GPUs in each.
+    """
     kept = {name: os.environ.get(name) for name in ("UGRO_DATA", "UGRO_DB")}
     with tempfile.TemporaryDirectory(prefix="ugro-demo-") as name:
         folder = Path(name)
         os.environ["UGRO_DATA"] = name
         os.environ.pop("UGRO_DB", None)
-        view = Demo(folder)
+        view = Demo(folder, *size)
         view.store.set_account("user", "ob", role="admin")
         stop = threading.Event()
         fresh = threading.Thread(target=view.keep_fresh, args=(stop,))
@@ -267,6 +279,6 @@ def demo(port: int) -> Iterator[str]:
 
 
 if __name__ == "__main__":
-    with demo(int(sys.argv[1]) if len(sys.argv) > 1 else 8080) as _link, suppress(KeyboardInterrupt):
+    with demo(*(map(int, sys.argv[1:]) if len(sys.argv) > 1 else (8080,))) as _link, suppress(KeyboardInterrupt):
         print(_link, flush=True)
         threading.Event().wait()

@@ -50,6 +50,7 @@ _CARDS: dict[str, dict[str, float]] = {
     "RTX 4070": {"util": 94, "mem": 7.1, "power": 186, "heat": 71, "speed": 1.0},
     "RTX 3070 Ti": {"util": 97, "mem": 7.3, "power": 271, "heat": 83, "speed": 1.22},
 }
+_SLOWS_AT_C = 84
 
 
 def write(job: str, run: Run, placements: Sequence[Placement], begun: float, tokens: int = 8192) -> None:
@@ -134,23 +135,16 @@ def _samples(
     end = begun + 20 + run.made * run.step_s
     every = max(1.0, min(8.0, (end - begun) / 900))
     found = []
-    for place in placements:
-        card = _CARDS[place.gpu.name]
+    for node in dict.fromkeys(place.node for place in placements):
+        mine = [place for place in placements if place.node == node]
         at = begun
         while at <= end:
-            warm = 1 - math.exp(-(at - begun) / 240)
             busy = 0.0 if at - begun < 18 else 1.0
-            gpu = {
-                "uuid": place.gpu.uuid, "index": 0,
-                "util": round(busy * min(100, card["util"] + noise.gauss(0, 2)), 1),
-                "mem_used_gb": round(0.4 + busy * (card["mem"] - 0.4) + noise.gauss(0, 0.02), 2),
-                "temperature_c": round(39 + (card["heat"] - 39) * warm + noise.gauss(0, 0.6)),
-                "power_w": round(24 + busy * (card["power"] - 24) + noise.gauss(0, 5), 1),
-            }  # fmt: skip
+            gpus = [_gpu(place, busy, 1 - math.exp(-(at - begun) / 240), noise) for place in mine]
             found.append(
-                (place.node, {
+                (node, {
                     "t": round(at, 3), "kind": "sample", "cpu_percent": round(14 + abs(noise.gauss(0, 4)), 1),
-                    "mem_used_gb": round(11.6 + noise.gauss(0, 0.1), 2), "gpus": [gpu],
+                    "mem_used_gb": round(11.6 + noise.gauss(0, 0.1), 2), "gpus": gpus,
                     "net_rx_mb_s": round(busy * (92 + noise.gauss(0, 6)), 2),
                     "net_tx_mb_s": round(busy * (90 + noise.gauss(0, 6)), 2),
                     "disk_read_mb_s": round(abs(noise.gauss(2, 2)), 2),
@@ -159,6 +153,21 @@ def _samples(
             )  # fmt: skip
             at += every
     return found
+
+
+def _gpu(place: Placement, busy: float, warm: float, noise: random.Random) -> dict[str, Any]:
+    """Return what a sample says of one GPU, that works (`busy` 1) and has become warm (`warm` to 1)."""
+    card = _CARDS[place.gpu.name]
+    heat = round(39 + (card["heat"] - 39) * warm + noise.gauss(0, 0.6))
+    held = heat >= _SLOWS_AT_C
+    return {
+        "uuid": place.gpu.uuid, "index": place.gpu.index,
+        "util": round(busy * min(100, card["util"] + noise.gauss(0, 2)), 1),
+        "mem_used_gb": round(0.4 + busy * (card["mem"] - 0.4) + noise.gauss(0, 0.02), 2),
+        "temperature_c": heat, "power_w": round(24 + busy * (card["power"] - 24) + noise.gauss(0, 5), 1),
+        "clock_sm_mhz": round((0.2 + 0.8 * busy) * (2460 - 210 * held) + noise.gauss(0, 12)),
+        "throttle": ["sw_thermal_slowdown"] if held else [],
+    }  # fmt: skip
 
 
 def _card(placements: Sequence[Placement], rank: int) -> str:

@@ -21,6 +21,11 @@ TITLES = {
     "gradient_norm": "Gradient norm",
     "gpu_util": "GPU utilisation",
     "gpu_mem_used_gb": "GPU memory",
+    "step_time_s": "Whole step",
+    "compute_time_s": "Computing",
+    "data_time_s": "Waiting for data",
+    "wait_time_s": "Waiting for other ranks and the network",
+    "cpu_time_s": "Processor time of the rank",
     "cpu_percent": "CPU of the nodes",
     "mem_used_gb": "Memory of the nodes",
     "net_rx_mb_s": "Network, received",
@@ -29,11 +34,16 @@ TITLES = {
     "disk_write_mb_s": "Disk, written",
     "temperature_c": "GPU temperature",
     "power_w": "GPU power",
+    "clock_sm_mhz": "GPU clock",
+    "throttle": "GPU held back (throttling), of the time",
 }
 _FIRST = tuple(TITLES)[:6]
+TIMES = tuple(TITLES)[6:11]
+"""Where the time of a step goes (docs/stragglers.md): charts of a section of their own."""
+_COMPUTE, _STEP, _DATA, _WAIT = "compute_time_s", "step_time_s", "data_time_s", "wait_time_s"
 _PER_RANK = ("gpu_util", "gpu_mem_used_gb")
 # Of every line of metrics, but no curve that anybody wants to see.
-_NO_CURVES = ("attempt", "rank", "step", "time", "total_steps")
+_NO_CURVES = ("attempt", "rank", "step", "time", "total_steps", "epoch", "gradient_bytes")
 _MOST = 24
 
 
@@ -53,13 +63,15 @@ def title_of(column: str) -> str:
 
 
 def columns_of(series: Series) -> list[str]:
-    """Return the columns that have a chart: those that every training has, then the script's own."""
-    known = [column for column in _FIRST if column in series.columns]
+    """Return the columns that have a chart: those that every training has, the times, then the script's own."""
+    known = [column for column in (*_FIRST, *TIMES) if column in series.columns]
     return known + sorted(column for column in series.columns if column not in known and column not in _NO_CURVES)
 
 
 def chart_set(job: str, wanted: Wanted) -> dict[str, Any]:
     """Return all charts of a job as JSON values: `charts`, and `left_out`, the columns that are too many.
+
+    The `section` of a chart is "times" where it is of `TIMES`, else empty.
 
     Raises:
         NotFoundError: the central store has nothing of the job.
@@ -74,8 +86,8 @@ def chart_set(job: str, wanted: Wanted) -> dict[str, Any]:
         chart = found.chart(column, by=wanted.by, ranks=ranks, points=wanted.points, smooth=wanted.smooth)
         values = _short(chart.to_json(), column)
         if any(y is not None for line in values["lines"] for y in line["y"]):
-            charts.append(values)
-    return {"charts": charts, "left_out": names[_MOST:]}
+            charts.append({**values, "section": "times" if column in TIMES else ""})
+    return {"charts": _with_computing(charts), "left_out": names[_MOST:]}
 
 
 def sample_set(job: str, points: int = 240) -> dict[str, Any]:
@@ -87,6 +99,7 @@ def sample_set(job: str, points: int = 240) -> dict[str, Any]:
     from ugro_py import series
 
     by_column: dict[str, dict[str, Any]] = {}
+    places: dict[bool, list[tuple[Any, Any]]] = {True: [], False: []}  # each has one colour in all charts
     for line in series.open_job(job).samples(points=points):
         chart = by_column.setdefault(
             line["column"],
@@ -94,9 +107,33 @@ def sample_set(job: str, points: int = 240) -> dict[str, Any]:
              "by": "time", "lines": [], "attempts": []},
         )  # fmt: skip
         name = " ".join(str(line[key]) for key in ("node", "gpu") if line.get(key) is not None)
-        chart["lines"].append({"name": name, **{key: line.get(key, []) for key in ("x", "y", "min", "max")}})
+        if line.get("reasons"):
+            name += f" ({', '.join(reason.replace('_', ' ') for reason in line['reasons'])})"
+        place, known = (line["node"], line["gpu"]), places[line["gpu"] is None]
+        if place not in known:
+            known.append(place)
+        chart["lines"].append(
+            {"name": name, "colour": known.index(place), **{key: line.get(key, []) for key in ("x", "y", "min", "max")}}
+        )
     found = [_short(chart, column) for column, chart in by_column.items()]
     return {"charts": [chart for chart in found if any(line["x"] for line in chart["lines"])]}
+
+
+def _with_computing(charts: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Add what is left of a step without its waits, where a script tells all three and not this itself."""
+    of = {chart["column"]: chart for chart in charts}
+    if _COMPUTE in of or not {_STEP, _DATA, _WAIT} <= of.keys():
+        return charts
+    lines = []
+    for whole, *waits in zip(*(of[column]["lines"] for column in (_STEP, _DATA, _WAIT)), strict=False):
+        if any(wait["name"] != whole["name"] or wait["x"] != whole["x"] for wait in waits):
+            return charts  # they were not told at the same steps
+        parts = zip(whole["y"], *(wait["y"] for wait in waits), strict=True)
+        y = [None if None in part else max(0.0, part[0] - part[1] - part[2]) for part in parts]
+        lines.append({"name": whole["name"], "x": whole["x"], "y": _rounded(y)})
+    made = {**of[_STEP], "column": _COMPUTE, "title": title_of(_COMPUTE), "lines": lines}
+    at = charts.index(of[_STEP]) + 1
+    return [*charts[:at], made, *charts[at:]]
 
 
 def _short(chart: dict[str, Any], column: str) -> dict[str, Any]:

@@ -79,7 +79,7 @@ def _same(name: str) -> Callable[[str], dict[str, Any]]:
 def _number(name: str) -> Callable[[str], dict[str, Any]]:
     def read(text: str) -> dict[str, Any]:
         if not (text.isascii() and text.isdigit() and len(text) < 10):
-            raise UsageError(f"{LABELS[name]} {text!r:.40}", "is no whole number", "write one, such as 2")
+            raise UsageError(f"{text!r:.40}", "is no whole number", "write one, such as 2")
         return {name: int(text)}
 
     return read
@@ -91,25 +91,25 @@ def _gpus(text: str) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _seconds(name: str, option: str) -> Callable[[str], dict[str, Any]]:
+def _seconds(name: str) -> Callable[[str], dict[str, Any]]:
     def read(text: str) -> dict[str, Any]:
         try:
             return {name: request_options.time_limit(text)}
         except UsageError as error:
-            raise UsageError(f"{option} {text!r:.40}", error.came_back, error.next_step) from error
+            raise UsageError(f"{text!r:.40}", error.came_back, error.next_step) from error
 
     return read
 
 
-def _job(text: str, label: str) -> str:
+def _job(text: str) -> str:
     try:
         return check_name(text)
     except UsageError as error:
-        raise UsageError(f"{label} {text!r:.80}", error.came_back, error.next_step) from error
+        raise UsageError(f"{text!r:.80}", error.came_back, error.next_step) from error
 
 
 def _jobs(text: str) -> dict[str, Any]:
-    return {"after": [_job(name, "after") for name in text.replace(",", " ").split()]}
+    return {"after": [_job(name) for name in text.replace(",", " ").split()]}
 
 
 def _places(name: str) -> Callable[[str], dict[str, Any]]:
@@ -120,7 +120,7 @@ def _places(name: str) -> Callable[[str], dict[str, Any]]:
         try:
             parse_selection(" ".join(words))
         except UsageError as error:
-            raise UsageError(f"{name} {text!r:.80}", error.came_back, error.next_step) from error
+            raise UsageError(f"{text!r:.80}", error.came_back, error.next_step) from error
         return {name: words}
 
     return read
@@ -132,7 +132,7 @@ def _arguments(text: str) -> dict[str, Any]:
         return {"args": shlex.split(text)}
     except ValueError as error:
         said = str(error).lower()
-        raise UsageError("arguments", f"there is {said}", "end the quotation, or write \\ before the mark") from error
+        raise UsageError(f"{text!r:.80}", f"has {said}", "end the quotation, or write \\ before the mark") from error
 
 
 def _variables(text: str, *, shown: bool = True) -> dict[str, str]:
@@ -157,9 +157,9 @@ _READERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "name": _same("name"), "model": _same("model"), "dataset": _same("dataset"), "epochs": _number("epochs"),
     "nodes": _number("nodes"), "gpus": _gpus, "args": _arguments, "env": lambda text: {"env": _variables(text)},
     "secrets": lambda text: {}, "retry": _number("retry"), "min_nodes": _number("min_nodes"),
-    "time_limit": _seconds("time_limit_s", "time limit"), "stall_timeout": _seconds("stall_timeout_s", "stall timeout"),
+    "time_limit": _seconds("time_limit_s"), "stall_timeout": _seconds("stall_timeout_s"),
     "priority": lambda text: {"priority": request_options.priority(text)},
     "include": _places("include"), "exclude": _places("exclude"), "after": _jobs,
-    "resume": lambda text: {"resume": _job(text, "resume")},
+    "resume": lambda text: {"resume": _job(text)},
     "batch_size": _number("batch_size"), "gradient_accumulation": _number("gradient_accumulation"),
 }  # fmt: skip

@@ -5,7 +5,14 @@
   const MOST_BANDS = 4;
   const drawn = new Set();
 
-  const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
+  // A colour as the canvas takes it: the theme's two are one token, which only an element makes one of.
+  const probe = document.createElement("span");
+  probe.hidden = true;
+  const style = (name) => {
+    if (!probe.isConnected) document.body.append(probe);
+    probe.style.color = `var(${name})`;
+    return getComputedStyle(probe).color;
+  };
   const colour = (index) => style(`--series-${(index % 8) + 1}`);
 
   /** A number as people read it. */
@@ -28,7 +35,8 @@
   };
 
   const positive = (values) => values.map((value) => (value !== null && value > 0 ? value : null));
-  const translucent = (value) => (/^#[0-9a-f]{6}$/i.test(value) ? `${value}33` : "transparent");
+  const translucent = (value) => value.replace(/^rgb\((.*)\)$/, "rgba($1, 0.2)");
+  const newest = (values) => values?.findLast((value) => value !== null && value !== undefined);
 
   /** Times along an axis, UTC as everywhere on the pages: with the day where they are of more than one. */
   function clocks(seconds) {
@@ -56,7 +64,12 @@
     set(lines, options) {
       const log = Boolean(options.log);
       const tables = [];
-      const series = [{ label: options.by === "step" ? "step" : "time", value: (_, x) => this.shownX(x, options.by) }];
+      const series = [
+        {
+          label: options.by === "step" ? "step" : "time",
+          value: (plot, x, _, at) => this.shownX(at === null || at === undefined ? newest(plot.data[0]) : x, options.by),
+        },
+      ];
       const bands = [];
       lines.forEach((line, index) => {
         const parts = [line.x, log ? positive(line.y) : line.y];
@@ -116,7 +129,8 @@
         dash: line.dash || undefined,
         spanGaps: true,
         points: { show: line.x.length < 3 },
-        value: (_, y) => (y === null || y === undefined ? "-" : ugro.figure(y)),
+        // Without a pointer over the chart the newest values are shown.
+        value: (plot, y, series, at) => ugro.figure(at === null || at === undefined ? newest(plot.data[series]) : y),
       };
     }
 

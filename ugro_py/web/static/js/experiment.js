@@ -24,17 +24,20 @@
   function card(kind, chart) {
     const key = `${kind} ${chart.column}`;
     if (charts.has(key)) return charts.get(key);
-    let box = [...places[kind].querySelectorAll("[data-column]")].find((one) => one.dataset.column === chart.column);
+    const section = chart.section ? document.querySelector(`[data-section="${CSS.escape(chart.section)}"]`) : null;
+    if (section) section.hidden = false;
+    const place = section ? section.querySelector(".charts") : places[kind];
+    let box = [...place.querySelectorAll("[data-column]")].find((one) => one.dataset.column === chart.column);
     if (!box) {
       box = document.createElement("figure");
       box.className = "chart-card";
       box.dataset.column = chart.column;
       const title = document.createElement("figcaption");
       title.textContent = chart.unit ? `${chart.title} (${chart.unit})` : chart.title;
-      const place = document.createElement("div");
-      place.className = "chart";
-      box.append(title, place);
-      places[kind].append(box);
+      const canvas = document.createElement("div");
+      canvas.className = "chart";
+      box.append(title, canvas);
+      place.append(box);
     }
     const made = new ugro.Chart(box.querySelector(".chart"), kind === "charts" ? "experiment" : "samples");
     charts.set(key, made);
