@@ -65,11 +65,22 @@ def _filter(word: str) -> Filter:
             return Filter(NUMBERS[key], relation, text, number)
         raise UsageError(f"filter {word!r:.80}", f"{text!r:.40} is not a number", f"write {key}{relation}3.2, say")
     if key in TEXTS and relation in ("=", "!=", "~") and is_text(text):
+        if key == "status" and relation != "~":
+            _check_status(word, text)
         return Filter(key, relation, text)
+    known = key in TEXTS or key in NUMBERS
     raise UsageError(
-        f"filter {word!r:.80}", "is no condition",
-        f"write KEY=VALUE (also != < <= > >=, ~ for contains) with a key of {', '.join([*TEXTS, *NUMBERS])}",
+        f"filter {word!r:.80}", f"{key!r} is no key" if key and not known else "is no condition",
+        f"write KEY=VALUE with a key of {', '.join(TEXTS)} (also != and ~ for contains), "
+        f"{', '.join(NUMBERS)} (also != < <= > >=)",
     )  # fmt: skip
+
+
+def _check_status(word: str, text: str) -> None:
+    from ugro_py.state.models import JOB_STATUSES
+
+    if text not in JOB_STATUSES:
+        raise UsageError(f"filter {word!r:.80}", f"{text!r:.40} is no status", f"use {', '.join(JOB_STATUSES)}")
 
 
 def sort_key(word: str) -> tuple[str, bool]:
