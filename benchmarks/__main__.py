@@ -24,6 +24,7 @@ from benchmarks import (
     results,
     scheduler,
     startup,
+    stopwatch,
     submit,
     sweep,
     throughput,
@@ -37,7 +38,7 @@ BENCHMARKS: Mapping[str, ModuleType | type] = {
         module.NAME: module
         for module in (launch, check, throughput, startup, sweep, agent_idle, scheduler, submit, recovery, detection)
     },
-    **{module.NAME: module for module in (chart, log_line, dashboards, experiments, columns)},
+    **{module.NAME: module for module in (chart, log_line, dashboards, experiments, columns, stopwatch)},
     **{one.NAME: one for one in (results.Results, results.Load, results.Charts)},
 }
 OUT = Path(__file__).resolve().parent / "out" / "results.json"
@@ -84,12 +85,12 @@ def _row(result: Result | Figure) -> str:
             f"{result.name:<26} {_side(result.values, result.value, result.unit):<57} {'':<24} {limit:<9} "
             f"{len(result.values):>3}{'' if result.held else '  MISSED'}"
         )
-    pairs = result.pair_ratios
+    low, high = result.spread
     limit = "none" if result.limit is None else f"{'>=' if result.more_is_better else '<='} {result.limit:.2f}"
     return (
         f"{result.name:<26} {_side(result.ours, result.value, result.unit):<28} "
         f"{_side(result.hand, result.baseline, result.unit):<28} "
-        f"{result.ratio:<6.3f} [{pairs[0]:.3f}, {pairs[-1]:.3f}]   {limit:<9} {len(pairs):>3}"
+        f"{result.ratio:<6.3f} [{low:.3f}, {high:.3f}]   {limit:<9} {len(result.ours):>3}"
         f"{'' if result.held else '  MISSED'}"
     )
 

@@ -41,6 +41,11 @@ class Result:
         return sorted(ours / hand for ours, hand in zip(self.ours, self.hand, strict=True))
 
     @property
+    def spread(self) -> tuple[float, float]:
+        """Where the ratio lies: here between the least and the greatest of the pairs."""
+        return self.pair_ratios[0], self.pair_ratios[-1]
+
+    @property
     def held(self) -> bool:
         if self.limit is None:
             return True

@@ -24,6 +24,15 @@ class StepTimes:
     wait: float
     cpu: float
 
+    def fields(self) -> dict[str, float]:
+        """Return what a line of metrics tells of them; docs/stragglers.md says what it means."""
+        return {
+            "step_time_s": round(self.step, 6),
+            "data_time_s": round(self.data, 6),
+            "wait_time_s": round(self.wait, 6),
+            "cpu_time_s": round(self.cpu, 6),
+        }
+
 
 class Stopwatch:
     """Measures one step after the other; on a GPU by its own clock, without stopping it for that.
@@ -43,11 +52,15 @@ class Stopwatch:
         # What is waited for: the gradients, then the mean of the loss. A beginning and an end of each.
         self._marks = [(self._event(), self._event()) for _ in range(2)]
         self._begun = self._cpu = self._data = self._wait = self._computed = 0.0
-        if trained and not self._alone:
-            trained[0].register_hook(self._all_computed)
+        self._hook = trained[0].register_hook(self._all_computed) if trained and not self._alone else None
 
     def _event(self) -> Any:
         return torch.cuda.Event(enable_timing=True) if self._cuda else None
+
+    def close(self) -> None:
+        """Let go of the model."""
+        if self._hook is not None:
+            self._hook.remove()
 
     def begin(self) -> Stopwatch:
         """Begin a step; return this stopwatch."""

@@ -49,11 +49,7 @@ class Telemetry:
             "learning_rate": rate,
             "epoch": epoch,
             "total_steps": total,
-            # Seconds; what they mean is said in docs/stragglers.md.
-            "step_time_s": round(times.step, 6),
-            "data_time_s": round(times.data, 6),
-            "wait_time_s": round(times.wait, 6),
-            "cpu_time_s": round(times.cpu, 6),
+            **times.fields(),
         }
         if not self._told:  # it stays the same as long as this process trains
             self._told = True

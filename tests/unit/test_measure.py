@@ -7,6 +7,7 @@ from __future__ import annotations
 import pytest
 
 from benchmarks.measure import Figure, Result
+from benchmarks.stopwatch import Blocks
 
 
 @pytest.mark.parametrize(
@@ -28,3 +29,17 @@ def test_without_a_limit_nothing_is_missed_and_nothing_met() -> None:
 def test_the_worst_of_a_figure_counts() -> None:
     assert not Figure("one", "s", [1.0, 3.0], 2.0).held
     assert Figure("one", "s", [1.0, 2.0], 2.0).held
+
+
+def test_of_many_pairs_the_interval_of_the_median_counts() -> None:
+    """One pair in ten met something else that the machine did: that moves no median."""
+    base = [1.0 + number % 7 for number in range(400)]
+    cost = [1.004 + 0.002 * (number % 5 - 2) for number in range(400)]
+    busy = [3.0 if number % 10 == 0 else 1.0 for number in range(400)]
+    ours = [value * more * much for value, more, much in zip(base, cost, busy, strict=True)]
+    found = Blocks("one", "ms", ours, base, 1.01)
+    low, high = found.spread
+    assert 1.002 <= low <= found.ratio <= high <= 1.006 and found.held
+    assert found.ratio == pytest.approx(1.004, abs=0.002)
+    assert not Blocks("one", "ms", ours, base, 1.003).held
+    assert not Blocks("few", "ms", ours[:3], base[:3], 1.01).held, "three pairs prove nothing"
