@@ -190,7 +190,8 @@ def _packed(chunk: Chunk) -> bytes:
     sink = pa.BufferOutputStream()
     batch = chunk.batch
     assert batch is not None
-    with pa.ipc.new_stream(sink, batch.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+    options = pa.ipc.IpcWriteOptions(compression="lz4", use_threads=False)  # as in `Chunk.columns`
+    with pa.ipc.new_stream(sink, batch.schema, options=options) as writer:
         writer.write_batch(batch)
     stream: Any = sink.getvalue()
     values = (
