@@ -1,8 +1,9 @@
 """A million lines of metrics: `ugro results`, the data frame, a chart; each has its limit.
 
 The job is as a launch leaves it: 8 ranks on 2 nodes, their events with a sample a second, `metrics.jsonl` and the
-columns beside it, written some MB at a time while the lines came. Nothing of it is in the page cache when `ugro
-results` starts. By hand is what pandas takes for the same columns from a Parquet file, which is the fastest that it reads.
+columns beside it, written some MB at a time while the lines came. Nothing of it is in the page cache when
+`ugro results` starts. By hand is what pandas takes for the same columns from a Parquet file, which is the fastest
+that it reads.
 """
 
 from __future__ import annotations
