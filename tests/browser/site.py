@@ -4,21 +4,39 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shutil
 import socket
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, Playwright, expect
 
 from tests.integration.support import Ugro, wait_until
+from tests.integration.two_users import ASK
 from ugro_py.api.client import Client
 
 SCRIPTS = Path(__file__).parent / "scripts"
 LIVELY = SCRIPTS / "lively.py"
 PATIENCE_MS = 90_000.0
 """How long a page may take to say what is expected: for machines that do ten other things."""
+PAGES = {
+    "/": "gpu-master",
+    "/experiments": "live",
+    "/experiments/live": "CPU-gpu-master-0",
+    "/experiments/live/logs?rank=all": "step ",
+    "/experiments/live/artifacts": "config.json",
+    "/compare": "Nothing to compare yet",
+    "/compare?job=live&job=done": "final loss",
+    "/queue": "waits",
+    "/health": "healthy",
+    "/events": "pending -> ",
+    "/launch": "Launch a job",
+}
+"""Path of each page, and what is to be read there while the job `live` runs."""
 # What a browser says of an answer that a test asked for: that it was refused.
 _EXPECTED = re.compile(r"(the server responded with a status of|Response Status Error Code) (400|403|404|409)\b")
 
@@ -61,11 +79,19 @@ class Site:
     @property
     def client(self) -> Client:
         """The agent's API over its socket."""
-        return Client(self.ugro.data / "agent.sock")
+        return Client(Path(self.ugro.env.get("UGRO_AGENT") or self.ugro.data / "agent.sock"))
 
-    def link(self) -> str:
-        """Return a new one-time link, as `ugro dashboard` prints it."""
-        return str(self.client.post("/v1/dashboard/link")["url"])
+    def link(self, uid: int | None = None) -> str:
+        """Return a new one-time link, as `ugro dashboard` prints it; of the account `uid` where one is given."""
+        if uid is None:
+            return str(self.client.post("/v1/dashboard/link")["url"])
+        words = json.dumps([str(self.client.socket), "POST", "/v1/dashboard/link", "{}", {}, 1])
+        python = "/usr/bin/python3" if Path("/usr/bin/python3").exists() else sys.executable
+        done = subprocess.run(
+            [python, "-I", "-c", ASK, words], user=uid, group=uid, extra_groups=[], cwd="/", text=True,
+            capture_output=True, env={"PATH": "/usr/bin:/bin"}, check=True, timeout=PATIENCE_MS / 1000,
+        )  # fmt: skip
+        return str(json.loads(json.loads(done.stdout)[0][1])["url"])
 
     def launch(self, name: str, *options: object, mode: str = "", script: Path = LIVELY) -> None:
         """Launch a job in the background and return once it is started or waits."""
@@ -87,12 +113,20 @@ class Visitor:
     Args:
         browser: Chromium.
         site: where to go.
+        signed_in: with a link of their own.
+        uid: of the account that this is; this process's own without one.
+        asks: what they answer to the questions of pages: `accept` or `dismiss`; `asked` has the questions.
         options: of the context: `color_scheme`, `viewport`, `java_script_enabled`, …
     """
 
-    def __init__(self, browser: Browser, site: Site, *, signed_in: bool = True, **options: Any) -> None:
+    def __init__(
+        self, browser: Browser, site: Site, *, signed_in: bool = True, uid: int | None = None, asks: str = "accept",
+        **options: Any,
+    ) -> None:  # fmt: skip
         self.site = site
         self.trouble: list[str] = []
+        self.asked: list[str] = []
+        self._answer = asks
         self.context: BrowserContext = browser.new_context(base_url=site.url, accept_downloads=True, **options)
         self.context.set_default_timeout(PATIENCE_MS)
         self.context.set_default_navigation_timeout(PATIENCE_MS)
@@ -103,7 +137,7 @@ class Visitor:
         self.context.on("dialog", self._dialog)
         self.page: Page = self.context.new_page()
         if signed_in:
-            self.page.goto(site.link())
+            self.page.goto(site.link(uid))
             expect(self.page.locator("nav")).to_be_visible()
 
     def _console(self, message: ConsoleMessage) -> None:
@@ -116,7 +150,8 @@ class Visitor:
             self.trouble.append(f"a dialog opened: {dialog.type} {dialog.message}")
             dialog.dismiss()
         else:
-            dialog.accept()
+            self.asked.append(dialog.message)
+            getattr(dialog, self._answer)()
 
     def go(self, path: str) -> Page:
         """Go to a page, which must be one that is found."""

@@ -45,6 +45,23 @@
     }
   });
 
+  // Nobody answered: what was asked for was not done, as far as is known.
+  document.addEventListener("htmx:sendError", () => {
+    const notice = document.createElement("div");
+    notice.className = "notice notice-error";
+    notice.setAttribute("role", "alert");
+    notice.textContent = "The dashboard does not answer. See what is live here before you try again.";
+    document.getElementById("notices").replaceChildren(notice);
+  });
+
+  // Escape leaves a question that a button has opened.
+  document.addEventListener("keydown", (event) => {
+    const question = event.key === "Escape" && event.target.closest("details.confirm[open]");
+    if (!question) return;
+    question.open = false;
+    question.querySelector("summary").focus();
+  });
+
   // What somebody is typing into, or has open, stays as it is.
   const KEEP = {
     callbacks: {
