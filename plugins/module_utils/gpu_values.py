@@ -14,6 +14,9 @@ TYPE_CHECKING = False  # importing typing costs a node 3 ms
 if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
 
+_PROC = "/proc"
+_UNIT = r"/ugro-(.+)-\d+-[^/]+\.service"
+
 # nvmlClocksEventReason* of nvml.h.
 _THROTTLE_BITS = (
     (0x001, "gpu_idle"),
@@ -119,14 +122,14 @@ def process(pid: int, kind: str, mem_used_gb: Optional[float], name: Optional[st
         name: used when /proc does not tell (another PID namespace).
 
     Returns:
-        ``{pid, type, user, name, mem_used_gb, job}``; job is the UGRO job it belongs to, None for anybody else's
-        and for one whose environment this user may not read.
+        ``{pid, type, user, name, mem_used_gb, job}``; job is the UGRO job it belongs to, None for anybody else's. One
+        that runs under another account (``ugro_accounts``), whose environment is not ours to read, its unit tells.
     """
     user = None
     job = None
     try:
-        uid = os.stat("/proc/%d" % pid).st_uid
-        with open("/proc/%d/comm" % pid, encoding="utf-8", errors="replace") as file:
+        uid = os.stat("%s/%d" % (_PROC, pid)).st_uid
+        with open("%s/%d/comm" % (_PROC, pid), encoding="utf-8", errors="replace") as file:
             name = file.read().strip()
         user = pwd.getpwuid(uid).pw_name
     except KeyError:
@@ -134,10 +137,22 @@ def process(pid: int, kind: str, mem_used_gb: Optional[float], name: Optional[st
     except OSError:
         pass  # ended meanwhile, or in a PID namespace that is not ours
     try:
-        with open("/proc/%d/environ" % pid, "rb") as file:
+        with open("%s/%d/environ" % (_PROC, pid), "rb") as file:
             for entry in file.read().split(b"\0"):
                 if entry.startswith(b"UGRO_JOB_ID="):
                     job = entry.partition(b"=")[2].decode(errors="replace")
     except OSError:
-        pass  # another user's
+        job = _job_by_unit(pid)  # another user's
     return {"pid": pid, "type": kind, "user": user, "name": name, "mem_used_gb": mem_used_gb, "job": job}
+
+
+def _job_by_unit(pid: int) -> Optional[str]:
+    """Return the job in whose unit (see `units.unit_name`) a process runs: its cgroup is for everybody to read."""
+    import re  # late: seldom needed, and a node pays for each import
+
+    try:
+        with open("%s/%d/cgroup" % (_PROC, pid), encoding="utf-8", errors="replace") as file:
+            found = re.search(_UNIT, file.read())
+    except OSError:
+        return None
+    return found.group(1) if found else None

@@ -142,6 +142,34 @@ print(subprocess.run([sys.executable, "-c", code], env=env, stdout=subprocess.PI
     assert ours["job"] == "job_001"
 
 
+@pytest.mark.parametrize(
+    ("cgroup", "job"),
+    [
+        ("0::/user.slice/user-1002.slice/user@1002.service/app.slice/ugro-eva-1-3-gpu1.service\n", "eva-1"),
+        ("9:name=systemd:/system.slice/ugro-first_test-1-gpu-master.service\n0::/\n", "first_test"),
+        ("0::/user.slice/user-1002.slice/session-3.scope\n", None),
+        ("0::/system.slice/ugro-agent.service\n", None),
+    ],
+)
+def test_a_process_of_another_account_belongs_to_the_job_in_whose_unit_it_runs(
+    library: Path, tmp_path: Path, cgroup: str, job: str | None
+) -> None:
+    """With `ugro_accounts` a job's processes are not the reader's own: what they hold is not somebody else's."""
+    theirs = tmp_path / "4711"
+    theirs.mkdir()
+    (theirs / "comm").write_text("python\n")
+    (theirs / "cgroup").write_text(cgroup)
+    (theirs / "environ").mkdir()  # cannot be read, not even by root
+    program = f"""
+from ansible_collections.ugro.cluster.plugins.module_utils import gpu, gpu_findings, gpu_values
+gpu_values._PROC = {str(tmp_path)!r}
+report = gpu.read_gpus(2.0)
+unusable = gpu_findings.unusable_gpus(report, {{"temperature_c_critical": 95.0}}, "gpu1", 0.0)
+print(json.dumps([report["gpus"][0]["processes"][0]["job"], len(unusable)]))
+"""
+    assert nvml.run(library, "processes", program, UGRO_TEST_PIDS="4711,1") == [job, 0 if job else 1]
+
+
 def test_the_sampler_opens_nvml_once(library: Path) -> None:
     program = """
 from ansible_collections.ugro.cluster.plugins.module_utils import gpu
