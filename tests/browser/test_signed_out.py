@@ -25,7 +25,7 @@ def link(served: Served) -> str:
 
 @contextmanager
 def typed(browser: Browser, served: Served, *, scripts: bool) -> Iterator[Page]:
-    """The page Launch with all that somebody typed, and no session any more: signed out elsewhere, or a week is over."""
+    """The page Launch with what somebody typed, and no session any more: signed out elsewhere, or a week is over."""
     url = f"http://localhost:{served.dashboard}"
     with browser.new_context(base_url=url, java_script_enabled=scripts) as context:
         page = context.new_page()

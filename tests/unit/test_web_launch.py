@@ -184,7 +184,7 @@ def test_a_form_that_is_too_large_or_from_elsewhere(browser: Browser, served: Se
     assert send(browser, {"name": "x"}, large, "wrong").status == 403
     assert nothing_left(served)
     stranger = Browser(served)
-    assert send(stranger, {"name": "x"}, small, "x").status == 303  # to the page where one signs in
+    assert send(stranger, {"name": "x"}, small, "x").status == 401  # with what was typed
     assert send(browser, {"name": "large", "hold": "yes"}, large).status == 303
     assert len(code_of("large")["large.bin"]) == guard.BODY_LIMIT + 5
 

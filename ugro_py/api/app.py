@@ -35,7 +35,7 @@ from ugro_py.api.routes import agent as agent_routes
 from ugro_py.api.submit import Submissions
 from ugro_py.api.tokens import Tokens
 from ugro_py.api.view import AgentView, Timing
-from ugro_py.web.errors import error_page, is_part, unsent_page, wants_page
+from ugro_py.web.errors import error_page, stale_form, wants_page
 from ugro_py.web.mount import mount
 from ugro_py.web.security import HEADERS, StaleFormError
 
@@ -115,8 +115,8 @@ def _ugro_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.UgroError)
     status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
     if wants_page(request):
-        if isinstance(error, StaleFormError) and not is_part(request) and request.url.path != "/login":  # no token
-            return unsent_page(request, status, error.fields)
+        if isinstance(error, StaleFormError):
+            return stale_form(request, status, error)
         return error_page(request, status, error.what, error.came_back, error.next_step)
     return JSONResponse(error_body(error.what, error.came_back, error.next_step, error.exit_code), status)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
 from contextlib import suppress
 from http import HTTPStatus
@@ -12,9 +13,10 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import RedirectResponse, Response
 
 from ugro_py.errors import UgroError
+from ugro_py.web.launch_fields import HIDDEN
 from ugro_py.web.render import render
-from ugro_py.web.security import fields_of, local_path
-from ugro_py.web.session import LoginNeeded, viewer_of
+from ugro_py.web.security import StaleFormError, local_path, typed_fields
+from ugro_py.web.session import LoginNeeded, forgery_token, viewer_of
 
 _API = ("/v1/", "/metrics", "/static/")
 
@@ -52,16 +54,29 @@ def unsent_page(request: Request, status: int, fields: Mapping[str, str]) -> Res
     """
     with suppress(LoginNeeded, UgroError):
         viewer_of(request)
-    shown = {name: value for name, value in fields.items() if name != "csrf"}
+    shown = {name: "" if name in HIDDEN else value for name, value in fields.items() if name != "csrf"}
     action = local_path(request.url.path + (f"?{request.url.query}" if request.url.query else ""))
-    return render(request, "unsent.html", status, title="Not sent yet", fields=shown, action=action)
+    again = sorted(name for name in fields if name in HIDDEN and name != "csrf" and fields[name].strip())
+    return render(request, "unsent.html", status, title="Not sent yet", fields=shown, action=action, again=again)
+
+
+def stale_form(request: Request, status: int, error: StaleFormError) -> Response:
+    """Return the answer to a form that another session's page sent, so that it can be sent with one more click."""
+    if request.url.path == "/login":  # what was typed there is a token
+        return error_page(request, status, error.what, error.came_back, error.next_step)
+    if not is_part(request):
+        return unsent_page(request, status, error.fields)
+    page = error_page(request, status, error.what, "its page is older than your session", "send it once more")
+    # Only pages of this host and port get here, and they could read it on any page.
+    page.headers["hx-trigger"] = json.dumps({"ugro:token": forgery_token(request)})
+    return page
 
 
 async def login_needed(request: Request, error: Exception) -> Response:
     """Send a browser that nobody is known of to the page where one signs in; a form that it sent is not lost."""
     if request.method == "POST" and not is_part(request):
         try:
-            fields = await fields_of(request)
+            fields = await typed_fields(request)
         except UgroError:
             fields = None  # no form of ours
         if fields is not None:
@@ -77,7 +92,11 @@ def _to_login(request: Request) -> Response:
     if is_part(request) and request.method != "GET":
         # What somebody typed, a note for example, is still on the page: it is not left.
         return error_page(
-            request, 401, "you are signed out", "nothing was changed", "keep what you typed, and load this page again"
+            request,
+            401,
+            "you are signed out",
+            "nothing was changed",
+            "sign in in another tab (`ugro dashboard` makes a link), then send this again from here",
         )
     if is_part(request):
         return Response(status_code=401, headers={"hx-redirect": login})

@@ -10,7 +10,7 @@ from urllib.parse import parse_qsl, urlsplit
 from fastapi import Depends, Request
 from starlette.exceptions import HTTPException
 
-from ugro_py.api.guard import App, Message, Receive, Send
+from ugro_py.api.guard import BODY_LIMIT, App, Message, Receive, Send
 from ugro_py.errors import RightsError, UsageError
 from ugro_py.web.session import forgery_token
 
@@ -95,6 +95,21 @@ async def fields_of(request: Request) -> Mapping[str, str]:
     except ValueError as error:
         raise UsageError("this form", str(error), "use the form of the page") from error
     return dict(fields)
+
+
+async def typed_fields(request: Request) -> Mapping[str, str]:
+    """Return what somebody typed into a form of ours, without what it brings along; see `fields_of` for its errors."""
+    if request.headers.get("content-type", "").split(";")[0].strip() != "multipart/form-data":
+        return await fields_of(request)
+    check_origin(request)
+    length = request.headers.get("content-length", "")
+    if not length.isdigit() or int(length) > BODY_LIMIT:  # of somebody unknown
+        raise UsageError("this form", "is too long to be shown again", "sign in, and send it anew")
+    try:
+        async with request.form(max_fields=_MOST_FIELDS) as form:
+            return {name: value for name, value in form.multi_items() if isinstance(value, str)}
+    except HTTPException as error:
+        raise UsageError("this form", str(error.detail), "use the form of the page") from error
 
 
 def check_origin(request: Request) -> None:

@@ -18,11 +18,11 @@ from starlette.exceptions import HTTPException
 from ugro_py.api.auth import Caller
 from ugro_py.api.guard import BODY_LIMIT
 from ugro_py.api.uploads import Incoming, Uploads
-from ugro_py.errors import RightsError, UsageError
+from ugro_py.errors import UsageError
 from ugro_py.queue import spool, spool_tar
 from ugro_py.stage import bundle
 from ugro_py.web.launch_fields import FILES
-from ugro_py.web.security import FORGERY_HEADER, check_origin
+from ugro_py.web.security import FORGERY_HEADER, StaleFormError, check_origin
 from ugro_py.web.sent_files import MOST_FILES, Named, Sent, gather
 from ugro_py.web.session import forgery_token
 
@@ -97,7 +97,7 @@ async def read_upload_form(request: Request, who: Caller) -> AsyncIterator[Uploa
         fields = {name: value for name, value in found.multi_items() if isinstance(value, str)}
         given = request.headers.get(FORGERY_HEADER) or fields.pop("csrf", "")
         if not hmac.compare_digest(given.encode("utf-8", "replace"), forgery_token(request).encode()):
-            raise RightsError("this form", "its page is out of date", "load the page again, and send it from there")
+            raise StaleFormError(fields)
         files: dict[str, list[Named]] = {name: [] for name in FILES}
         for name, value in found.multi_items():
             if isinstance(value, UploadFile) and name in files and value.filename:
