@@ -83,6 +83,7 @@ async def prepare(
     *,
     dry_run: bool = False,
     decided: Sequence[Placement] | None = None,
+    unfit: Mapping[str, Collection[str]] | None = None,
 ) -> Ready:
     """Place the ranks, verify the chosen nodes and try the connections between them.
 
@@ -90,6 +91,7 @@ async def prepare(
 
     The nodes are asked first, unless that was done just now (`reached`). What still runs there of attempts that
     are over is ended. A `dry_run` leaves it alone, and returns findings that would stop a launch as `blockers`.
+    `unfit` are GPUs (UUIDs, by node) that the store knows to be so: what is wrong with them is no finding.
 
     Raises:
         UgroError: as the exit codes say: UsageError, NodeError, VerificationError, AllocationError.
@@ -109,7 +111,8 @@ async def prepare(
             placements = list(decided)
             await store.patiently(confirm, placements, request.name, cluster, store, reports, errors)
         chosen = list(dict.fromkeys(rank.node for rank in placements))
-        findings = verify.findings([cluster.node(name) for name in chosen], reports)
+        judged = verify.spared({cluster.node(name): reports[name] for name in chosen}, unfit or {})
+        findings = verify.findings(judged, {node.name: report for node, report in judged.items()})
         if not dry_run:
             verify.raise_if_not_ready(findings)
         used = {name: answering[name] for name in chosen}

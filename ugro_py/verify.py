@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Collection, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from ansible_collections.ugro.cluster.plugins.module_utils import health
@@ -152,6 +152,21 @@ def share(report: dict[str, Any], turn: int, count: int) -> dict[str, Any]:
     return {**report, "gpu": {**report["gpu"], "gpus": own}}
 
 
+def spared(reports: Mapping[Node, dict[str, Any]], unfit: Mapping[str, Collection[str]]) -> dict[Node, dict[str, Any]]:
+    """Return nodes and reports without the GPUs that are known to be unfit (UUIDs, by node), nor what ails those."""
+    judged = {}
+    for node, report in reports.items():
+        if node.name in unfit:
+            gpu = report["gpu"]
+            cards = [card for card in gpu["gpus"] if not card["lost"] and card["uuid"] not in unfit[node.name]]
+            shown = {card.get("pci") for card in cards}
+            xids = [item for item in gpu.get("xids") or () if item["pci"] in shown]
+            judged[replace(node, gpu_count=None)] = {**report, "gpu": {**gpu, "gpus": cards, "xids": xids}}
+        else:
+            judged[node] = report
+    return judged
+
+
 def findings(
     nodes: Iterable[Node],
     reports: Mapping[str, dict[str, Any] | NodeError],
@@ -227,4 +242,5 @@ __all__ = [
     "judge_results",
     "raise_for",
     "raise_if_not_ready",
+    "spared",
 ]

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import contextlib
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -17,6 +17,7 @@ from ugro_py.ready import Ready, prepare
 from ugro_py.recovery.ahead import Ahead
 from ugro_py.request import JobRequest
 from ugro_py.saved import load_gang, save_gang
+from ugro_py.scheduler import Placement, parse_selection
 from ugro_py.state.away import AwayError
 from ugro_py.state.fence import LostControlError
 from ugro_py.transport import Session, close_all
@@ -68,8 +69,8 @@ async def relaunch(
     paths.keep_logs(last.attempt)
     newest = checkpoints.newest(paths)
     resume = str(newest or launcher.request.resume or "")
-    unfit = await launcher.store.patiently(_unfit, launcher, last, outcome)
-    if ahead is not None and not unfit:
+    unfit, gone = await launcher.store.patiently(_unfit, launcher, last, outcome)
+    if ahead is not None and not unfit and not gone:
         gang = await ahead.go(resume)
         if gang is not None:
             _tell(launcher, gang, resume)
@@ -77,7 +78,7 @@ async def relaunch(
     if ahead is not None:
         await ahead.discard()
     await launcher.read_code()
-    ready = await _find_place(launcher, last, unfit)
+    ready = await _find_place(launcher, last, unfit, gone)
     gang = None
     try:
         wanted = _first_world_size(last)
@@ -102,57 +103,76 @@ async def relaunch(
     return Running(gang, ready.nodes, ready.sessions, ready)
 
 
-def _unfit(launcher: Launcher, last: Gang, outcome: Outcome) -> dict[str, str]:
-    """Return the nodes of the last attempt that the next one must do without, and why."""
+def _unfit(launcher: Launcher, last: Gang, outcome: Outcome) -> tuple[dict[str, str], dict[Placement, str]]:
+    """Return the nodes, and the GPUs of other nodes, that the next attempt must do without, and why."""
     unfit = dict.fromkeys(outcome.lost_nodes, "was lost")
     closed = launcher.store.unschedulable()
     unfit |= {name: closed[name] for name in last.nodes if name in closed}
     unusable = launcher.store.unusable_gpus()
-    unfit |= {place.node: unusable[place.gpu.uuid] for place in last.placements if place.gpu.uuid in unusable}
-    if outcome.failure and outcome.failure.kind == "gpu" and outcome.failure.node:
-        unfit[outcome.failure.node] = "lost a GPU"
-    return unfit
+    gone = {
+        place: unusable[place.gpu.uuid]
+        for place in last.placements
+        if place.gpu.uuid in unusable and place.node not in unfit
+    }
+    failure = outcome.failure
+    if failure and failure.kind == "gpu" and failure.node and failure.node not in {place.node for place in gone}:
+        unfit.setdefault(failure.node, "lost a GPU")  # which is there again by now: not to be trusted
+    return unfit, gone
 
 
-async def _find_place(launcher: Launcher, last: Gang, unfit: Mapping[str, str]) -> Ready:
-    """Return nodes that can start: the same ones if all are fit, else as many without the unfit, else fewer.
+async def _find_place(launcher: Launcher, last: Gang, unfit: Mapping[str, str], gone: Mapping[Placement, str]) -> Ready:
+    """Return nodes that can start: the same ones if all are fit, else as many without what is unfit, else fewer.
 
     Raises:
         NotNowError: there are none.
     """
     request, first = launcher.request, ""
-    if not unfit:
+    if not unfit and not gone:
         try:
             return await prepare(request, launcher.cluster, launcher.store, decided=last.placements)
         except _NOT_NOW as error:
             first = str(error)
     await launcher.store.patiently(launcher.store.release, last.job)
-    gone = ", ".join(f"{name} {why}" for name, why in unfit.items())
-    for attempt in _requests(request, last, tuple(unfit)):
+    why = ", ".join([*(f"{name} {why}" for name, why in unfit.items()), *gone.values()])
+    spare = {node: [place.gpu.uuid for place in gone if place.node == node] for node in {p.node for p in gone}}
+    for attempt in _requests(request, last, tuple(unfit), tuple(gone)):
         try:
-            return await prepare(attempt, launcher.cluster, launcher.store)
+            return await prepare(attempt, launcher.cluster, launcher.store, unfit=spare)
         except _NOT_NOW as error:
             first = first or str(error)
-    raise NotNowError("wait to be tried again", ": ".join(filter(None, (gone, first))))
+    raise NotNowError("wait to be tried again", ": ".join(filter(None, (why, first))))
 
 
-def _requests(request: JobRequest, last: Gang, unfit: tuple[str, ...]) -> Iterator[JobRequest]:
-    """Yield what to ask for, the best first: as much as the job began with, then node by node less."""
+def _requests(
+    request: JobRequest, last: Gang, unfit: Collection[str], gone: Collection[Placement] = ()
+) -> Iterator[JobRequest]:
+    """Yield what to ask for, the best first: as much as the job began with, then node by node less.
+
+    What is left of a node of which a GPU is gone may do; if not (it cannot be verified, say), a node in its place.
+    """
     size, first = _first_nodes(last)
-    left_out = {word.partition(":")[0] for word in unfit}
-    include = tuple(word for word in request.include if word.partition(":")[0] not in left_out)
-    exclude = (*request.exclude, *sorted(left_out))
-    if request.include and not include:
-        return  # only these nodes were wanted, and none of them is left
-    base = replace(request, include=include, exclude=exclude)
     per_node = size // first if size % first == 0 else None
-    fewest = min(first, request.min_nodes or first)
-    for count in range(first, fewest - 1, -1):
+    parts = tuple(sorted({place.node for place in gone}))
+    for count in range(first, min(first, request.min_nodes or first) - 1, -1):
         if count == first:
             gpus = size if request.gpus is not None or per_node is None else None
         else:
             gpus = per_node * count if per_node is not None else None
-        yield replace(base, nodes=count, gpus=gpus)
+        whole = size if count == first else gpus
+        for left_out, number in dict.fromkeys([((), whole), (parts, gpus), ((), gpus)] if parts else [((), gpus)]):
+            without = {*unfit, *left_out}
+            include = tuple(_without(request.include, without, gone))
+            if include or not request.include:  # else only these were wanted, and none of them is left
+                exclude = (*request.exclude, *sorted(without))
+                yield replace(request, include=include, exclude=exclude, nodes=count, gpus=number)
+
+
+def _without(words: Sequence[str], nodes: Collection[str], gone: Collection[Placement]) -> Iterator[str]:
+    """Yield the words of `--include` that are left without these nodes and GPUs."""
+    for node, indexes in parse_selection(" ".join(words)).items():
+        left = [n for n in indexes or () if n not in {place.gpu.index for place in gone if place.node == node}]
+        if node not in nodes and (indexes is None or left):
+            yield node if indexes is None else f"{node}:{','.join(map(str, left))}"
 
 
 def _first_nodes(last: Gang) -> tuple[int, int]:
