@@ -9,17 +9,16 @@ from collections.abc import Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 from ugro_py import experiment_figures
 from ugro_py.errors import UgroError
 from ugro_py.experiment_filters import parse, sort_key
-from ugro_py.state.views import iso
 
 if TYPE_CHECKING:
     from ugro_py.experiment_compare import Comparison
     from ugro_py.state import Store
-    from ugro_py.state._experiments import ExperimentRow
+    from ugro_py.state.experiment_row import ExperimentRow
 
 _log = logging.getLogger("ugro.experiments")
 
@@ -29,49 +28,11 @@ _AT_ONCE = 50  # jobs whose figures one look has read, at most
 _FAILED_S = 60.0  # after which figures that could not be read are tried again
 
 
-class Experiment(NamedTuple):
-    """A job in the list: JSON values, as attributes. What is not known (yet) is None.
-
-    Attributes:
-        note: the first line of its note.
-        created_at: ISO 8601, UTC; so are `started_at` and `ended_at`.
-        duration_s: from the first start to the end, or to now while it runs.
-        loss_last, loss_best: the mean over ranks at the last step, and the lowest there was.
-        gpu_hours: a CPU slot counts as a GPU.
-        energy_kwh: what the GPUs drew by their own reading.
-        spark: at most 32 losses, evenly over the steps.
-    """
-
-    job: str
-    status: str
-    reason: str
-    user: str
-    model: str | None
-    dataset: str | None
-    tags: tuple[str, ...]
-    note: str
-    created_at: str
-    started_at: str | None
-    ended_at: str | None
-    duration_s: float | None
-    steps: int | None
-    loss_last: float | None
-    loss_best: float | None
-    throughput_tokens_sec: float | None
-    gpu_hours: float | None
-    energy_kwh: float | None
-    spark: tuple[float, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return it as JSON values."""
-        return {**self._asdict(), "tags": list(self.tags), "spark": list(self.spark)}
-
-
 @dataclass(frozen=True)
 class Page:
     """A part of the list, and how many jobs the whole list has."""
 
-    rows: tuple[Experiment, ...]
+    rows: tuple[ExperimentRow, ...]
     total: int
 
     def to_json(self) -> dict[str, Any]:
@@ -123,7 +84,7 @@ def compare(store: Store, jobs: Sequence[str], **options: Any) -> Comparison:
     return compare_jobs(store, jobs, **options)
 
 
-def one(store: Store, job: str) -> Experiment:
+def one(store: Store, job: str) -> ExperimentRow:
     """Return one job as it would be listed; NotFoundError if there is none."""
     store.job(job)
     store.note_requests()
@@ -137,16 +98,12 @@ def _is_old(row: ExperimentRow, now: datetime) -> bool:
     return row.figures_at is None or (now - row.figures_at).total_seconds() > REFRESH_S
 
 
-def _shown(row: ExperimentRow, now: datetime) -> Experiment:
+def _shown(row: ExperimentRow, now: datetime) -> ExperimentRow:
     """Return what is shown of a row: a job that runs has run until now, and one that waits again has no figures yet."""
     duration = row.duration_s
     if row.started_at is not None:
         duration = round(((row.ended_at or now) - row.started_at).total_seconds(), 3)
-    return Experiment(
-        row.job, row.status, row.reason, row.user, row.model, row.dataset, row.tags, row.note.partition("\n")[0],
-        iso(row.created_at) or "", iso(row.started_at), iso(row.ended_at), duration, row.steps, row.loss_last,
-        row.loss_best, row.throughput_tokens_sec, row.gpu_hours, row.energy_kwh, row.spark,
-    )  # fmt: skip
+    return row._replace(note=row.note.partition("\n")[0], duration_s=duration)
 
 
 _lock = threading.Lock()

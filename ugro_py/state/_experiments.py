@@ -4,13 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
-from typing import Any, NamedTuple
+from typing import Any
 
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ugro_py.experiment_filters import Filter, changed_tags, check_note, is_text
 from ugro_py.state._base import Part, check_values, now
+from ugro_py.state.experiment_row import ExperimentRow, experiment_row
 from ugro_py.state.models import allocations, attempts, jobs
 from ugro_py.state.models_experiments import experiments, job_tags
 
@@ -21,39 +22,6 @@ _NUMBERS = (
 )  # fmt: skip
 _KEPT = frozenset([*_NUMBERS, "spark", "figures"])
 _RELATIONS = {"=": "__eq__", "!=": "__ne__", "<": "__lt__", "<=": "__le__", ">": "__gt__", ">=": "__ge__"}
-
-
-class ExperimentRow(NamedTuple):
-    """A job as it is listed. Times are aware; figures that are not known (yet) are None. A tuple: thousands are made.
-
-    Attributes:
-        note: all of it; `duration_s` is until the end, None while the job has not ended.
-        spark: at most 32 losses, evenly over the steps.
-        figures_at: when the figures were read; None: never.
-        final: whether they are those of the end of the job.
-    """
-
-    job: str
-    status: str
-    reason: str
-    user: str
-    model: str | None
-    dataset: str | None
-    tags: tuple[str, ...]
-    note: str
-    created_at: datetime
-    started_at: datetime | None
-    ended_at: datetime | None
-    duration_s: float | None
-    steps: int | None
-    loss_last: float | None
-    loss_best: float | None
-    throughput_tokens_sec: float | None
-    gpu_hours: float | None
-    energy_kwh: float | None
-    spark: tuple[float, ...]
-    figures_at: datetime | None
-    final: bool
 
 
 _LISTED = (
@@ -212,7 +180,7 @@ class Experiments(Part):
             query = _sorted(select(*_LISTED).select_from(_JOINED).where(*where), *sort).limit(limit).offset(offset)
             rows = connection.execute(query).all()
             tags = self._tags_of(connection, [row.id for row in rows])
-        return [_row(row, tuple(tags.get(row.id, ()))) for row in rows], total
+        return [experiment_row(row, tuple(tags.get(row.id, ()))) for row in rows], total
 
     @staticmethod
     def _tags(connection: Connection, job_id: int) -> tuple[str, ...]:
@@ -284,13 +252,3 @@ def _sorted(query: Select[Any], key: str, falling: bool) -> Select[Any]:
     column: Any = jobs.c.name if key == "job" else _text_column(key) if key in jobs.c else experiments.c[key]
     by = column.desc() if falling else column.asc()
     return query.order_by(column.is_(None), by, jobs.c.id.desc())
-
-
-def _row(row: Any, tags: tuple[str, ...]) -> ExperimentRow:
-    spark = row.spark if isinstance(row.spark, list) else ()
-    return ExperimentRow(
-        row.name, row.status, row.reason, row.user, row.model, row.dataset, tags, row.note or "", row.created_at,
-        row.started_at, row.ended_at, row.duration_s, row.steps, row.loss_last, row.loss_best,
-        row.throughput_tokens_sec, row.gpu_hours, row.energy_kwh, tuple(spark), row.figures_at,
-        row.ended_at is not None and row.figures_of == row.ended_at,
-    )  # fmt: skip
