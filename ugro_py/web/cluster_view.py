@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from itertools import groupby
 from typing import Any
 
 from ugro_py.api.view import AgentView
@@ -11,6 +12,7 @@ from ugro_py.now import snapshot
 from ugro_py.pace import finite
 from ugro_py.web.live import Look
 
+_NODES_SHOWN = 6
 _OF_SWEEP = {"util": "util_percent", "mem_used_gb": "vram_used_gb", "temperature_c": "temperature_c",
              "power_w": "power_w", "vram_gb": "vram_total_gb"}  # fmt: skip
 
@@ -50,6 +52,39 @@ def _add(entry: dict[str, Any], report: Mapping[str, Any]) -> None:
         for key, name in _OF_SWEEP.items():
             if gpu[key] is None:
                 gpu[key] = finite(reading.get(name))
+
+
+def groups(gpus: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """Return the GPUs of a node, those together that follow each other and are alike: same card, same job."""
+    found = []
+    for (name, job, unusable), same in groupby(gpus, lambda gpu: (gpu["name"], gpu["job"], gpu.get("unusable"))):
+        mine = list(same)
+        found.append({"name": name, "job": job, "unusable": unusable, "gpus": mine,
+                      "indexes": _span([gpu["index"] for gpu in mine])})  # fmt: skip
+    return found
+
+
+def places(gpus: Sequence[str]) -> str:
+    """Return where a job runs, of `NODE:INDEX`, as `gpu1:0-7, gpu2:0`; of many nodes the first few."""
+    by_node: dict[str, list[int]] = {}
+    for gpu in gpus:
+        node, _, index = gpu.rpartition(":")
+        by_node.setdefault(node, []).append(int(index))
+    shown = [f"{node}:{_span(indexes)}" for node, indexes in by_node.items()]
+    if len(shown) <= _NODES_SHOWN:
+        return ", ".join(shown)
+    return f"{', '.join(shown[: _NODES_SHOWN // 2])} and {len(shown) - _NODES_SHOWN // 2} more nodes, {len(gpus)} GPUs"
+
+
+def _span(indexes: Sequence[int]) -> str:
+    """Return whole numbers in order as `0-3,5`."""
+    runs: list[list[int]] = []
+    for index in sorted(indexes):
+        if runs and index == runs[-1][1] + 1:
+            runs[-1][1] = index
+        else:
+            runs.append([index, index])
+    return ",".join(str(first) if first == last else f"{first}-{last}" for first, last in runs)
 
 
 def summary(nodes: Sequence[Mapping[str, Any]], jobs: Sequence[Mapping[str, Any]]) -> dict[str, Any]:

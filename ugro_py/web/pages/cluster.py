@@ -6,7 +6,7 @@ from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
 from ugro_py.state.models import ENDED
-from ugro_py.web.cluster_view import now, summary
+from ugro_py.web.cluster_view import groups, now, places, summary
 from ugro_py.web.live import Look, Parts, live, parts_of
 from ugro_py.web.render import FORGERY_PLACE, html, ident, render
 from ugro_py.web.session import Viewer
@@ -30,11 +30,11 @@ def parts(look: Look) -> Parts:
     ended = [job for job in found["jobs"] if job["status"] in ENDED]
     made = {
         "cluster-figures": html("parts/cluster_figures.html", **summary(found["nodes"], found["jobs"])),
-        "cluster-jobs": html("parts/cluster_jobs.html", jobs=jobs, ended=ended, **page),
+        "cluster-jobs": html("parts/cluster_jobs.html", jobs=jobs, ended=ended, places=places, **page),
     }
     if not found["nodes"]:
         made["cluster-empty"] = html("parts/cluster_empty.html")
     for node in found["nodes"]:
         name = f"node-{ident(node['node'])}"
-        made[name] = html("parts/cluster_node.html", id=name, node=node, users=users)
+        made[name] = html("parts/cluster_node.html", id=name, node=node, groups=groups(node["gpus"]), users=users)
     return made
