@@ -28,7 +28,11 @@ CONFIG = CHECKOUT / ".config" / "molecule" / "config.yml"
 TIMEOUT = 1200.0
 """Seconds a scenario may take; it takes about a minute on a machine with nothing else to do."""
 AT_A_TIME = 2
-NEEDS = {"monitoring": ("prometheus", "prometheus-alertmanager", "prometheus-node-exporter")}
+NEEDS = {
+    "monitoring": (
+        "prometheus", "prometheus-alertmanager", "prometheus-node-exporter", "dpkg-repack", "dpkg-scanpackages",
+    ),
+}  # fmt: skip
 """Programs that a scenario's hosts need of this machine, since they reach no packages."""
 LONG = ("launch", "agent", "bootstrap", "monitoring")
 """Those that begin first, since they take longest."""
