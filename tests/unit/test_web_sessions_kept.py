@@ -103,6 +103,9 @@ def test_one_user_cannot_end_the_sessions_of_others(store: Store, monkeypatch: p
         keys.append(sessions.begin(other))
     assert [sessions.person(key, nobodys) is not None for key in keys] == [False, False, True, True, True]
     assert sessions.person(mine, nobodys) == ME
+    link = sessions.link(ME)
+    theirs = [sessions.link(other) for _ in range(session._MOST_LINKS + 1)]
+    assert [sessions.redeem(code) is not None for code in (link, theirs[0], theirs[1])] == [True, False, True]
 
 
 def test_a_session_is_of_an_account_as_it_is_now(store: Store) -> None:

@@ -34,7 +34,8 @@ LINK_S = 300.0
 """A one-time link that nobody used in this time is worth nothing."""
 _MOST_SESSIONS = 50
 """Of one user; the least used of theirs ends for a new one."""
-_MOST_LINKS = 500
+_MOST_LINKS = 50
+"""Of one user that nobody has followed yet; the oldest of theirs is worth nothing then."""
 _KEEP_S = 600.0
 """So often the store is told that a session is used."""
 COOKIE = "ugro_session"
@@ -96,8 +97,9 @@ class Sessions:
         code, now = secrets.token_urlsafe(32), self._clock()
         with self._lock:
             self._links = {key: link for key, link in self._links.items() if link[-1] > now}
-            while len(self._links) >= _MOST_LINKS:
-                del self._links[next(iter(self._links))]
+            theirs = [key for key, link in self._links.items() if link[0].user == person.user]
+            for oldest in theirs[: max(0, len(theirs) - _MOST_LINKS + 1)]:
+                del self._links[oldest]
             self._links[_digest(code)] = (person, gid, token, now + LINK_S)
         return code
 
