@@ -26,8 +26,6 @@ from ugro_py.state.rows import AlertRow, EventRow
 
 POLL_S = 1.0
 _BLOCK = 500
-# PostgreSQL gives ids before it commits: a gap may be an event that is still to come, for so long.
-_GAP_S = 5.0
 _RETENTION_S = 3600.0
 _AT_ONCE = 4
 _WELL_SINCE = timedelta(seconds=30)
@@ -65,7 +63,6 @@ class Alerter:
         self._sending: set[asyncio.Task[bool]] = set()
         self._failing: set[Target] = set()
         self._at_once = asyncio.Semaphore(_AT_ONCE)
-        self._gap_since: tuple[int, float] | None = None
         self._forget_at = 0.0
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -127,7 +124,7 @@ class Alerter:
         if reached is None:  # what happened before anybody asked for alerts is no news
             self._store.note_alerts([], self._store.newest_event())
             return
-        while events := self._settled(self._store.events_after(reached, _BLOCK), reached):
+        while events := self._store.events_after(reached, _BLOCK):
             told = [self._weighed(event) for event in events]
             changes = [change for event in told for change in meaning.changes(event) if self._matters(change)]
             reached = events[-1].id
@@ -141,23 +138,6 @@ class Alerter:
         if not before or before[-1].kind != event.kind:
             return event
         return replace(event, severity="warning", text=f"the agent before did not end in order; {event.text}")
-
-    def _settled(self, events: list[EventRow], reached: int) -> list[EventRow]:
-        """Return the events up to a gap in their ids that may still be filled."""
-        if self._store.database.sqlite:
-            return events
-        last = reached
-        for number, event in enumerate(events):
-            if event.id != last + 1 and not self._is_old_gap(last):
-                return events[:number]
-            last = event.id
-        return events
-
-    def _is_old_gap(self, after: int) -> bool:
-        now = time.monotonic()
-        if self._gap_since is None or self._gap_since[0] != after:
-            self._gap_since = (after, now)
-        return now - self._gap_since[1] > _GAP_S
 
     def _matters(self, change: Change) -> bool:
         return not change.begins or rule_for(self._rules, change, self._user(change.job)) is not None
