@@ -101,7 +101,7 @@ class Tokens:
         self._mark = mark
         try:
             self._known, self.sure = read_tokens(path), True
-            _log.info("read the token file %s again: %d tokens", path, len(self._known))
+            _log.info("the token file %s was changed; users: %s", path, ", ".join(sorted(set(self._known.values()))))
         except StateError as error:
             self._known, self.sure = {}, False
             _log.error("nobody is known by a token: %s", error)
