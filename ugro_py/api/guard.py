@@ -21,7 +21,7 @@ BODY_LIMIT = 1 << 20
 UPLOAD_LIMIT = 2 << 30
 """Bytes of an upload: the code of a job, and a data set that is not on the nodes."""
 UPLOADS = "application/x-tar"
-FORM_LIMIT = 64 << 20
+FORM_LIMIT = 65 << 20
 """Bytes of the dashboard's form that brings the files of a job along."""
 _FORM = ("/launch", "multipart/form-data")
 READER_TIMEOUT_S = 30.0

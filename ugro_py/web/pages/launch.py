@@ -13,6 +13,7 @@ from starlette.responses import HTMLResponse, Response
 
 from ugro_py import users
 from ugro_py.api.auth import Agent, Caller
+from ugro_py.api.guard import BODY_LIMIT, FORM_LIMIT
 from ugro_py.api.models import Submission
 from ugro_py.api.routes import submit
 from ugro_py.api.view import AgentView
@@ -24,6 +25,7 @@ from ugro_py.web.actions import answer
 from ugro_py.web.errors import is_part
 from ugro_py.web.launch_fields import HIDDEN, LABELS, field_of, wanted
 from ugro_py.web.render import render
+from ugro_py.web.sent_files import MOST_FILES
 from ugro_py.web.session import Viewer
 from ugro_py.web.upload_form import read_upload_form
 
@@ -127,6 +129,8 @@ def _page(
     status = 400 if wrong else 200
     if is_part(request):
         return render(request, "parts/launch_answer.html", status, **values)
-    return render(request, "launch.html", status, title="Launch", presets=presets(), datasets=(EMBEDDED_DATASET,),
-                  defaults=agent.cluster.training, node_names=[node.name for node in agent.cluster.nodes],
-                  **values)  # fmt: skip
+    return render(
+        request, "launch.html", status, title="Launch", presets=presets(), datasets=(EMBEDDED_DATASET,),
+        defaults=agent.cluster.training, node_names=[node.name for node in agent.cluster.nodes],
+        most_bytes=FORM_LIMIT - BODY_LIMIT, most_files=MOST_FILES, **values,
+    )  # fmt: skip

@@ -22,6 +22,24 @@
     if (first) first.focus();
   }
 
+  /** Say something at a field, or in the answer: what the server could not say itself. */
+  function say(id, text) {
+    const line = document.getElementById(id);
+    if (line) line.textContent = text;
+  }
+
+  // A server hangs up on who sends too much: it is said before anything is sent.
+  const most = Number(form.dataset.most);
+  form.addEventListener("htmx:beforeRequest", (event) => {
+    const chosen = [...form.querySelectorAll("input[type=file]")].flatMap((input) => [...input.files]);
+    const size = chosen.reduce((sum, file) => sum + file.size, 0);
+    if (size <= most && chosen.length <= Number(form.dataset.files)) return;
+    event.preventDefault();
+    say("files-error", `${chosen.length} files of ${Math.ceil(size / 1e6)} MB are too much for this page: use ugro launch --workdir.`);
+    mark();
+  });
+  form.addEventListener("htmx:sendError", () => say("answer", "Nothing was sent: the dashboard does not answer. Try again."));
+
   document.addEventListener("htmx:afterSettle", (event) => {
     if (event.detail.target?.id === "answer") mark();
   });
