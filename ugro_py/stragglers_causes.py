@@ -36,6 +36,7 @@ def reasons(
         *stragglers_gpu.throttled(slow, others, samples),
         *stragglers_gpu.foreign(slow, findings.get(slow.node, ())),
         *stragglers_gpu.card(slow, others),
+        *stragglers_gpu.bus(slow, others, samples),
         *_cpu(slow, others, samples),
     ]
     if not found:

@@ -6,6 +6,7 @@ import math
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from statistics import median_low
 from typing import Any
 
 from ugro_py.stragglers_times import RankTimes
@@ -25,8 +26,8 @@ Samples = Sequence[Mapping[str, Any]]
 class Reason:
     """One thing that explains why a rank is slow.
 
-    `kind` is `data`, `throttled`, `slower_card`, `foreign_process`, `cpu_busy`, `cpu_limited`, `slower_cpu` or
-    `unknown`; `text` has the evidence, `next_step` says what to do.
+    `kind` is `data`, `throttled`, `slower_card`, `foreign_process`, `slow_bus`, `cpu_busy`, `cpu_limited`,
+    `slower_cpu` or `unknown`; `text` has the evidence, `next_step` says what to do.
     """
 
     kind: str
@@ -84,6 +85,31 @@ def foreign(slow: RankTimes, findings: Sequence[Mapping[str, Any]]) -> list[Reas
             for found in findings if found.get("check") == "gpu_processes"}  # fmt: skip
     mine = [(text, remedy) for text, remedy in told.items() if text.startswith(f"GPU {slow.gpu_index} ")]
     return [Reason("foreign_process", text, remedy) for text, remedy in mine[-1:]]
+
+
+def bus(slow: RankTimes, others: Sequence[RankTimes], samples: Mapping[str, Samples]) -> list[Reason]:
+    """Return that the PCIe link of the rank's GPU is half as fast as the others' or slower: a riser, a wrong slot."""
+    mine = _link(_readings(slow, samples))
+    links = [link for link in (_link(_readings(rank, samples)) for rank in others) if link is not None]
+    if mine is None or not links:
+        return []
+    usual = median_low(links)  # the first of a link is its speed
+    if mine[0] > usual[0] / 2:
+        return []
+    text = f"its GPU is on PCIe {mine[1]}.0 x{mine[2]}, the others on {usual[1]}.0 x{usual[2]}"
+    return [
+        Reason("slow_bus", text, f"look how the card sits in {slow.node}: its slot, a riser, the BIOS (`lspci -vv`)")
+    ]
+
+
+def _link(readings: Samples) -> tuple[float, int, int] | None:
+    """Return the fastest PCIe link that was read, as (speed, generation, lanes): without work a GPU slows it down."""
+    found = []
+    for reading in readings:
+        generation, width = reading.get("pcie_generation"), reading.get("pcie_width")
+        if isinstance(generation, int) and isinstance(width, int) and 0 < generation < 20 and 0 < width <= 64:
+            found.append((width * 2.0**generation, generation, width))
+    return max(found, default=None)
 
 
 def card(slow: RankTimes, others: Sequence[RankTimes]) -> list[Reason]:

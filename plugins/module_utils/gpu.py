@@ -164,7 +164,7 @@ class Sampler:
         self._taken_at = 0.0
 
     def read(self) -> List[Dict[str, Any]]:
-        """Return ``[{uuid, index, util, mem_used_gb, temperature_c, power_w, clock_sm_mhz, throttle}]`` of GPUs.
+        """Return the newest reading of GPUs, see `gpu_values.sample`.
 
         They are those that answer; ``throttle`` are names of `gpu_values.throttle_reasons`, but ``gpu_idle``.
 

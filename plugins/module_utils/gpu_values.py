@@ -68,6 +68,8 @@ def sample(gpu: Dict[str, Any]) -> Dict[str, Any]:
         "clock_sm_mhz": gpu["clock_sm_mhz"],
         # A GPU without work lowers its clock: that is no throttling.
         "throttle": [reason for reason in gpu["throttle_reasons"] if reason != "gpu_idle"],
+        "pcie_generation": (gpu["pcie"] or {}).get("generation"),
+        "pcie_width": (gpu["pcie"] or {}).get("width"),
     }
 
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 # Fields of --query-gpu in our order. The first ones are enough for a telemetry sample.
 _QUICK = (
     "index", "uuid", "pci.bus_id", "memory.used", "utilization.gpu", "temperature.gpu", "power.draw", "clocks.sm",
-    "clocks_throttle_reasons.active",
+    "clocks_throttle_reasons.active", "pcie.link.gen.current", "pcie.link.width.current",
 )  # fmt: skip
 _FULL = (
     *_QUICK,
@@ -28,8 +28,6 @@ _FULL = (
     "clocks.mem",
     "ecc.errors.corrected.volatile.total",
     "ecc.errors.uncorrected.volatile.total",
-    "pcie.link.gen.current",
-    "pcie.link.width.current",
     "pcie.link.gen.max",
     "pcie.link.width.max",
     "mig.mode.current",

@@ -171,7 +171,12 @@ class Nvml:
         gpu["throttle_reasons"] = gpu_values.throttle_reasons(
             read(lambda: nvml.nvmlDeviceGetCurrentClocksThrottleReasons(handle))
         )
+        link = [
+            read(lambda: nvml.nvmlDeviceGetCurrPcieLinkGeneration(handle)),
+            read(lambda: nvml.nvmlDeviceGetCurrPcieLinkWidth(handle)),
+        ]
         if quick:
+            gpu["pcie"] = gpu_values.pcie(*link, None, None)
             return gpu
         gpu["power_limit_w"] = gpu_values.scaled(read(lambda: nvml.nvmlDeviceGetEnforcedPowerLimit(handle)), 1000)
         gpu["clock_mem_mhz"] = read(lambda: nvml.nvmlDeviceGetClockInfo(handle, nvml.NVML_CLOCK_MEM))
@@ -182,8 +187,7 @@ class Nvml:
         ]
         gpu["ecc"] = gpu_values.ecc(*ecc)
         gpu["pcie"] = gpu_values.pcie(
-            read(lambda: nvml.nvmlDeviceGetCurrPcieLinkGeneration(handle)),
-            read(lambda: nvml.nvmlDeviceGetCurrPcieLinkWidth(handle)),
+            *link,
             read(lambda: nvml.nvmlDeviceGetMaxPcieLinkGeneration(handle)),
             read(lambda: nvml.nvmlDeviceGetMaxPcieLinkWidth(handle)),
         )

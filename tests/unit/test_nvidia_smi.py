@@ -159,7 +159,7 @@ def test_samples(play: Any) -> None:
     play("lost")
     assert gpu.Sampler(wait_s=10.0).read() == [
         {"uuid": SECOND, "index": 1, "util": 0, "mem_used_gb": 0.001, "temperature_c": 38, "power_w": 22.1,
-         "clock_sm_mhz": 210, "throttle": []}
+         "clock_sm_mhz": 210, "throttle": [], "pcie_generation": 4, "pcie_width": 16}
     ]  # fmt: skip
 
 

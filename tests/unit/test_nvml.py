@@ -186,6 +186,8 @@ print(json.dumps([sampler.read() for _ in range(3)]))
         "power_w": 181.1,  # 181.0 and a tenth for each nvmlInit
         "clock_sm_mhz": 2475,
         "throttle": ["sw_power_cap"],
+        "pcie_generation": 3,
+        "pcie_width": 8,
     }
     assert samples == [[expected]] * 3
 

@@ -127,6 +127,20 @@ def test_a_slower_card(job_store: JobStore) -> None:  # noqa: F811
     assert "RTX 2060, the others' NVIDIA GeForce RTX 3090" in slowest.reasons[0].text
 
 
+def test_a_gpu_on_a_slow_bus(job_store: JobStore) -> None:  # noqa: F811
+    attempt = train(job_store, compute=(0.10, 0.10, 0.15))
+    on_gpus(attempt)
+    for rank, (generation, width) in enumerate(((4, 16), (4, 8), (3, 1))):
+        sample(job_store, attempt, rank, temperature_c=60.0, pcie_generation=generation, pcie_width=width)
+        # Without work for a moment a GPU slows its link down: that is nothing.
+        job_store.event(attempt, f"gpu{rank}" if rank else "gpu-master", 1003.5, "sample", cpu_percent=1.0,
+                        gpus=[{"uuid": f"GPU-{rank}", "pcie_generation": 1, "pcie_width": width},
+                              {"uuid": f"GPU-{rank}", "pcie_generation": "4", "pcie_width": 1e999}])  # fmt: skip
+    slowest = report(job_store).slowest
+    assert slowest is not None and [reason.kind for reason in slowest.reasons] == ["slow_bus"]
+    assert slowest.reasons[0].text == "its GPU is on PCIe 3.0 x1, the others on 4.0 x8"
+
+
 def test_somebody_elses_process_as_the_health_sweep_saw_it(job_store: JobStore) -> None:  # noqa: F811
     """What it saw in the time of these steps counts; what it sees now does not, nor does it to a rank without a GPU."""
     attempt = train(job_store, compute=(0.10, 0.15, 0.10))
