@@ -130,9 +130,9 @@ class Watcher:
                     outcome = await self._fail()
                 elif outcome is None and 0 < self._rules.stall_timeout_s < now - self._heard:
                     outcome = await self._stalled()
-            if outcome is None:
-                # Without a failure all is done, or an earlier controller had it stopped.
+            if outcome is None:  # without a failure all is done, or an earlier controller had it stopped
                 outcome = await self._fail() if self.state.failures else self._ended()
+            self._room.look(ending=True)
             await self._drain()
             self._room.look(last=True)
             await self._later.flush()

@@ -85,12 +85,33 @@ def test_a_job_that_prints_too_much_completes_and_says_so(here: Here) -> None:
     assert any("has reached its limit" in text for text in explain(gather(here.store, JOB)).notes)
 
 
+def test_at_the_limit_logs_do_not_stop_and_go_on_by_turns(mirror: Mirror, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = JobPaths(JOB).root
+    limit, told, followed = log_room.limit_bytes(folder), [], []
+    room = log_room.LogRoom(
+        folder, {"a": mirror}, lambda kind, text: told.append((kind, text)), lambda: followed.append(1)
+    )
+    monkeypatch.setattr(log_room, "_EVERY_S", 0.0)
+
+    def look(free: int, **when: bool) -> bool:
+        monkeypatch.setattr(log_room, "free_bytes", lambda folder: free)
+        room.look(**when)
+        return mirror.paused
+
+    assert [look(free) for free in (limit, limit - 1, limit, 2 * limit - 1)] == [False, True, True, True]
+    assert not look(2 * limit) and not look(limit)
+    assert look(limit - 1)
+    assert not look(limit, ending=True), "nothing more is written: what there is just room for is copied"
+    assert [kind for kind, _ in told] == ["logs_paused", "logs_resumed"] * 2 and len(followed) == 4
+    assert f"until {2 * limit / 2**30:.2g} GB are" in told[0][1]
+
+
 def test_no_logs_where_there_is_no_room_and_all_of_them_when_there_is(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     low = True
-    monkeypatch.setattr(log_room, "is_low", lambda folder: low)
-    monkeypatch.setattr(late, "is_low", lambda folder: low)
+    monkeypatch.setattr(log_room, "is_low", lambda folder, **_: low)
+    monkeypatch.setattr(late, "is_low", lambda folder, **_: low)
 
     async def play() -> Any:
         # The rank begins to print when there is no room any more.
@@ -158,7 +179,7 @@ def test_a_job_that_completed_has_completed_although_the_store_is_full_at_its_en
 
 def test_logs_go_on_when_there_is_room_again(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
     low = True
-    monkeypatch.setattr(log_room, "is_low", lambda folder: low)
+    monkeypatch.setattr(log_room, "is_low", lambda folder, **_: low)
 
     async def play() -> Any:
         nonlocal low
@@ -182,7 +203,7 @@ def test_a_job_is_not_stalled_because_its_logs_are_not_kept(
     here: Here, monkeypatch: pytest.MonkeyPatch, limit_gb: float
 ) -> None:
     here.settings(log_limit_gb=limit_gb)
-    monkeypatch.setattr(log_room, "is_low", lambda folder: limit_gb > 1)  # else its logs are full
+    monkeypatch.setattr(log_room, "is_low", lambda folder, **_: limit_gb > 1)  # else its logs are full
 
     async def play() -> Any:
         prints = "import time\nfor _ in range(100):\n    print('x' * 200, flush=True)\n    time.sleep(0.1)\n"
