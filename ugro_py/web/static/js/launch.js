@@ -29,11 +29,13 @@
   }
 
   // A server hangs up on who sends too much: it is said before anything is sent.
-  const most = Number(form.dataset.most);
+  // `form.dataset` would be the field of that name.
+  const most = Number(form.getAttribute("data-most"));
+  const mostFiles = Number(form.getAttribute("data-files"));
   form.addEventListener("htmx:beforeRequest", (event) => {
     const chosen = [...form.querySelectorAll("input[type=file]")].flatMap((input) => [...input.files]);
     const size = chosen.reduce((sum, file) => sum + file.size, 0);
-    if (size <= most && chosen.length <= Number(form.dataset.files)) return;
+    if (size <= most && chosen.length <= mostFiles) return;
     event.preventDefault();
     say("files-error", `${chosen.length} files of ${Math.ceil(size / 1e6)} MB are too much for this page: use ugro launch --workdir.`);
     mark();
