@@ -1,8 +1,10 @@
-"""Which checkpoints of a job the central store holds."""
+"""Which checkpoints of a job the central store holds, and which of them it need not hold any more."""
 
 from __future__ import annotations
 
 import json
+from collections import defaultdict
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +37,31 @@ def newest(paths: JobPaths) -> Path | None:
             entry = top.joinpath(*parts[: 2 if len(parts) > 1 and parts[0] in nodes else 1])
             found.append((_of_rank_0(path, top, nodes), path.name == "final.pt", 0, path.stat().st_mtime, entry))
     return max(found)[-1] if found else None
+
+
+def forget_old(paths: JobPaths, keep: int, in_use: Collection[Path] = ()) -> list[Path]:
+    """Remove the oldest checkpoints of a job where a node wrote more than `keep`; return them, the oldest first.
+
+    Only what has a manifest is taken for a checkpoint. The newest one, `final.pt`, whatever has `best` in its name, and
+    what is `in_use` stay and do not count.
+
+    Raises:
+        OSError: one cannot be removed.
+    """
+    spared = {newest(paths), *in_use}
+    by_folder: dict[Path, list[tuple[int, Path]]] = defaultdict(list)
+    for manifest in paths.checkpoints.rglob("[!.]*.json"):
+        path = manifest.with_name(manifest.name.removesuffix(".json"))
+        if path in spared or path.name == "final.pt" or "best" in path.name.lower() or path.is_symlink():
+            continue
+        step = _complete_at(path) if path.is_file() else None
+        if step is not None:
+            by_folder[path.parent].append((step, path))
+    old = [path for found in by_folder.values() for _step, path in sorted(found)[:-keep]]
+    for path in old:
+        path.with_name(path.name + ".json").unlink(missing_ok=True)  # first: without it nothing counts on the other
+        path.unlink(missing_ok=True)
+    return old
 
 
 def _of_rank_0(path: Path, top: Path, nodes: set[str]) -> bool:

@@ -4,19 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
 
-from ugro_py import late, metrics, results
+from ugro_py import checkpoints, late, metrics, results
 from ugro_py.cluster import Node
 from ugro_py.collect import collect
 from ugro_py.errors import StateError
 from ugro_py.gang import Outcome
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
-from ugro_py.recovery.record import Listener
-from ugro_py.state import Controller, Store
+from ugro_py.state import Store
 from ugro_py.state.away import AwayError
 from ugro_py.state.models import ENDED
 from ugro_py.transport import Session
+
+if TYPE_CHECKING:
+    from ugro_py.launch import Launcher
 
 
 def close_attempt(store: Store, gang: Gang, outcome: Outcome) -> None:
@@ -33,9 +37,12 @@ def close_attempt(store: Store, gang: Gang, outcome: Outcome) -> None:
 
 
 async def finish_attempt(
-    store: Store, gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, Session], outcome: Outcome
+    store: Store, gang: Gang, nodes: Mapping[str, Node], sessions: Mapping[str, Session], outcome: Outcome, keep: int
 ) -> None:
-    """Bring in what an attempt left on the nodes; what cannot be had is an event, not the end of the job."""
+    """Bring in what an attempt left on the nodes; what cannot be had is an event, not the end of the job.
+
+    The central store keeps the newest `keep` checkpoints of the job from each node.
+    """
     alive = {name: session for name, session in sessions.items() if name not in outcome.lost_nodes}
     problems: list[tuple[str | None, str]] = [
         (name, f"{name}: not reached; what it wrote lies there") for name in gang.nodes if name not in alive
@@ -50,6 +57,21 @@ async def finish_attempt(
             store.add_event, "collect_failed", problem, job=gang.job, node=node, severity="error"
         )  # fmt: skip
     await store.patiently(late.note_collected, store, gang)
+    await store.patiently(_forget_old, store, gang, keep)
+
+
+def _forget_old(store: Store, gang: Gang, keep: int) -> None:
+    """Drop checkpoints that are too many: a job that runs for weeks must not fill the store."""
+    in_use = {Path(gang.resume_from), *(Path(str(job.request.get("resume") or "")) for job in store.jobs(active=True))}
+    try:
+        old = checkpoints.forget_old(JobPaths(gang.job), keep, in_use)
+    except OSError as error:
+        text = f"{error.filename}: an old checkpoint could not be removed: {error.strerror}"
+        store.add_event("checkpoints_forgotten", text, job=gang.job, severity="warning")
+        return
+    if old:
+        text = f"{len(old)} of more than {keep} checkpoints were removed, up to {old[-1].name}"
+        store.add_event("checkpoints_forgotten", text, job=gang.job, data={"names": [path.name for path in old]})
 
 
 async def finish(
@@ -58,12 +80,11 @@ async def finish(
     nodes: Mapping[str, Node],
     sessions: Mapping[str, Session],
     outcome: Outcome,
-    controller: Controller,
-    tell: Listener,
+    launcher: Launcher,
 ) -> None:
     """Collect what a job that holds no GPU any more has left, and record how it ended."""
-    tell("step", {"text": "collecting results"})
-    await finish_attempt(store, gang, nodes, sessions, outcome)
+    launcher.tell("step", {"text": "collecting results"})
+    await finish_attempt(store, gang, nodes, sessions, outcome, launcher.cluster.settings.checkpoints)
     await store.patiently(store.set_job, gang.job, outcome.status, outcome.reason, outcome.exit_code)
     try:
         await store.patiently(results.write_notes, gang.job, store)
@@ -71,4 +92,4 @@ async def finish(
         raise
     except StateError as error:  # the job has ended all the same; who collects it writes them too
         await store.patiently(store.add_event, "collect_failed", str(error), job=gang.job, severity="error")
-    await store.patiently(store.unclaim, gang.job, controller)
+    await store.patiently(store.unclaim, gang.job, launcher.controller)

@@ -96,7 +96,7 @@ def test_a_job_that_had_completed_has_completed_although_a_node_is_away_now(take
     outcome = taken.follow(NODES[2])
     assert (outcome.status, outcome.reason) == ("completed", "")
     assert "node_lost" not in {event.kind for event in taken.store.events(JOB)}
-    asyncio.run(finish.finish_attempt(taken.store, taken.gang, {}, {}, outcome))
+    asyncio.run(finish.finish_attempt(taken.store, taken.gang, {}, {}, outcome, 100))
     told = [event.node for event in taken.store.events(JOB) if event.kind == "collect_failed"]
     assert told == list(NODES), "what lies on nodes that do not answer is not forgotten"
 
