@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
-import threading
 from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from ugro_py import metrics
-from ugro_py.errors import NotFoundError, UgroError
+from ugro_py.errors import NotFoundError
 from ugro_py.names import check_name
 from ugro_py.paths import JobPaths
 from ugro_py.series_chart import Chart, Told, chart
@@ -39,7 +36,6 @@ class Series:
         self._twin = Twin(paths.metrics, paths.series(paths.metrics), MetricLines())
         self._twin.refresh()
         self._chunks: list[Chunk] = [chunk for chunk in self._twin.chunks if chunk.rows]
-        self._kept: dict[str, np.ndarray[Any, Any]] = {}
 
     @property
     def broken(self) -> int:
@@ -98,16 +94,14 @@ class Series:
         names = self.columns if columns is None else tuple(columns)
         for name in names:
             self._check(name)
-        keep = self._keep.copy()
+        keys = self._keys
+        keep = keys["keep"].copy()
         for name, wanted in (("rank", rank), ("attempt", attempt)):
             if wanted is not None:
-                keep &= self._whole(name) == wanted
+                keep &= keys[name] == wanted
         whole = bool(keep.all())
-        found = [self._whole(name) if whole else self._whole(name)[keep] for name in ("attempt", "rank", "step")]
-        moments = self._time if whole else self._time[keep]
-        timeless = np.isnan(moments)
-        arrays = [column_of(values) for values in found]
-        arrays.append(column_of(moments, ~timeless))
+        found = [keys[name] if whole else keys[name][keep] for name in ("attempt", "rank", "step", "time")]
+        arrays = [*map(column_of, found[:3]), column_of(found[3], ~np.isnan(found[3]))]
         values = self.raw(names)
         if names and not whole:  # a table without columns has no rows to choose from
             values = values.filter(flags(keep))
@@ -121,9 +115,10 @@ class Series:
         """
         self._check(column)
         values = self.raw([column])[column]
-        arrays = [*(self._whole(name) for name in ("attempt", "rank", "step")), self._time, numbers(values)]
+        keys = self._keys
+        arrays = [*(keys[name] for name in ("attempt", "rank", "step", "time")), numbers(values)]
         told = are_known(values)
-        known = self._keep if told is None else self._keep & told
+        known = keys["keep"] if told is None else keys["keep"] & told
         if not known.all():
             arrays = [array[known] for array in arrays]
         return Told.newest(*arrays)
@@ -163,7 +158,7 @@ class Series:
     @property
     def last_step(self) -> int | None:
         """The last step that any rank reported."""
-        steps = self._whole("step")[self._keep]
+        steps = self._keys["step"][self._keys["keep"]]
         return int(steps.max()) if len(steps) else None
 
     @property
@@ -171,10 +166,9 @@ class Series:
         """The ranks of the newest attempt that told anything."""
         import numpy as np
 
-        attempts = self._whole("attempt")[self._keep]
-        if not len(attempts):
-            return []
-        return [int(rank) for rank in np.unique(self._whole("rank")[self._keep][attempts == attempts.max()])]
+        keys = self._keys
+        attempts, ranks = (keys[name][keys["keep"]] for name in ("attempt", "rank"))
+        return [int(rank) for rank in np.unique(ranks[attempts == attempts.max()])] if len(attempts) else []
 
     def _check(self, column: str) -> None:
         if column not in self.columns:
@@ -182,31 +176,22 @@ class Series:
                 f"job {self.job}: metric {column[:80]!r}", "no line tells it", f"there are {', '.join(self.columns)}"
             )
 
-    def _whole(self, name: str) -> np.ndarray[Any, Any]:
-        """Return `attempt`, `rank` or `step`; -1 where a line has none, and attempt 1 where none is told."""
-        if name not in self._kept:
-            self._kept[name] = numbers(self.raw([name])[name], missing=1 if name == "attempt" else -1)
-        return self._kept[name]
+    @cached_property
+    def _keys(self) -> dict[str, np.ndarray[Any, Any]]:
+        """Whose lines they are: `attempt` (1 where none is told), `rank`, `step` (-1 where a line has none), `time`
+        (Unix seconds, NaN where it has none), and `keep`: whether it belongs to a rank and a step."""
+        import numpy as np
+        import pyarrow as pa
 
-    @property
-    def _time(self) -> np.ndarray[Any, Any]:
-        if "time" not in self._kept:
-            import numpy as np
-            import pyarrow as pa
-
-            stamps = self.raw(["timestamp"])["timestamp"]  # seen as the numbers they are: a cast imports more of Arrow
-            moments = pa.chunked_array([part.view(pa.int64()) for part in stamps.chunks], pa.int64())
-            self._kept["time"] = numbers(moments) / 1e6
-            if (told := are_known(moments)) is not None:
-                self._kept["time"][~told] = np.nan
-        return self._kept["time"]
-
-    @property
-    def _keep(self) -> np.ndarray[Any, Any]:
-        """Which lines belong to a rank and a step."""
-        if "keep" not in self._kept:
-            self._kept["keep"] = (self._whole("rank") >= 0) & (self._whole("step") >= 0)
-        return self._kept["keep"]
+        table = self.raw(["attempt", "rank", "step", "timestamp"])
+        keys = {name: numbers(table[name], missing=1 if name == "attempt" else -1) for name in table.column_names[:3]}
+        # Seen as the numbers they are: a cast imports more of Arrow.
+        moments = pa.chunked_array([part.view(pa.int64()) for part in table["timestamp"].chunks], pa.int64())
+        keys["time"] = numbers(moments) / 1e6
+        if (told := are_known(moments)) is not None:
+            keys["time"][~told] = np.nan
+        keys["keep"] = (keys["rank"] >= 0) & (keys["step"] >= 0)
+        return keys
 
 
 def open_job(job: str) -> Series:
@@ -233,21 +218,6 @@ def catch_up(paths: JobPaths) -> int:
     twin = Twin(paths.metrics, paths.series(paths.metrics), MetricLines())
     twin.refresh()
     return twin.chunks[-1].end if twin.chunks else 0
-
-
-def ahead(job: str) -> None:
-    """Begin to bring the columns of a job up to date, in a thread: whoever opens it next waits for what is missing.
-
-    Of a job that is not there, or of somebody else's, nothing is begun, and nothing is said.
-    """
-
-    def work() -> None:
-        with contextlib.suppress(UgroError, OSError):
-            paths = JobPaths(check_name(job))
-            if paths.metrics.stat().st_uid == os.geteuid():  # anybody else reads it in memory, and would do so twice
-                catch_up(paths)
-
-    threading.Thread(target=work, name="columns").start()
 
 
 def _types() -> dict[str, pa.DataType]:

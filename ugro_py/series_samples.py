@@ -11,7 +11,7 @@ from ugro_py import metrics
 from ugro_py.paths import JobPaths
 from ugro_py.series_chart import thinned
 from ugro_py.series_numpy import are_known, column_of, nullable, numbers, repeated, texts
-from ugro_py.series_twin import Twin
+from ugro_py.series_twin import Chunk, Twin, side_by_side
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -144,8 +144,8 @@ class Samples:
         for attempt, node, path in self._paths.event_copies():
             twin = Twin(path, self._paths.series(path), SampleLines())
             twin.refresh()
-            for chunk in twin.chunks:
-                part = pa.Table.from_batches([chunk.columns()])
+            for batch in side_by_side(Chunk.columns, twin.chunks):
+                part = pa.Table.from_batches([batch])
                 part = part.append_column("node", repeated(node, len(part)))
                 parts.append(part.append_column("attempt", column_of(np.full(len(part), attempt, np.int32))))
         schema = _schema().append(pa.field("node", pa.string())).append(pa.field("attempt", pa.int32()))

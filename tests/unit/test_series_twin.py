@@ -205,19 +205,6 @@ def test_columns_in_an_older_form_are_made_again(paths: JobPaths) -> None:  # no
     assert twin.read_bytes() == made
 
 
-def test_columns_can_be_begun_ahead(paths: JobPaths) -> None:  # noqa: F811
-    add(paths, *range(500))
-    series.ahead(JOB)
-    assert steps() == list(range(500)), "whoever opens it meanwhile sees everything"
-    series.ahead("job_2")
-    series.ahead("no/../name")
-    for thread in [thread for thread in threading.enumerate() if thread.name == "columns"]:
-        thread.join(60)
-    found = series_twin._load(paths.series(paths.metrics))
-    assert found[-1].end == paths.metrics.stat().st_size
-    assert [chunk.start for chunk in found[1:]] == [chunk.end for chunk in found[:-1]]
-
-
 def test_many_chunks_are_read_in_order_by_several_threads(paths: JobPaths, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
     add(paths, *range(700))
     monkeypatch.setattr(os, "cpu_count", lambda: 3)

@@ -60,9 +60,6 @@ def show(job: str, as_json: bool, width: int | None) -> None:
     if client is not None:
         found = results.from_json(**client.get(job_path(job, "results")))
     else:
-        from ugro_py import series
-
-        series.ahead(job)  # while the state database is imported and asked
         from ugro_py.reconcile import reconcile
         from ugro_py.state import Store
 
