@@ -94,6 +94,7 @@ def variables() -> list[str]:
     ]  # fmt: skip
 
 
+@pytest.mark.timeout(900)  # on a busy machine
 @needs_them
 def test_every_panel_has_data(
     make_ugro: Callable[..., Ugro], here: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -94,6 +94,7 @@ def pair(tmp_path: Path) -> tuple[Path, Path]:
     return certificate, key
 
 
+@pytest.mark.timeout(900)  # on a busy machine
 def test_what_is_wrong_is_mailed_and_its_end_too(tmp_path: Path, pair: tuple[Path, Path]) -> None:
     prometheus, alertmanager, smtp = free_port(), free_port(), free_port()
     config, box, log = tmp_path / "etc", Box(), tmp_path / "alertmanager.log"
