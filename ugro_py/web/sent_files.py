@@ -109,7 +109,9 @@ class _Putting:
             raise self._refused(name, "is no name of a file inside a folder", "rename it, or pack it again")
         if len(self.names) >= MOST_FILES:
             raise self._refused(
-                name, f"more than {MOST_FILES} files", "use `ugro launch --workdir`, or leave out what it needs not"
+                name,
+                f"more than {MOST_FILES} files",
+                "use `ugro launch --script F --workdir D`, or leave out what it needs not",
             )
         target = self._place / name
         try:
@@ -146,7 +148,7 @@ class _Putting:
 
     def _zip(self, name: str, stream: IO[bytes]) -> None:
         if _listing(stream) > _LARGEST_LISTING:
-            raise self._refused(name, f"more than {MOST_FILES} files", "use `ugro launch --workdir`")
+            raise self._refused(name, f"more than {MOST_FILES} files", "use `ugro launch --script F --workdir D`")
         with zipfile.ZipFile(stream) as pack:
             members = [one for one in pack.infolist() if not one.is_dir() and not one.filename.startswith(_LEAVE_OUT)]
             for member in members:
@@ -169,7 +171,9 @@ class _Putting:
             while (member := pack.next()) is not None:
                 count, size = count + 1, size + member.size
                 if count > 2 * MOST_FILES:  # folders count here too
-                    raise self._refused(name, f"more than {MOST_FILES} files", "use `ugro launch --workdir`")
+                    raise self._refused(
+                        name, f"more than {MOST_FILES} files", "use `ugro launch --script F --workdir D`"
+                    )
                 if size > MOST_BYTES:  # before it is read over to get to the next one
                     raise self._refused(name, f"more than {MOST_BYTES >> 20} MB", "put large data on the nodes")
                 if not (member.isreg() or member.isdir()) or member.issparse():

@@ -37,7 +37,7 @@
     const size = chosen.reduce((sum, file) => sum + file.size, 0);
     if (size <= most && chosen.length <= mostFiles) return;
     event.preventDefault();
-    say("files-error", `${chosen.length} files of ${Math.ceil(size / 1e6)} MB are too much for this page: use ugro launch --workdir.`);
+    say("files-error", `${chosen.length} files of ${Math.ceil(size / 1e6)} MB are too much for this page: use ugro launch --script F --workdir D.`);
     mark();
   });
   form.addEventListener("htmx:sendError", () => say("answer", "Nothing was sent: the dashboard does not answer. Try again."));
