@@ -63,7 +63,7 @@ class Settings:
     retry: int = 0
     retry_backoff_s: float = 10.0
     grace_s: float = 10.0
-    checkpoints: int = 100
+    keep_checkpoints: int = 100
     log_limit_gb: float = 2.0
     health_interval_s: float = 10.0
     health_retention_days: float = 30.0

@@ -84,7 +84,7 @@ async def finish(
 ) -> None:
     """Collect what a job that holds no GPU any more has left, and record how it ended."""
     launcher.tell("step", {"text": "collecting results"})
-    await finish_attempt(store, gang, nodes, sessions, outcome, launcher.cluster.settings.checkpoints)
+    await finish_attempt(store, gang, nodes, sessions, outcome, launcher.cluster.settings.keep_checkpoints)
     await store.patiently(store.set_job, gang.job, outcome.status, outcome.reason, outcome.exit_code)
     try:
         await store.patiently(results.write_notes, gang.job, store)

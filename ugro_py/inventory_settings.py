@@ -85,7 +85,7 @@ SETTINGS: dict[str, dict[str, tuple[str, Check]]] = {
         "retry": ("retry", integer(0, 1000)),
         "backoff_s": ("retry_backoff_s", number(0, 86_400)),
         "grace_s": ("grace_s", number(0, 3600)),
-        "checkpoints": ("checkpoints", integer(1, 1_000_000)),
+        "keep_checkpoints": ("keep_checkpoints", integer(1, 1_000_000)),
     },
     "ugro_logs": {
         "limit_gb": ("log_limit_gb", number(0.001, 1_000_000)),

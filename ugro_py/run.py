@@ -220,7 +220,7 @@ class _Stay:
         """Bring in what there is and put the job back into the queue; it keeps its place there."""
         await self._give_back(now.gang)
         await asyncio.gather(*self._collecting)
-        await finish_attempt(self._store, *_of(now), outcome, self._launcher.cluster.settings.checkpoints)
+        await finish_attempt(self._store, *_of(now), outcome, self._launcher.cluster.settings.keep_checkpoints)
         await self._store.patiently(self._store.requeue, now.gang.job, reason, preempted=preempted)
         self._launcher.tell("step", {"text": f"back in the queue: {reason}"})
         return Outcome("pending", reason)
@@ -228,7 +228,7 @@ class _Stay:
     async def _bring_in(self, now: Running, outcome: Outcome, before: Sequence[asyncio.Task[None]]) -> None:
         """Collect one attempt after the ones before it: all use the same folders on the way, and the newest stays."""
         await asyncio.gather(*before, return_exceptions=True)
-        await finish_attempt(self._store, *_of(now), outcome, self._launcher.cluster.settings.checkpoints)
+        await finish_attempt(self._store, *_of(now), outcome, self._launcher.cluster.settings.keep_checkpoints)
 
     async def _controls(self, job: str) -> bool:
         try:
