@@ -23,6 +23,7 @@ _DEEPEST, _LONGEST = 32, 1000
 _LARGEST_LISTING = 1 << 20
 """Bytes of the list of its files that a zip archive ends with: all of it is read into memory."""
 _BLOCK = 1 << 20
+_OTHER_WAY = "use `ugro launch --script F --workdir D`"
 _LEAVE_OUT = "__MACOSX"  # what macOS adds to the archives it makes
 Named = tuple[str, IO[bytes]]
 
@@ -111,7 +112,7 @@ class _Putting:
             raise self._refused(
                 name,
                 f"more than {MOST_FILES} files",
-                "use `ugro launch --script F --workdir D`, or leave out what it needs not",
+                _OTHER_WAY,
             )
         target = self._place / name
         try:
@@ -148,7 +149,7 @@ class _Putting:
 
     def _zip(self, name: str, stream: IO[bytes]) -> None:
         if _listing(stream) > _LARGEST_LISTING:
-            raise self._refused(name, f"more than {MOST_FILES} files", "use `ugro launch --script F --workdir D`")
+            raise self._refused(name, f"more than {MOST_FILES} files", _OTHER_WAY)
         with zipfile.ZipFile(stream) as pack:
             members = [one for one in pack.infolist() if not one.is_dir() and not one.filename.startswith(_LEAVE_OUT)]
             for member in members:
@@ -171,9 +172,7 @@ class _Putting:
             while (member := pack.next()) is not None:
                 count, size = count + 1, size + member.size
                 if count > 2 * MOST_FILES:  # folders count here too
-                    raise self._refused(
-                        name, f"more than {MOST_FILES} files", "use `ugro launch --script F --workdir D`"
-                    )
+                    raise self._refused(name, f"more than {MOST_FILES} files", _OTHER_WAY)
                 if size > MOST_BYTES:  # before it is read over to get to the next one
                     raise self._refused(name, f"more than {MOST_BYTES >> 20} MB", "put large data on the nodes")
                 if not (member.isreg() or member.isdir()) or member.issparse():
