@@ -11,6 +11,7 @@ from contextlib import contextmanager
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.axe import violations
+from tests.browser.site import PATIENCE_MS
 from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
 from tests.unit.browser import Browser as Plain
 from tests.unit.browser import free_port
@@ -24,11 +25,19 @@ def link(served: Served) -> str:
 
 
 @contextmanager
-def typed(browser: Browser, served: Served, *, scripts: bool) -> Iterator[Page]:
-    """The page Launch with what somebody typed, and no session any more: signed out elsewhere, or a week is over."""
+def opened(browser: Browser, served: Served, *, scripts: bool = True) -> Iterator[Page]:
+    """A page of a browser that knows nothing yet."""
     url = f"http://localhost:{served.dashboard}"
     with browser.new_context(base_url=url, java_script_enabled=scripts) as context:
-        page = context.new_page()
+        context.set_default_timeout(PATIENCE_MS)
+        context.set_default_navigation_timeout(PATIENCE_MS)
+        yield context.new_page()
+
+
+@contextmanager
+def typed(browser: Browser, served: Served, *, scripts: bool) -> Iterator[Page]:
+    """The page Launch with what somebody typed, and no session any more: signed out elsewhere, or a week is over."""
+    with opened(browser, served, scripts=scripts) as page:
         page.goto(link(served))
         page.goto("/launch")
         page.locator("summary", has_text="A script of your own").click()
@@ -36,7 +45,7 @@ def typed(browser: Browser, served: Served, *, scripts: bool) -> Iterator[Page]:
         page.locator("[name=name]").fill("typed")
         page.locator("[name=code]").fill(CODE)
         page.locator("[name=secrets]").fill("PASSWORD=canary")
-        (cookie,) = (one for one in context.cookies() if one["name"].startswith("ugro_session"))
+        (cookie,) = (one for one in page.context.cookies() if one["name"].startswith("ugro_session"))
         served.app.state.sessions.end(cookie["value"])
         yield page
 
@@ -80,8 +89,7 @@ def test_without_scripts_a_form_is_shown_again(browser: Browser, start: Serve) -
 
 def test_the_page_of_a_form_that_was_not_taken_can_be_read_by_all(browser: Browser, start: Serve) -> None:
     served = start(dashboard=free_port())
-    with browser.new_context(base_url=f"http://localhost:{served.dashboard}") as context:
-        page = context.new_page()
+    with opened(browser, served) as page:
         page.goto("/login")
         page.evaluate("""() => {
             const form = document.createElement('form');
@@ -103,8 +111,7 @@ def test_a_page_that_is_open_during_a_restart_goes_on(browser: Browser, start: S
     port = free_port()
     served = start(dashboard=port)
     served.agent.store.create_job("mine", "root", {"name": "mine"})
-    with browser.new_context(base_url=f"http://localhost:{port}") as context:
-        page = context.new_page()
+    with opened(browser, served) as page:
         page.goto(link(served))
         page.goto("/queue")
         expect(page.locator("#live-state")).to_have_text("Live")

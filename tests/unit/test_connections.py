@@ -22,7 +22,7 @@ import pytest
 from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
 from tests.unit.browser import Browser, browser, free_port, served  # noqa: F401 - fixtures
 from tests.unit.test_web_live import until
-from ugro_py.api import unix
+from ugro_py.api import peer, unix
 from ugro_py.api.client import Client
 from ugro_py.api.other_end import owner_of_other_end
 from ugro_py.api.peer import MOST_CONNECTIONS, MOST_LOCAL, PeerProtocol
@@ -37,7 +37,7 @@ import socket, sys
 address, port, most = sys.argv[1], int(sys.argv[2]), int(sys.argv[3])
 kept = []
 for number in range(most):
-    one = socket.create_connection((address, port), 20)
+    one = socket.create_connection((address, port), 60)
     one.sendall(b"GET /static/app.css HTTP/1.1\\r\\nHost: localhost\\r\\n\\r\\n")
     if b" 200 " not in one.recv(30):
         break
@@ -45,6 +45,12 @@ for number in range(most):
 print(len(kept), flush=True)
 sys.stdin.read()
 """
+
+
+@pytest.fixture(autouse=True)
+def patient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is: no connection is hung up on before the last is made."""
+    monkeypatch.setattr(peer, "HEADER_TIMEOUT_S", 300.0)
 
 
 def account(name: str) -> list[str]:

@@ -19,7 +19,7 @@ from tests.unit.web_jobs import Job
 from ugro_py import status
 from ugro_py.paths import JobPaths
 from ugro_py.web import following
-from ugro_py.web.following import Parts, Watch
+from ugro_py.web.following import Watch
 
 
 @pytest.fixture
@@ -28,31 +28,6 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("FILES_S", "_STATE_S"):
         monkeypatch.setattr(following, name, 0.01)
     monkeypatch.setattr(following, "_BACK_OFF_S", 0.2)
-
-
-def watched(parts: Parts, *marks: int) -> tuple[list[str], int]:
-    """Follow a job until its parts were asked for so often, (each of) `marks`; what was said, and how often in all."""
-    asked, said = 0, []
-
-    def counted() -> object:
-        nonlocal asked
-        asked += 1
-        return parts()
-
-    async def run() -> None:
-        watch = Watch("first", counted, asyncio.Event())  # type: ignore[arg-type]
-        watch.begin()
-        known = None
-        for mark in marks:
-            while asked < mark:
-                known = await watch.changed(known, 0.05)
-            await asyncio.sleep(0.05)
-            said.append(watch.trouble)
-        await watch.end()
-        assert watch.idle
-
-    asyncio.run(run())
-    return said, asked
 
 
 def test_a_fault_is_in_the_log_once_and_is_tried_less_often(
@@ -67,9 +42,22 @@ def test_a_fault_is_in_the_log_once_and_is_tried_less_often(
             raise fault
         return False, {"facts": "fine"}
 
+    async def run() -> None:
+        watch, known = Watch("first", broken, asyncio.Event()), None
+        watch.begin()
+        while not watch.trouble:
+            known = await watch.changed(known, 0.05)
+        assert watch.trouble == "Not live: an error inside the agent; see its log"
+        while watch.trouble:
+            known = await watch.changed(known, 0.05)
+        assert next(calls, None) is None  # only when it had been tried to the end
+        while known is None or not known.parts:
+            known = await watch.changed(known, 0.05)
+        await watch.end()
+        assert watch.idle
+
     with caplog.at_level(logging.ERROR, "ugro.web"):
-        said, _ = watched(broken, 1, 4, 6)
-    assert said == ["Not live: an error inside the agent; see its log"] * 2 + [""]
+        asyncio.run(run())
     assert [record.exc_info and record.exc_info[0] for record in caplog.records] == [ZeroDivisionError, KeyError]
 
 
