@@ -126,6 +126,8 @@ def main(argv: list[str] | None = None) -> Any:
     # At exit Python looks twice through all objects for cycles to free, longer than some verbs take altogether. The
     # kernel frees them as well.
     atexit.register(gc.freeze)
+    # And it would look through all that was imported, and stays, after each 700 objects more.
+    gc.set_threshold(20_000)
     try:
         cli.main(args=argv, prog_name="ugro", standalone_mode=False)
     except UgroError as error:
