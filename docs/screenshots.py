@@ -78,6 +78,8 @@ def _take(page: Page, name: str, form: str) -> None:
     page.goto(PAGES[name])
     if name in CHARTS:
         page.wait_for_selector("canvas", timeout=60_000)
+    if name == "launch":
+        page.get_by_text("A script of your own").click()
     page.wait_for_timeout(1500)  # what comes over the stream at once
     height = min(TALL[form], page.evaluate("document.documentElement.scrollHeight"))
     width = FORMS[form]["viewport"]["width"]
