@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import http.client
 import http.server
 import json
 import re
@@ -16,7 +17,9 @@ from urllib.parse import quote
 import pytest
 from playwright.sync_api import Page, expect
 
+from tests.browser.scripts.lively import HOSTILE
 from tests.browser.site import LIVELY, Site, Visitor, free_port, says
+from ugro_py.errors import UgroError
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 Visit = Callable[..., Visitor]
@@ -78,6 +81,68 @@ def test_a_hostile_log_and_a_hostile_metric_are_shown(evil: str, page: Page) -> 
     says(page, "<b>argument</b>")
     page.goto("/events?job=evil")
     says(page, "onerror=alert('evil')")
+
+
+def test_nothing_of_it_is_lost(site: Site, evil: str, page: Page) -> None:
+    log = (site.ugro.folder(evil) / "logs" / "rank_0.log").read_bytes()
+    for printed in (HOSTILE.encode(), b"not utf-8: \xff\xfe\n", b"step 5 loss="):
+        assert printed in log
+    page.goto(f"/experiments/{evil}/artifacts")
+    with page.expect_download() as started:
+        page.locator("a[download][href$='rank_0.log']").first.click()
+    assert started.value.path().read_bytes() == log
+    # A line that is none is left out, what is no number in one is null, and all others are there.
+    lines = (site.ugro.folder(evil) / "metrics.jsonl").read_text().splitlines()
+    rows = [json.loads(line, parse_constant=lambda name: pytest.fail(f"{name} is no JSON")) for line in lines]
+    assert sorted(row["step"] for row in rows) == [1, 1, 2, 3, 4, 5]
+    assert [row["training_loss"] for row in rows].count(None) == 1
+    charts = page.evaluate("path => fetch(path).then(answer => answer.json())", f"/experiments/{evil}/charts")
+    loss = next(chart for chart in charts["charts"] if chart["column"] == "training_loss")
+    assert loss["lines"][0]["x"] == [1, 2, 3, 4, 5]
+
+
+@pytest.mark.parametrize("name", ["<img src=x onerror=alert('name')>", "\x1b[31mred", "../../up", "a\u202eb", "x" * 64])
+def test_a_job_cannot_be_called_so(site: Site, page: Page, name: str) -> None:
+    page.goto("/launch")
+    page.locator("#name").evaluate("field => { field.removeAttribute('pattern'); field.removeAttribute('maxlength') }")
+    page.locator("#name").fill(name)
+    page.get_by_role("button", name="Launch").click()
+    expect(page.get_by_role("alert").first).to_be_visible()
+    executes_nothing(page)
+    with pytest.raises(UgroError):
+        site.client.submit({"name": name + "\r\nSet-Cookie: a=b", "hold": True})
+    assert not [job.name for job in site.ugro.jobs() if name[:10] in job.name]
+
+
+@pytest.mark.parametrize("token", ["", "guess", "0" * 64])
+def test_a_form_with_a_wrong_token_changes_nothing(site: Site, page: Page, token: str) -> None:
+    page.goto("/experiments/live")
+    expect(page.locator("#live-state")).to_have_text("Live")
+    with page.expect_navigation() as went:
+        page.evaluate(
+            """token => { const form = document.querySelector('#confirm-stop form');
+            form.querySelector('[name=csrf]').value = token; form.submit(); }""",
+            token,
+        )
+    assert went.value is not None and went.value.status == 403
+    assert not site.ugro.job("live").stop_requested
+
+
+def test_downloads_stay_in_the_folder_of_the_job(site: Site, visit: Visit) -> None:
+    cookie = "; ".join(f"{one['name']}={one['value']}" for one in visit().context.cookies())
+    tries = ("../../done/config.json", "../../../ugro.db", "%2e%2e/%2e%2e/%2e%2e/ugro.db", "..%2f..%2f..%2fugro.db",
+             "logs/../../../../ugro.db", "//etc/passwd", "%2fetc%2fpasswd", "..%5c..%5cugro.db", "logs%00/rank_0.log",
+             "%252e%252e/%252e%252e/ugro.db", "....//....//ugro.db")  # fmt: skip
+    for path in tries:
+        connection = http.client.HTTPConnection(
+            "localhost", site.port, timeout=60
+        )  # asks exactly so, as no browser does
+        connection.request("GET", f"/experiments/live/artifacts/{path}", headers={"Cookie": cookie})
+        answer = connection.getresponse()
+        text = answer.read()
+        connection.close()
+        assert answer.status in (307, 400, 404, 422), f"{path}: {answer.status}"
+        assert b"SQLite format" not in text and b"root:x:" not in text and b'"job' not in text
 
 
 def test_a_line_of_ten_megabytes_is_cut_and_holds_nothing_up(site: Site, page: Page) -> None:

@@ -11,7 +11,7 @@ import os
 import sys
 import time
 
-RANK, WORLD = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+RANK, WORLD = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
 HOSTILE = (
     "<img src=x onerror=alert('log')><script>alert('log')</script></script>\n"
     "\x1b[31mred\x1b[0m \x1b]0;title\x07 \x1b]8;;http://x.example\x07link\n"

@@ -74,7 +74,7 @@
   form.addEventListener("input", (event) => {
     const shown = form.querySelector("[data-smooth]");
     if (shown) shown.textContent = chosen().get("smooth");
-    if (event.target.name === "log") {
+    if (event.target.name === "log" && found) {
       draw();
       return;
     }
