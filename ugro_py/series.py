@@ -168,7 +168,12 @@ class Series:
 
         keys = self._keys
         attempts, ranks = (keys[name][keys["keep"]] for name in ("attempt", "rank"))
-        return [int(rank) for rank in np.unique(ranks[attempts == attempts.max()])] if len(attempts) else []
+        if not len(attempts):
+            return []
+        ranks = ranks[attempts == attempts.max()]
+        # To count them takes a third of the time, unless a line tells of rank 2,000,000,000.
+        found = np.flatnonzero(np.bincount(ranks)) if ranks.max() < 1 << 20 else np.unique(ranks)
+        return [int(rank) for rank in found]
 
     def _check(self, column: str) -> None:
         if column not in self.columns:

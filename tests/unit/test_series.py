@@ -113,6 +113,16 @@ def test_what_is_no_number_is_kept_as_text(paths: JobPaths) -> None:
     assert opened.chart("eval_loss").to_json()["lines"][0]["y"] == [3.0]
 
 
+def test_the_ranks_of_the_newest_attempt(paths: JobPaths) -> None:
+    paths.metrics.write_text(line(5, 1, 1.0) + line(3, 1, 1.0, attempt=2) + line(0, 1, 1.0, attempt=2))
+    assert series.open_job(JOB).newest_ranks == [0, 3]
+    with paths.metrics.open("a") as stream:
+        stream.write(line(2**31 - 1, 1, 1.0, attempt=2) + line(3, 2, 1.0, attempt=2))
+    assert series.open_job(JOB).newest_ranks == [0, 3, 2**31 - 1]
+    paths.metrics.write_text('{"step": 1}\n')
+    assert series.open_job(JOB).newest_ranks == []
+
+
 def test_a_table_of_no_number_has_the_keys(paths: JobPaths) -> None:
     paths.metrics.write_text("".join(line(rank, step, 1.0) for step in (1, 2) for rank in (0, 1)) + '{"rank": 0}\n')
     opened = series.open_job(JOB)
