@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import pytest
 from playwright.sync_api import Page, expect
@@ -132,6 +133,42 @@ def test_a_job_from_the_form_to_its_end_and_again(full: Site, plain: Visitor) ->
     again = page.url.rpartition("/")[2].partition("?")[0]
     assert again != "plain" and full.ugro.job(again).active
     full.ugro.run("stop", again, "--force")
+
+
+@pytest.mark.parametrize("scripts", [False, True])
+def test_files_are_checked_and_launched(
+    full: Site, plain: Visitor, visit: Visit, tmp_path: Path, scripts: bool
+) -> None:
+    name = f"plain-files-{scripts}".lower()
+    script, beside = tmp_path / "main.py", tmp_path / "beside.py"
+    secret = "import os\nprint('it has', beside.NUMBER, len(os.environ['KEY']), flush=True)\n"
+    script.write_text("import beside, time\n" + secret + "time.sleep(3600)\n")
+    beside.write_text("NUMBER = 4711\n")
+    page = (visit() if scripts else plain).go("/launch")
+
+    def fill() -> None:
+        while (more := page.locator("main details:not([open]) > summary")).count():
+            more.first.click()
+        page.locator("#script").set_input_files(script)
+        page.locator("#files").set_input_files([beside])
+        page.locator("#secrets").fill("KEY=hush-hush")
+
+    page.locator("#name").fill(name)
+    page.locator("#nodes").fill("1")
+    fill()
+    page.get_by_role("button", name="Check").click()
+    says(page, "torchrun")
+    says(page, "gpu2")
+    assert full.ugro.job_or_none(name) is None, "a check launches nothing"
+    expect(page.locator("#name")).to_have_value(name)
+    if not scripts:  # a page that is loaded anew has no files any more, and secrets are not shown again
+        assert "hush-hush" not in page.content()
+        fill()
+    page.get_by_role("button", name="Launch", exact=True).click()
+    page.wait_for_url(f"**/experiments/{name}*")
+    until_it_says(page, "it has 4711 9")
+    assert "hush-hush" not in page.content()
+    full.ugro.run("stop", name, "--force")
 
 
 def test_the_queue_and_the_nodes_are_changed(full: Site, plain: Visitor) -> None:
