@@ -76,7 +76,8 @@ def list_tags(agent: Agent, who: Who) -> dict[str, int]:
 def compare(agent: Agent, who: Who, job: _Job, loss: float | None = None, all: bool = False) -> dict[str, Any]:
     """Compare jobs. `loss`: also when each first reached it; `all`: also what they have in common.
 
-    The difference of their code, their arguments and their environment are for who submitted all of them, and for admins.
+    The difference of their code, their arguments and their environment are for who submitted all of them, and for
+    admins.
     """
     own = who.admin or all_theirs(agent, who, job)
     options: dict[str, Any] = {"loss": loss, "everything": all, "code": own, "private": own}
