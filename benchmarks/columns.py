@@ -58,7 +58,7 @@ def _pieces() -> list[Any]:
 
 
 def _arrow(folder: Path, pieces: list[Any]) -> int:
-    from ugro_py.series_twin import Chunk, _load, _packed
+    from ugro_py.series.twin import Chunk, _load, _packed
 
     with (folder / "columns").open("wb") as file:
         for number, piece in enumerate(pieces):

@@ -15,7 +15,7 @@ from benchmarks.bed import Bed
 from benchmarks.measure import Result, paired
 from ugro_py.paths import train_dir
 from ugro_py.plan import program
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 
 NAME = "training_throughput"
 LIMIT = 0.98

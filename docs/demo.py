@@ -28,7 +28,7 @@ from ugro_py.api.server import serve
 from ugro_py.api.view import Timing
 from ugro_py.cluster import Cluster, Node, Settings
 from ugro_py.paths import JobPaths
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.scheduler import Gpu, Placement, Request, place
 from ugro_py.state import Controller, Store
 from ugro_py.state._health import Check

@@ -13,7 +13,7 @@ from ugro_py.names import check_name, new_job_name
 from ugro_py.paths import JobPaths
 from ugro_py.queue import spool
 from ugro_py.queue.actions import check_submission
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.state import Controller, JobRow, Store
 from ugro_py.state._queue import UNTIL, holds_loosely
 

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 import click
 
-from ugro_py import again, request_options, secret_env, users
+from ugro_py import again, secret_env, users
 from ugro_py.audit import audited_here
 from ugro_py.head_start import take_secrets
 from ugro_py.inventory import load_cluster
@@ -20,6 +20,7 @@ from ugro_py.queue import spool, submit
 from ugro_py.queue.enter import own_group
 from ugro_py.queue.wait import wait_and_run
 from ugro_py.reconcile import hand_over, reconcile
+from ugro_py.request import options
 from ugro_py.state import Controller, JobRow, Store
 
 
@@ -33,7 +34,7 @@ def resume(
     as_json: bool,
 ) -> None:
     """Run `ugro resume`: the job waits for its turn and goes on from its newest checkpoint; raises UgroError."""
-    limit_s = request_options.time_limit(time_limit)
+    limit_s = options.time_limit(time_limit)
     from ugro_py.agent_follow import newest_event
     from ugro_py.api.client import connect, job_path
 

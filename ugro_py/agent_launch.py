@@ -16,7 +16,7 @@ from ugro_py.api.client import Client, job_path
 from ugro_py.errors import AllocationError, JobFailedError, JobStoppedError, UgroError
 from ugro_py.live import Progress
 from ugro_py.queue import spool, spool_tar
-from ugro_py.request import NOT_AT_ONCE, JobRequest
+from ugro_py.request.job import NOT_AT_ONCE, JobRequest
 
 
 def launch(agent: Client, request: JobRequest, resume: str | None, *, detach: bool, wait: bool, as_json: bool) -> None:

@@ -14,7 +14,7 @@ from ugro_py import __version__
 from ugro_py.cluster import Cluster, Node
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, program
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 
 _LARGEST_DIFF = 1 << 20
 _DEFAULT_SEED = 42

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ugro_py.cluster import Cluster, Node
 from ugro_py.errors import AllocationError, NodeError, UsageError
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.scheduler import Gpu, Placement, place
 
 if TYPE_CHECKING:  # nodes are asked before the database is imported, see head_start.py

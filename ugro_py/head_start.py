@@ -21,7 +21,7 @@ from ugro_py.cluster import Cluster
 from ugro_py.errors import UsageError
 from ugro_py.inventory import load_cluster
 from ugro_py.ready import Reached, reach
-from ugro_py.request import JobRequest, check, request_of
+from ugro_py.request.job import JobRequest, check, request_of
 from ugro_py.transport import close_all
 
 

@@ -22,7 +22,7 @@ from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, new_token, node_spec, node_token
 from ugro_py.queue import spool
 from ugro_py.ready import NotFreeError, Reached, Ready, prepare
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.saved import save_gang
 from ugro_py.scheduler import Placement
 from ugro_py.stage import Bundle, checkpoint_bundle, stage, stage_source

@@ -21,7 +21,7 @@ from ugro_py.paths import JobPaths
 from ugro_py.queue.enter import enter, run_or_wait
 from ugro_py.ready import Reached
 from ugro_py.reconcile import hand_over, reconcile
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.ssh import shell_line
 from ugro_py.state import Controller, JobRow, Store
 from ugro_py.transport import close_all

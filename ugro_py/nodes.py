@@ -14,9 +14,9 @@ from ugro_py.cluster import Node
 from ugro_py.errors import NodeError, UsageError
 from ugro_py.hostkeys import HostKey, check_fingerprint, pin, read_host_key, temporary_trust
 from ugro_py.inventory import inventory_file, parse_cluster
-from ugro_py.inventory_edit import add_host, host_block, remove_host, write_inventory
-from ugro_py.inventory_keys import HOST_KEYS, BadValue, resolve
-from ugro_py.inventory_yaml import read_bytes
+from ugro_py.inventory.edit import add_host, host_block, remove_host, write_inventory
+from ugro_py.inventory.keys import HOST_KEYS, BadValue, resolve
+from ugro_py.inventory.reader import read_bytes
 from ugro_py.names import check_name
 from ugro_py.readings import report_all
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from ugro_py.cluster import Cluster, Node
-from ugro_py.request import TRAIN_SCRIPT, JobRequest
+from ugro_py.request.job import TRAIN_SCRIPT, JobRequest
 from ugro_py.scheduler import Placement
 
 STOP_GRACE_S = 10.0

@@ -36,7 +36,7 @@ from ugro_py.queue.submit import enqueue, must_wait
 from ugro_py.queue.wait import wait_for_turn
 from ugro_py.ready import NotFreeError, Ready
 from ugro_py.reconcile import hand_over, reconcile
-from ugro_py.request import JobRequest, check
+from ugro_py.request.job import JobRequest, check
 from ugro_py.runtime import runtime_path
 from ugro_py.saved import load_gang
 from ugro_py.state import Controller, Store

@@ -17,7 +17,7 @@ from ugro_py.cluster import Cluster
 from ugro_py.errors import InventoryError, UsageError
 from ugro_py.inventory import GROUP, cluster_from_hostvars
 from ugro_py.names import check_name
-from ugro_py.request import JobRequest, request_of
+from ugro_py.request.job import JobRequest, request_of
 
 _TEXTS = ("name", "model", "dataset", "script", "workdir", "resume", "gpus", "priority", "time_limit")
 _NUMBERS = ("epochs", "batch_size", "gradient_accumulation", "nodes", "retry", "min_nodes")

@@ -16,7 +16,7 @@ from ugro_py.choose import NotFreeError, choose, confirm, facts_of, gpus_of, pla
 from ugro_py.cluster import Cluster, Node
 from ugro_py.errors import NodeError, NotFoundError, UsageError
 from ugro_py.master_port import try_port
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.scheduler import Placement
 from ugro_py.strays import end_strays
 from ugro_py.transport import Session, close_all, open_sessions, report

@@ -16,7 +16,7 @@ from ugro_py.launch import Launcher
 from ugro_py.plan import Gang
 from ugro_py.queue import spool, wait
 from ugro_py.queue.start import tidy
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.run import stay
 from ugro_py.saved import load_gang, nodes_of
 from ugro_py.state import Controller, JobRow, Store

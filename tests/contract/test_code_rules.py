@@ -40,15 +40,15 @@ STORE_NAMES = re.compile(
 )
 # The same words for something else: a label on the screen, the file of a model's folder.
 LABELS = {
-    ("ugro_py/results_text.py", "tensorboard"),
-    ("ugro_py/request_sources.py", "config.json"),
+    ("ugro_py/results/text.py", "tensorboard"),
+    ("ugro_py/request/sources.py", "config.json"),
     ("ugro_py/cli.py", "tensorboard"),  # the verb
     ("ugro_py/tensorboard.py", "tensorboard"),  # the package
     ("ugro_py/tensorboard.py", "tensorboard.main"),
     # The table, the key and the topic.
     ("ugro_py/state/models_experiments.py", "experiments"),
     ("ugro_py/state/migrations/versions/0003_experiments.py", "experiments"),
-    ("ugro_py/experiments.py", "experiments"),
+    ("ugro_py/experiments/listing.py", "experiments"),
     ("ugro_py/commands/results.py", "experiments"),
     ("ugro_py/api/routes/experiments.py", "experiments"),
 }

@@ -20,7 +20,7 @@ from tests.contract.project import ROOT, code_in, files, load_yaml, name_of, pag
 from ugro_py import errors
 from ugro_py.cli import cli
 from ugro_py.inventory import load_cluster
-from ugro_py.inventory_keys import CLUSTER_KEYS, HOST_KEYS, TRAINING, TRAINING_KEYS
+from ugro_py.inventory.keys import CLUSTER_KEYS, HOST_KEYS, TRAINING, TRAINING_KEYS
 
 # Generated pages hold other people's text (usage lines, Ansible's examples).
 WRITTEN = [path for path in pages() if path.name not in generate.PAGES]

@@ -18,10 +18,10 @@ from tests.unit.experiment_store import Experiments
 from ugro_py import metrics, results
 from ugro_py.cli import cli
 from ugro_py.paths import JobPaths
-from ugro_py.series_chart import unit_of
-from ugro_py.series_samples import GPU_UNITS, JOINED, NODE_UNITS
+from ugro_py.series.chart import unit_of
+from ugro_py.series.samples import GPU_UNITS, JOINED, NODE_UNITS
 from ugro_py.state import Store
-from ugro_py.stragglers_times import COLUMNS
+from ugro_py.stragglers.times import COLUMNS
 
 
 @pytest.fixture

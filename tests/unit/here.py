@@ -18,7 +18,7 @@ from ugro_py.paths import JobPaths
 from ugro_py.queue.model import Start
 from ugro_py.queue.start import run_queued
 from ugro_py.queue.submit import enqueue
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.scheduler import Gpu, Request, place
 from ugro_py.state import Controller, Store
 

@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""Logs of a job on their way to a receiver of Loki's push API, for the tests of `ugro_py.loki_part`."""
+"""Logs of a job on their way to a receiver of Loki's push API, for the tests of `ugro_py.loki.part`."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ import pytest
 
 from tests.unit.job_store import JobStore
 from tests.unit.loki_sink import LokiSink, loki_sink
-from ugro_py.loki import Pusher
-from ugro_py.loki_part import Shipper
+from ugro_py.loki.part import Shipper
+from ugro_py.loki.push import Pusher
 
 PATIENCE_S = 60
 

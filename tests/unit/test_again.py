@@ -13,7 +13,7 @@ from sqlalchemy import update
 from tests.unit.job_store import JOB, JobStore, job_store  # noqa: F401 - a fixture
 from ugro_py import again
 from ugro_py.errors import UsageError
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.state.models import attempts, jobs
 
 

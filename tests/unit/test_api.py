@@ -27,7 +27,7 @@ from ugro_py.api.tokens import read_tokens
 from ugro_py.errors import NotFoundError, StateError, UgroError, UsageError
 from ugro_py.paths import JobPaths
 from ugro_py.queue import spool
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.scheduler import Gpu, Request, place
 from ugro_py.state import Controller
 

@@ -19,7 +19,7 @@ from ugro_py.launch import Launcher, start_job
 from ugro_py.queue import start, wait
 from ugro_py.queue.model import Start
 from ugro_py.ready import NotFreeError
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.scheduler import Request, place
 from ugro_py.transport import Session
 

@@ -11,11 +11,12 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.unit.experiment_store import START, Experiments, ran  # noqa: F401 - a fixture
-from ugro_py import experiment_figures, experiments, metrics
+from ugro_py import experiments, metrics
 from ugro_py.errors import NotFoundError, UsageError
-from ugro_py.experiment_filters import changed_tags, check_note
+from ugro_py.experiments import figures as experiment_figures
+from ugro_py.experiments.filters import changed_tags, check_note
 from ugro_py.paths import JobPaths, experiment_notes
-from ugro_py.report_text import curve, print_experiments
+from ugro_py.reports.text import curve, print_experiments
 
 
 def names(page: experiments.Page) -> list[str]:

@@ -12,7 +12,7 @@ import pytest
 
 from ugro_py.errors import InventoryError, NotFoundError, UsageError
 from ugro_py.inventory import load_cluster, parse_cluster
-from ugro_py.inventory_edit import add_host, remove_host, write_inventory
+from ugro_py.inventory.edit import add_host, remove_host, write_inventory
 
 ROOT = Path(__file__).resolve().parents[2]
 FILE = Path("/nowhere/hosts.yml")
@@ -234,7 +234,7 @@ def test_many_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     file.write_text(PLAIN)
     code = (
         "import sys; from pathlib import Path\n"
-        "from ugro_py.inventory_edit import add_host, write_inventory\n"
+        "from ugro_py.inventory.edit import add_host, write_inventory\n"
         "from ugro_py.errors import InventoryError\n"
         "file, name = Path(sys.argv[1]), sys.argv[2]\n"
         "while True:\n"

@@ -10,8 +10,8 @@ import pytest
 
 from ugro_py.cluster import Settings
 from ugro_py.inventory import cluster_from_hostvars, load_cluster
-from ugro_py.inventory_keys import SETTINGS_NAMES
-from ugro_py.inventory_settings import SETTING_KEYS
+from ugro_py.inventory.keys import SETTINGS_NAMES
+from ugro_py.inventory.settings import SETTING_KEYS
 from ugro_py.plan import Gang
 from ugro_py.saved import load_gang, save_gang
 

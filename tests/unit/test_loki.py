@@ -13,12 +13,12 @@ import pytest
 from tests.unit.job_store import JOB, JobStore, job_store  # noqa: F401 - a fixture
 from tests.unit.loki_sink import LokiSink
 from tests.unit.loki_world import shipping, sink, until, write  # noqa: F401 - a fixture
-from ugro_py import loki_part
 from ugro_py.agent.wiring import part_makers
 from ugro_py.cluster import Settings
-from ugro_py.loki import Pusher
-from ugro_py.loki_part import Shipper, shipper_of
-from ugro_py.loki_tail import PIECE, READ_BYTES, JobLogs
+from ugro_py.loki import part
+from ugro_py.loki.part import Shipper, shipper_of
+from ugro_py.loki.push import Pusher
+from ugro_py.loki.tail import PIECE, READ_BYTES, JobLogs
 
 
 def test_lines_of_every_rank_come_with_their_labels_in_order(job_store: JobStore, sink: LokiSink) -> None:
@@ -55,7 +55,7 @@ def test_what_jobs_print_is_only_text(job_store: JobStore, sink: LokiSink) -> No
     assert found[:7] == [*hostile, "broken \ufffd\ufffd utf-8"]
     assert "".join(found[7:-1]) == huge
     assert max(map(len, found)) <= PIECE
-    assert max(sink.pushes) < 2 * loki_part.BATCH_BYTES
+    assert max(sink.pushes) < 2 * part.BATCH_BYTES
 
 
 def test_a_line_without_an_end_comes_when_the_job_has_ended(job_store: JobStore, sink: LokiSink) -> None:

@@ -21,9 +21,9 @@ import pytest
 from tests.unit.job_store import JOB, JobStore, job_store  # noqa: F401 - a fixture
 from tests.unit.loki_sink import LokiSink, loki_sink
 from tests.unit.loki_world import shipping, sink, until, write  # noqa: F401 - a fixture
-from ugro_py.loki import Pusher, PushError, Stream
-from ugro_py.loki_part import Shipper
-from ugro_py.loki_tail import AHEAD_NS, JobLogs
+from ugro_py.loki.part import Shipper
+from ugro_py.loki.push import Pusher, PushError, Stream
+from ugro_py.loki.tail import AHEAD_NS, JobLogs
 
 DAY_NS = 86400 * 10**9
 

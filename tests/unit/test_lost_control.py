@@ -20,7 +20,7 @@ from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher
 from ugro_py.plan import Gang
 from ugro_py.recovery.relaunch import Running
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.scheduler import Request, place
 from ugro_py.state import Controller, Store
 from ugro_py.state.fence import LostControlError

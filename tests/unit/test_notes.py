@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from ugro_py import notes
-from ugro_py.notes import BEGIN, END
+from ugro_py.experiments import notes
+from ugro_py.experiments.notes import BEGIN, END
 from ugro_py.results import JobResults
 
 ROUNDS = 60

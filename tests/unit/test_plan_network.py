@@ -12,7 +12,7 @@ import pytest
 
 from ugro_py.cluster import Cluster, Node
 from ugro_py.plan import Gang, new_token, node_spec
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.scheduler import Gpu, Placement
 
 NODES = (

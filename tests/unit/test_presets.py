@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
-from ugro_py import request_sources
+from ugro_py.request import sources
 
 
 @pytest.fixture
@@ -34,8 +34,8 @@ def test_submissions_that_come_together_all_learn_the_presets() -> None:
     """Python 3.11 counts the depth of a syntax tree for all threads together, and fails: SystemError."""
 
     def ask(_number: int) -> tuple[str, ...]:
-        request_sources._presets.cache_clear()  # as the first ones find it
-        return request_sources.presets()
+        sources._presets.cache_clear()  # as the first ones find it
+        return sources.presets()
 
     with ThreadPoolExecutor(4) as pool:
         found = set(pool.map(ask, range(40)))

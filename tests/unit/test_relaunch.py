@@ -21,7 +21,7 @@ from ugro_py.launch import Launcher
 from ugro_py.plan import Gang
 from ugro_py.ready import prepare
 from ugro_py.recovery.relaunch import _find_place, _requests, _unfit
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.scheduler import Gpu, Placement
 from ugro_py.transport import close_all
 

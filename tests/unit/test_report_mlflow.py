@@ -15,12 +15,14 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.unit.experiment_store import START, Experiments
-from ugro_py import metrics, report_doors, report_mlflow
+from ugro_py import metrics
 from ugro_py.cli import cli
 from ugro_py.errors import StateError, UsageError
 from ugro_py.paths import JobPaths
-from ugro_py.report_mlflow import thinned
-from ugro_py.report_mlflow_names import Names
+from ugro_py.reports import doors
+from ugro_py.reports import mlflow as report_mlflow
+from ugro_py.reports.mlflow import thinned
+from ugro_py.reports.mlflow_names import Names
 from ugro_py.state import Store
 
 mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed (extra `mlflow`)")
@@ -180,7 +182,7 @@ def test_an_export_that_fails_midway_is_no_run_that_runs(own: Experiments, tmp_p
     with JobPaths("one").metrics.open("w") as stream:
         for step in range(1, 5001):
             stream.write(json.dumps({"attempt": 1, "rank": 0, "step": step, "training_loss": 3.0 + 1 / step}) + "\n")
-    target, details = tmp_path / "runs", report_doors.details("one")
+    target, details = tmp_path / "runs", doors.details("one")
     limits = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, limits[1]))
     try:

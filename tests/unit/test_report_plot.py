@@ -13,10 +13,10 @@ from xml.etree import ElementTree
 
 import pytest
 
-from ugro_py import report_plot
 from ugro_py.errors import NotFoundError, UsageError
 from ugro_py.paths import JobPaths
-from ugro_py.report_plot import Looks, panels
+from ugro_py.reports import plot
+from ugro_py.reports.plot import Looks, panels
 
 GREATEST = 1.7976931348623157e308
 SVG = "{http://www.w3.org/2000/svg}"
@@ -40,7 +40,7 @@ def told(job: str, losses: Sequence[float | None], name: str = "training_loss", 
 def draw(jobs: Sequence[str], target: Path, looks: Looks, column: str = "training_loss") -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        assert report_plot.write(jobs, [column], target, looks) == len(jobs)
+        assert plot.write(jobs, [column], target, looks) == len(jobs)
 
 
 @pytest.mark.parametrize("log", [False, True])
@@ -103,9 +103,9 @@ def test_each_rank_of_a_large_gang(tmp_path: Path) -> None:
     pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `plots`)")
     name = "</script><b onclick=x>$a_{b}$&amp;"
     told("one", [3.0, 2.0], name, ranks=20)
-    assert report_plot.write(["one"], [name], tmp_path / "x.svg", Looks(each_rank=True)) == 20
+    assert plot.write(["one"], [name], tmp_path / "x.svg", Looks(each_rank=True)) == 20
     texts = [node.text for node in ElementTree.parse(tmp_path / "x.svg").iter(f"{SVG}text")]
     assert name in texts and "rank 19" in texts
-    assert report_plot.write(["one"], [name], tmp_path / "x.html", Looks(each_rank=True)) == 20
+    assert plot.write(["one"], [name], tmp_path / "x.html", Looks(each_rank=True)) == 20
     text = (tmp_path / "x.html").read_text()
     assert "<b onclick" not in text and text.count("</script>") == 3

@@ -13,7 +13,7 @@ import pytest
 from ugro_py.cluster import Cluster, Node, TrainingDefaults
 from ugro_py.errors import UsageError
 from ugro_py.paths import JobPaths
-from ugro_py.request import JobRequest, check, request_of
+from ugro_py.request.job import JobRequest, check, request_of
 
 CLUSTER = Cluster("home", (Node("gpu-master", "10.0.0.1", "master"),), Path("hosts.yml"), training=TrainingDefaults())
 NOTHING: dict[str, Any] = dict.fromkeys(

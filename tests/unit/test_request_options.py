@@ -10,9 +10,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ugro_py import request_options, secret_env
+from ugro_py import secret_env
 from ugro_py.errors import UsageError
-from ugro_py.request import JobRequest, check
+from ugro_py.request import options
+from ugro_py.request.job import JobRequest, check
 
 
 @pytest.mark.parametrize(
@@ -30,42 +31,42 @@ from ugro_py.request import JobRequest, check
     ],
 )
 def test_gpus(text: str | int | None, wanted: tuple[int | None, float | None, float | None]) -> None:
-    assert request_options.gpus(text) == wanted
+    assert options.gpus(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["", "many", "..", "2x", "2x..", "24GB", "16GB..8GB", "-1", "1e3", "2x24TB..", "0x1f"])
 def test_gpus_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--gpus"):
-        request_options.gpus(text)
+        options.gpus(text)
 
 
 @pytest.mark.parametrize(("text", "wanted"), [("urgent", 90), ("Normal", 50), ("batch", 10), ("0", 0), ("100", 100)])
 def test_priority(text: str, wanted: int) -> None:
-    assert request_options.priority(text) == wanted
+    assert options.priority(text) == wanted
 
 
 @pytest.mark.parametrize("text", ["101", "-1", "high", "", "5.5"])
 def test_priority_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--priority"):
-        request_options.priority(text)
+        options.priority(text)
 
 
 @pytest.mark.parametrize(
     ("text", "seconds"), [("2h30m", 9000.0), ("90m", 5400.0), ("3600", 3600.0), ("1d", 86400.0), ("45s", 45.0)]
 )
 def test_time_limit(text: str, seconds: float) -> None:
-    assert request_options.time_limit(text) == seconds
+    assert options.time_limit(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "0", "soon", "-5", "1.5h", "400d", "30m2h", "99999999999"])
 def test_time_limit_refused(text: str) -> None:
     with pytest.raises(UsageError, match="--time-limit"):
-        request_options.time_limit(text)
+        options.time_limit(text)
 
 
 @given(st.text(max_size=30))
 def test_any_text_is_read_or_refused(text: str) -> None:
-    for reader in (request_options.gpus, request_options.priority, request_options.time_limit):
+    for reader in (options.gpus, options.priority, options.time_limit):
         try:
             reader(text)
         except UsageError as error:

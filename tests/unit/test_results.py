@@ -17,7 +17,7 @@ from tests.unit.job_store import JOB, JobStore, job_store  # noqa: F401 - a fixt
 from ugro_py import results
 from ugro_py.cli import cli
 from ugro_py.errors import NotFoundError, StateError
-from ugro_py.notes import BEGIN, END
+from ugro_py.experiments.notes import BEGIN, END
 from ugro_py.paths import JobPaths, experiment_notes
 
 

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from ugro_py import metrics, series
 from ugro_py.errors import NotFoundError
 from ugro_py.paths import JobPaths
-from ugro_py.series_chart import thinned
+from ugro_py.series.chart import thinned
 
 JOB = "job_1"
 

@@ -11,7 +11,7 @@ import pytest
 
 CODE = """
 import sys
-from ugro_py.series_lines import MetricLines
+from ugro_py.series.lines import MetricLines
 batch, broken = MetricLines()(bytearray(sys.stdin.buffer.read()))
 print(batch.num_rows, broken)
 """
@@ -42,8 +42,8 @@ def test_what_is_no_object(data: bytes, found: str) -> None:
 
 MIX = """
 import random
-from ugro_py import series_lines
-from ugro_py.series_lines import MetricLines
+from ugro_py.series import lines
+from ugro_py.series.lines import MetricLines
 rng = random.Random(1)
 parts = [b"{", b"}", b"\\n", b"null", b'"', b'"x": ', b"[", b"]", b", ", b" ", b"1", b'{"rank": 1}', b'{"x": 2.5}\\n',
          b'{"rank": 1, "nonfinite": ["x"]}\\n', b'"}"', b"\\r", b'{"y": {"z": 1}}\\n', b"{}", b"\\\\"]

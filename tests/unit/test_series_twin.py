@@ -15,8 +15,10 @@ from pathlib import Path
 import pytest
 
 from tests.unit.test_series import JOB, line, paths  # noqa: F401 - a fixture
-from ugro_py import metrics, results, series, series_lines, series_twin
+from ugro_py import metrics, results, series
 from ugro_py.paths import JobPaths
+from ugro_py.series import lines
+from ugro_py.series import twin as series_twin
 
 
 @pytest.fixture
@@ -109,7 +111,8 @@ def test_lines_that_arrive_get_their_columns_at_once(paths: JobPaths) -> None:  
 def test_several_that_read_and_one_that_writes_see_whole_lines(paths: JobPaths) -> None:  # noqa: F811
     program = f"""
 import json
-from ugro_py import metrics, series, series_twin
+from ugro_py import metrics, series
+from ugro_py.series import twin as series_twin
 metrics.COLUMNS_FROM = series_twin.FLUSH_BYTES = 1
 series_twin._BLOCK = 1000
 for _ in range(15):
@@ -181,7 +184,7 @@ def test_columns_that_come_later_and_damaged_blocks_between(paths: JobPaths) -> 
 
 
 def test_a_new_name_at_each_step_makes_no_column_without_end(paths: JobPaths, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
-    monkeypatch.setattr(series_lines, "MOST_COLUMNS", 12)
+    monkeypatch.setattr(lines, "MOST_COLUMNS", 12)
     for part in range(5):
         with paths.metrics.open("a") as stream:
             for step in range(20 * part, 20 * part + 20):

@@ -19,7 +19,7 @@ from ugro_py import paths
 from ugro_py.errors import StateError, UgroError, UsageError
 from ugro_py.paths import JobPaths
 from ugro_py.queue import spool, spool_tar
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from ugro_py.errors import UsageError
-from ugro_py.request import JobRequest, check
+from ugro_py.request.job import JobRequest, check
 from ugro_py.stage import bundle, checkpoint_bundle
 
 

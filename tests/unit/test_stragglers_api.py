@@ -15,11 +15,12 @@ from click.testing import CliRunner
 from tests.unit.api_server import Served
 from tests.unit.job_store import JOB, NODES, JobStore
 from tests.unit.test_stragglers import train
-from ugro_py import metrics, stragglers, worth_links
+from ugro_py import metrics, stragglers
 from ugro_py.api.client import Client, job_path
 from ugro_py.cli import cli
 from ugro_py.errors import NotFoundError, UsageError
-from ugro_py.worth import Link
+from ugro_py.worth import links
+from ugro_py.worth.prediction import Link
 
 
 @pytest.fixture
@@ -35,7 +36,7 @@ def jobs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobStore]:
 
 
 def know_the_network() -> None:
-    worth_links.keep(
+    links.keep(
         [Link(one, other, 100.0, 0.1, time.time()) for one in NODES for other in NODES if one != other],
     )
 

@@ -23,6 +23,7 @@ from ugro_py.saved import save_gang
 from ugro_py.scheduler import Gpu, Placement
 from ugro_py.state._health import Check
 from ugro_py.state.models import health_checks
+from ugro_py.stragglers.reading import window
 
 
 def two_on_gpu1(attempt: int) -> None:
@@ -80,7 +81,7 @@ def test_of_two_gpus_of_a_node_the_own_one_counts(job_store: JobStore) -> None: 
         capped = ["sw_power_cap"] if t % 5 in (0, 1) else []
         good = {"uuid": "GPU-2", "index": 1, "temperature_c": 60.0, "throttle": capped, "power_w": 120}
         job_store.event(attempt, "gpu1", t, "sample", cpu_percent=20.0, gpus=[bad, good])
-    seen = stragglers.window(JOB, job_store.store)
+    seen = window(JOB, job_store.store)
     both = [
         finding
         for index, user in enumerate(("alice", "bob"))
@@ -145,7 +146,7 @@ def test_somebody_elses_process_as_the_health_sweep_saw_it(job_store: JobStore) 
     """What it saw in the time of these steps counts; what it sees now does not, nor does it to a rank without a GPU."""
     attempt = train(job_store, compute=(0.10, 0.15, 0.10))
     job_store.end()
-    seen = stragglers.window(JOB, job_store.store)
+    seen = window(JOB, job_store.store)
     findings = of_gpu(0, "alice")
     check_of(job_store, "gpu1", findings, seen.first + 5)
     assert "alice" not in stragglers.report(JOB, job_store.store).verdict, "it trains on a CPU slot"

@@ -12,7 +12,7 @@ import pytest
 
 from ugro_py.cluster import Cluster, Node
 from ugro_py.plan import Gang, node_spec
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.scheduler import Gpu, Placement
 
 NODE = Node("gpu-master", "10.0.0.1", "master")

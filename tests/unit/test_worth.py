@@ -14,11 +14,13 @@ import pytest
 from ansible_collections.ugro.cluster.plugins.module_utils import bandwidth
 from click.testing import CliRunner
 
-from ugro_py import paths, worth, worth_links
+from ugro_py import paths
 from ugro_py.cli import cli
 from ugro_py.errors import NodeError
-from ugro_py.stragglers_times import RankTimes, Times, from_json
-from ugro_py.worth import Link
+from ugro_py.stragglers.times import RankTimes, Times, from_json
+from ugro_py.worth import links as worth_links
+from ugro_py.worth import prediction
+from ugro_py.worth.prediction import Link
 
 MB = 1_000_000
 NODES = ("gpu-master", "gpu1", "gpu2")
@@ -44,16 +46,16 @@ def network(slow: str = "", mb_s: float = 10.0, fast: float = 1000.0) -> list[Li
 
 def test_a_ring_moves_twice_the_bytes_less_one_part() -> None:
     links = [Link("a", "b", 100.0, 0.0, 0), Link("b", "a", 50.0, 0.0, 0)]
-    assert worth.all_reduce_s(100 * MB, 4, links) == pytest.approx(2 * 3 / 4 * 100 / 50)
+    assert prediction.all_reduce_s(100 * MB, 4, links) == pytest.approx(2 * 3 / 4 * 100 / 50)
     late = [Link("a", "b", 100.0, 0.5, 0), Link("b", "a", 50.0, 2.0, 0)]
     # 100 MB are 5 buckets, each takes 2 (r - 1) steps, each step the longest way.
-    assert worth.all_reduce_s(100 * MB, 4, late) == pytest.approx(3.0 + 2 * 3 * 5 * 0.002)
-    assert worth.all_reduce_s(100 * MB, 1, links) == worth.all_reduce_s(100 * MB, 4, []) == 0.0
+    assert prediction.all_reduce_s(100 * MB, 4, late) == pytest.approx(3.0 + 2 * 3 * 5 * 0.002)
+    assert prediction.all_reduce_s(100 * MB, 1, links) == prediction.all_reduce_s(100 * MB, 4, []) == 0.0
 
 
 def test_a_node_behind_a_slow_link_is_better_left_out() -> None:
     transfer = 4 / 3 * 3 / 10  # of 3 MB over 10 MB/s in a ring of three
-    found = worth.predict(gang((0.3, 0.3, 0.3), transfer), 3 * MB, network("gpu2"))
+    found = prediction.predict(gang((0.3, 0.3, 0.3), transfer), 3 * MB, network("gpu2"))
     assert found is not None
     assert found.whole.step_s == pytest.approx(found.measured_s) == pytest.approx(0.7)
     without = {each.node: each for each in found.without}
@@ -66,43 +68,43 @@ def test_a_node_behind_a_slow_link_is_better_left_out() -> None:
 
 
 def test_a_node_with_a_slow_card_is_better_left_out() -> None:
-    found = worth.predict(gang((0.3, 0.9, 0.3), 0.001), MB, network())
+    found = prediction.predict(gang((0.3, 0.9, 0.3), 0.001), MB, network())
     assert found is not None and found.whole.slow_node == "gpu1"
     advice = {each.node: each.advice for each in found.without}
     assert advice == {"gpu-master": "keep", "gpu1": "leave out", "gpu2": "keep"}
 
 
 def test_a_node_that_makes_no_difference() -> None:
-    found = worth.predict(gang((0.3, 0.45, 0.3), 0.0013), MB, network())
+    found = prediction.predict(gang((0.3, 0.45, 0.3), 0.0013), MB, network())
     assert found is not None and found.without[1].advice == "no difference"  # 0.3 s times 3/2 is as much
 
 
 def test_what_is_hidden_behind_computing_stays_hidden() -> None:
     wire = 4 / 3 * 3 / 10
-    found = worth.predict(gang((0.3, 0.3, 0.3), wire / 4), 3 * MB, network("gpu2"))
+    found = prediction.predict(gang((0.3, 0.3, 0.3), wire / 4), 3 * MB, network("gpu2"))
     assert found is not None and found.without[0].step.transfer_s == pytest.approx(3 / 10 / 4)
 
 
 def test_what_is_measured_beyond_the_wire_stays() -> None:
-    found = worth.predict(gang((0.3, 0.3, 0.3), 0.1), 3 * MB, network())
+    found = prediction.predict(gang((0.3, 0.3, 0.3), 0.1), 3 * MB, network())
     assert found is not None
     assert found.without[0].step.transfer_s == pytest.approx(0.1 - 4 / 3 * 0.003 + 0.003)
 
 
 def test_ranks_of_one_node_leave_together() -> None:
     times = gang((0.2, 0.2, 0.2, 0.2), 0.001, ("gpu-master", "gpu-master", "gpu1", "gpu1"))
-    found = worth.predict(times, MB, network())
+    found = prediction.predict(times, MB, network())
     assert found is not None and [each.node for each in found.without] == ["gpu-master", "gpu1"]
     assert found.without[0].step.work_s == pytest.approx(0.4) and found.without[0].step.slow_link is None
 
 
 def test_nothing_is_predicted_from_too_little() -> None:
     whole = gang((0.3, 0.3, 0.3), 0.1)
-    assert worth.predict(whole, None, network()) is None
-    assert worth.predict(whole, MB, network()[1:]) is None
-    assert worth.predict(Times(whole.ranks, whole.step_s, None), MB, network()) is None
-    assert worth.predict(gang((0.3,), 0.0, ("gpu1",)), MB, network()) is None
-    assert worth.predict(Times((), None, None), MB, network()) is None
+    assert prediction.predict(whole, None, network()) is None
+    assert prediction.predict(whole, MB, network()[1:]) is None
+    assert prediction.predict(Times(whole.ranks, whole.step_s, None), MB, network()) is None
+    assert prediction.predict(gang((0.3,), 0.0, ("gpu1",)), MB, network()) is None
+    assert prediction.predict(Times((), None, None), MB, network()) is None
 
 
 def test_times_come_back_from_json() -> None:

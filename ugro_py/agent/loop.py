@@ -14,7 +14,7 @@ from ugro_py.queue.actions import preempt as make_room
 from ugro_py.queue.decide import decide
 from ugro_py.queue.model import Decision
 from ugro_py.queue.snapshot import snapshot_of
-from ugro_py.request import NOT_AT_ONCE
+from ugro_py.request.job import NOT_AT_ONCE
 from ugro_py.state import Controller, JobRow, Store
 
 _log = logging.getLogger("ugro.agent")

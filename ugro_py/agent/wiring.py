@@ -52,7 +52,7 @@ def part_makers(agent: Agent) -> Mapping[str, tuple[Maker, bool]]:
         return Orphans(agent.store, agent.cluster).run
 
     def loki() -> Run:
-        from ugro_py.loki_part import shipper_of
+        from ugro_py.loki.part import shipper_of
 
         shipper = shipper_of(agent.store, agent.cluster.settings, functools.partial(agent.clock.add, "loki"))
         return shipper.run if shipper is not None else _nothing

@@ -18,7 +18,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from ugro_py import checkpoints, request, secret_env, users
+from ugro_py import checkpoints, secret_env, users
 from ugro_py.api.auth import Caller
 from ugro_py.api.together import Together
 from ugro_py.api.uploads import Uploaded, Uploads
@@ -30,7 +30,8 @@ from ugro_py.paths import JobPaths
 from ugro_py.plan import is_path
 from ugro_py.queue import spool
 from ugro_py.queue.spool_train import Training
-from ugro_py.request import JobRequest
+from ugro_py.request import job as request
+from ugro_py.request.job import JobRequest
 from ugro_py.saved import cluster_text, save_cluster
 from ugro_py.state import JobRow
 from ugro_py.state._submit import NewJob

@@ -22,16 +22,16 @@ def command(
     That is hyper-parameters, code, packages and hardware. The price of energy is set in the inventory
     (`ugro_energy`).
     """
-    from ugro_py import report_doors
+    from ugro_py.reports import doors
 
     if len(set(jobs)) < 2:
         raise click.UsageError("name two jobs or more")
-    found = report_doors.compared(inventory, jobs, loss=loss, everything=everything)
+    found = doors.compared(inventory, jobs, loss=loss, everything=everything)
     if as_json:
         import json
 
         click.echo(json.dumps(found, indent=2))
         return
-    from ugro_py.report_text import print_comparison
+    from ugro_py.reports.text import print_comparison
 
     print_comparison(found, code)

@@ -27,26 +27,22 @@ def command(
     mlflow adds each job as a run to MLflow's store in the folder PATH, or in the SQLite file PATH if that ends in .db
     (needs `pip install 'ugro[mlflow]'`).
     """
-    from ugro_py import report_doors, report_export
+    from ugro_py.reports import doors, export
 
     names = tuple(dict.fromkeys(jobs))
-    chosen = report_export.format_of(target, kind)
+    chosen = export.format_of(target, kind)
     if points is not None and chosen != "mlflow":
         raise click.UsageError("--points is for --format mlflow; the others hold every line")
-    found = (
-        [report_doors.details(job) for job in names]
-        if chosen in ("json", "mlflow")
-        else [{"job": job} for job in names]
-    )
+    found = [doors.details(job) for job in names] if chosen in ("json", "mlflow") else [{"job": job} for job in names]
     left_out = 0
-    with report_doors.metrics_here(names):
+    with doors.metrics_here(names):
         if chosen == "mlflow":
-            from ugro_py import report_mlflow
+            from ugro_py.reports import mlflow as report_mlflow
 
             written = report_mlflow.write(found, target, _points(points), force)
             lines, left_out = written.numbers, written.left_out
         else:
-            lines = report_export.write(found, target, chosen, force)
+            lines = export.write(found, target, chosen, force)
     if as_json:
         import json
 
@@ -61,7 +57,7 @@ def command(
 
 def _points(word: str | None) -> int | None:
     """Return how many points of a metric MLflow gets; None for all."""
-    from ugro_py.report_mlflow import POINTS
+    from ugro_py.reports.mlflow import POINTS
 
     if word is None or word == "all":
         return None if word else POINTS

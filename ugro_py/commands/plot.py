@@ -36,11 +36,11 @@ def command(
     An .html is one file that can be zoomed into and needs nothing else; .png and .svg need matplotlib
     (`pip install 'ugro[plots]'`).
     """
-    from ugro_py import report_doors, report_plot
+    from ugro_py.reports import doors, plot
 
     names = tuple(dict.fromkeys(jobs))
-    report_plot.kind_of(target)
-    looks = report_plot.Looks(by=by, log=log, smooth=smooth, each_rank=ranks)
-    with report_doors.metrics_here(names):
-        count = report_plot.write(names, tuple(dict.fromkeys(columns)) or ("training_loss",), target, looks, force)
+    plot.kind_of(target)
+    looks = plot.Looks(by=by, log=log, smooth=smooth, each_rank=ranks)
+    with doors.metrics_here(names):
+        count = plot.write(names, tuple(dict.fromkeys(columns)) or ("training_loss",), target, looks, force)
     click.echo(f"{count} {'curve' if count == 1 else 'curves'} in {target}")

@@ -69,7 +69,7 @@ def cancel(job: str) -> None:
 @click.argument("priority", metavar="urgent|normal|batch|0..100")
 def priority(job: str, priority: str) -> None:
     """Give JOB another priority; higher goes first."""
-    from ugro_py.request_options import priority as number
+    from ugro_py.request.options import priority as number
 
     value = number(priority)
     _change(job, f"has priority {value}", f"had priority {value} already", "priority", priority=value)

@@ -71,7 +71,7 @@ def show(job: str, as_json: bool, width: int | None) -> None:
         click.echo(json.dumps(found.to_json(), indent=2))
         return
 
-    from ugro_py.results_text import text
+    from ugro_py.results.text import text
 
     click.echo(text(found, width))
 
@@ -106,11 +106,11 @@ def ls(
     KEY is status, user, model, dataset, tag (= != and ~ for "contains"), or steps, duration, loss, best, throughput,
     gpu_hours, energy (= != < <= > >=). To sort there are created and job too.
     """
-    from ugro_py import report_doors
+    from ugro_py.reports import doors
 
     given = [f"status={status}"] if status is not None else []
     given += [f"user={user}"] if user is not None else []
-    found = report_doors.listed(
+    found = doors.listed(
         [*filters, *given, *(f"tag={tag}" for tag in tags)], search, sort, limit, offset
     )  # fmt: skip
     if as_json:
@@ -118,7 +118,7 @@ def ls(
     elif not found["experiments"]:
         click.echo("No such experiment." if given or filters or tags or search or offset else "No experiment yet.")
     else:
-        from ugro_py.report_text import print_experiments
+        from ugro_py.reports.text import print_experiments
 
         print_experiments(found["experiments"], found["total"])
 
@@ -128,9 +128,9 @@ def ls(
 @click.argument("changes", metavar="+TAG|-TAG...", nargs=-1, required=True, type=click.UNPROCESSED)
 def tag(job: str, changes: tuple[str, ...]) -> None:
     """Give JOB tags (`+good`, or `good`), or take some away (`-bad`)."""
-    from ugro_py import report_doors
+    from ugro_py.reports import doors
 
-    changed, tags = report_doors.tag(job, changes)
+    changed, tags = doors.tag(job, changes)
     click.echo(f"job {job} {'has' if changed else 'had already'} {'the tags ' + ' '.join(tags) if tags else 'no tag'}")
 
 
@@ -141,17 +141,17 @@ def tag(job: str, changes: tuple[str, ...]) -> None:
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 def note(job: str, text: tuple[str, ...], remove: bool, as_json: bool) -> None:
     """Keep TEXT as the note of JOB (`-`: what standard input says); without a text show the note."""
-    from ugro_py import report_doors
+    from ugro_py.reports import doors
 
     words = " ".join(text)
     if remove and text:
         raise click.UsageError("give either a text or --remove")
     if not remove and not words.strip():
-        found: Any = report_doors.note(job)
+        found: Any = doors.note(job)
         click.echo(json.dumps({"job": job, "text": found}, indent=2) if as_json else found)
         return
     if words == "-":
         words = sys.stdin.read()
-    changed = report_doors.set_note(job, "" if remove else words)
+    changed = doors.set_note(job, "" if remove else words)
     done = "removed" if remove else "kept"
     click.echo(json.dumps({"job": job, "changed": changed}) if as_json else f"note of job {job} {done}")

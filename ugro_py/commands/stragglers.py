@@ -33,7 +33,7 @@ def command(job: str, attempt: int | None, as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(answer["report"], indent=2))
         return
-    from ugro_py.stragglers_words import print_table
+    from ugro_py.stragglers.words import print_table
 
     print_table(answer["report"]["ranks"])
     for line in answer["lines"]:

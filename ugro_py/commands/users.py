@@ -66,7 +66,7 @@ def set_(
             whole = value if key == "gpu_hours_week" else int(value)
             values[key] = None if value < 0 else whole
     if max_priority is not None:
-        from ugro_py.request_options import priority
+        from ugro_py.request.options import priority
 
         values["max_priority"] = None if max_priority == "none" else priority(max_priority)
     if not values:

@@ -19,16 +19,16 @@ def command(inventory: str | None, job: str | None, measure: bool, as_json: bool
     """
     import json
 
-    from ugro_py import worth_cli
     from ugro_py.inventory import load_cluster
+    from ugro_py.worth import cli
 
     say = lambda text: click.echo(text, err=True)  # noqa: E731
     if job is None:
-        links, troubles = worth_cli.measured(list(load_cluster(inventory).nodes), say)
+        links, troubles = cli.measured(list(load_cluster(inventory).nodes), say)
         if as_json:
-            click.echo(json.dumps(worth_cli.links_json(links, troubles), indent=2))
+            click.echo(json.dumps(cli.links_json(links, troubles), indent=2))
         else:
-            click.echo("\n".join(worth_cli.links_lines(links, troubles)))
+            click.echo("\n".join(cli.links_lines(links, troubles)))
         return
-    found = worth_cli.of_job(job, lambda: load_cluster(inventory), measure, say)
-    click.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(worth_cli.lines(found)))
+    found = cli.of_job(job, lambda: load_cluster(inventory), measure, say)
+    click.echo(json.dumps(found.to_json(), indent=2) if as_json else "\n".join(cli.lines(found)))

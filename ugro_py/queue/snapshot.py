@@ -10,7 +10,7 @@ from weakref import WeakKeyDictionary
 from ugro_py.cluster import Cluster
 from ugro_py.errors import UgroError
 from ugro_py.queue.model import Account, Quota, Running, Snapshot, Waiting
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.scheduler import Request
 from ugro_py.state import Controller, Store
 from ugro_py.state._queue import HolderRow, QueuedRow

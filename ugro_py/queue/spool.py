@@ -23,7 +23,7 @@ from ugro_py import paths
 from ugro_py.errors import StateError, UsageError
 from ugro_py.paths import JobPaths
 from ugro_py.plan import is_path
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.stage import Bundle, bundle, bundle_of
 
 CODE, MODEL, DATA = "code", "model", "data"

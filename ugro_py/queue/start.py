@@ -21,7 +21,7 @@ from ugro_py.plan import Gang
 from ugro_py.queue import spool
 from ugro_py.queue.model import Start
 from ugro_py.ready import Reached, Ready
-from ugro_py.request import NOT_AT_ONCE, JobRequest
+from ugro_py.request.job import NOT_AT_ONCE, JobRequest
 from ugro_py.run import stay
 from ugro_py.state import Controller, JobRow, Store
 from ugro_py.state.away import AwayError

@@ -11,7 +11,7 @@ from ugro_py import capsule
 from ugro_py.cluster import Cluster
 from ugro_py.errors import UgroError
 from ugro_py.queue import spool
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.saved import save_cluster
 from ugro_py.state import Controller, JobRow, Store
 

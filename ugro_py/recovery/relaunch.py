@@ -15,7 +15,7 @@ from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
 from ugro_py.ready import Ready, prepare
 from ugro_py.recovery.ahead import Ahead
-from ugro_py.request import JobRequest
+from ugro_py.request.job import JobRequest
 from ugro_py.saved import load_gang, save_gang
 from ugro_py.scheduler import Placement, parse_selection
 from ugro_py.state.away import AwayError

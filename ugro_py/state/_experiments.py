@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ugro_py.experiment_filters import Filter, changed_tags, check_note, is_text
+from ugro_py.experiments.filters import Filter, changed_tags, check_note, is_text
 from ugro_py.state._base import Part, check_values, now
 from ugro_py.state.experiment_row import ExperimentRow, experiment_row
 from ugro_py.state.models import allocations, attempts, jobs
@@ -100,7 +100,7 @@ class Experiments(Part):
         Args:
             job: its name.
             figures_of: the job's end that they are of; None while it has not ended.
-            values: the columns, see `ugro_py.experiment_figures`.
+            values: the columns, see `ugro_py.experiments.figures`.
 
         Raises:
             NotFoundError: there is no such job.
@@ -164,7 +164,7 @@ class Experiments(Part):
         """Return jobs for a list, and how many there are in all.
 
         Args:
-            filters: conditions that all must hold (`ugro_py.experiment_filters.parse`).
+            filters: conditions that all must hold (`ugro_py.experiments.filters.parse`).
             search: a text that name, user, model, data set, status, note or a tag contains, in any case.
             sort: column, and whether the greatest comes first; jobs without a value come last either way.
             limit, offset: of the list.

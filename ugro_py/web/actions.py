@@ -8,11 +8,11 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from ugro_py import request_options
 from ugro_py.api.auth import Agent
 from ugro_py.api.models import Again, Drain, Move, Priority, Stop
 from ugro_py.api.routes import again, changes, experiments, nodes
 from ugro_py.errors import UsageError
+from ugro_py.request import options
 from ugro_py.web.errors import is_part
 from ugro_py.web.render import render
 from ugro_py.web.security import Form, local_path
@@ -79,7 +79,7 @@ def cancel(job: str, request: Request, agent: Agent, who: Viewer, form: Form) ->
 @jobs.post("/priority")
 def priority(job: str, request: Request, agent: Agent, who: Viewer, form: Form) -> Response:
     """Give a job that waits another priority."""
-    value = request_options.priority(form.get("priority", ""))
+    value = options.priority(form.get("priority", ""))
     done = changes.priority(job, agent, who, Priority(priority=value))
     return _did(request, form, job, done, f"has priority {value}", f"had priority {value} already")
 

@@ -7,9 +7,9 @@ import shlex
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from ugro_py import request_options
 from ugro_py.errors import UgroError, UsageError
 from ugro_py.names import check_name
+from ugro_py.request import options
 from ugro_py.scheduler import parse_selection
 
 LABELS: Mapping[str, str] = {
@@ -86,7 +86,7 @@ def _number(name: str) -> Callable[[str], dict[str, Any]]:
 
 
 def _gpus(text: str) -> dict[str, Any]:
-    found = request_options.gpus(text)
+    found = options.gpus(text)
     values = {"gpus": found.number, "min_vram_gb": found.min_vram_gb, "max_vram_gb": found.max_vram_gb}
     return {key: value for key, value in values.items() if value is not None}
 
@@ -94,7 +94,7 @@ def _gpus(text: str) -> dict[str, Any]:
 def _seconds(name: str) -> Callable[[str], dict[str, Any]]:
     def read(text: str) -> dict[str, Any]:
         try:
-            return {name: request_options.time_limit(text)}
+            return {name: options.time_limit(text)}
         except UsageError as error:
             raise UsageError(f"{text!r:.40}", error.came_back, error.next_step) from error
 
@@ -158,7 +158,7 @@ _READERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "nodes": _number("nodes"), "gpus": _gpus, "args": _arguments, "env": lambda text: {"env": _variables(text)},
     "secrets": lambda text: {}, "retry": _number("retry"), "min_nodes": _number("min_nodes"),
     "time_limit": _seconds("time_limit_s"), "stall_timeout": _seconds("stall_timeout_s"),
-    "priority": lambda text: {"priority": request_options.priority(text)},
+    "priority": lambda text: {"priority": options.priority(text)},
     "include": _places("include"), "exclude": _places("exclude"), "after": _jobs,
     "resume": lambda text: {"resume": _job(text)},
     "batch_size": _number("batch_size"), "gradient_accumulation": _number("gradient_accumulation"),

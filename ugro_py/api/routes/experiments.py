@@ -9,7 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from ugro_py import experiments
 from ugro_py.api.auth import Agent, Who, audited, check_owner
-from ugro_py.experiment_filters import TAGS_AT_MOST
+from ugro_py.experiments.filters import TAGS_AT_MOST
 
 router = APIRouter(prefix="/v1", tags=["experiments"])
 

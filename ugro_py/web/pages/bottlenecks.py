@@ -5,8 +5,9 @@ from __future__ import annotations
 from fastapi import APIRouter, Query, Request
 from starlette.responses import HTMLResponse
 
-from ugro_py import stragglers, stragglers_words
+from ugro_py import stragglers
 from ugro_py.api.auth import Agent
+from ugro_py.stragglers import words
 from ugro_py.web.render import render
 from ugro_py.web.session import Viewer
 
@@ -28,6 +29,6 @@ def show_bottlenecks(
     name = "parts/bottlenecks.html" if part else "bottlenecks.html"
     return render(
         request, name, title=f"Bottlenecks of {row.name}", job=row, report=found,
-        seconds=stragglers_words.seconds, percent=stragglers_words.percent,
-        worth_lines=stragglers_words.worth_lines(found.worth) if found.worth else [],
+        seconds=words.seconds, percent=words.percent,
+        worth_lines=words.worth_lines(found.worth) if found.worth else [],
     )  # fmt: skip

@@ -18,8 +18,8 @@ from ugro_py.api.models import Submission
 from ugro_py.api.routes import submit
 from ugro_py.api.view import AgentView
 from ugro_py.errors import NodeError, StateError, UgroError
-from ugro_py.request import JobRequest
-from ugro_py.request_sources import EMBEDDED_DATASET, presets
+from ugro_py.request.job import JobRequest
+from ugro_py.request.sources import EMBEDDED_DATASET, presets
 from ugro_py.ssh import shell_line
 from ugro_py.web.actions import answer
 from ugro_py.web.errors import is_part

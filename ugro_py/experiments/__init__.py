@@ -1,0 +1,7 @@
+"""Every job as an experiment: its figures, tags and notes, lists and comparisons of them."""
+
+from __future__ import annotations
+
+from ugro_py.experiments.listing import Page, compare, ls, one
+
+__all__ = ["Page", "compare", "ls", "one"]

@@ -1,0 +1,1 @@
+"""The logs of running jobs, pushed to Loki."""

@@ -1,0 +1,1 @@
+"""Experiments as people take them away: tables, files, pictures, runs of MLflow."""

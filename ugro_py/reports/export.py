@@ -1,0 +1,113 @@
+"""`ugro export` to files that other programs read: CSV, Parquet and JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any
+
+from ugro_py.errors import UsageError
+from ugro_py.reports.doors import replacing
+
+if TYPE_CHECKING:
+    import pandas as pd
+
+FORMATS = ("csv", "parquet", "json", "mlflow")
+
+
+def format_of(target: Path, wanted: str | None) -> str:
+    """Return the format that is asked for, or that the name of the target tells.
+
+    Raises:
+        UsageError: neither says it.
+    """
+    found = wanted or target.suffix.removeprefix(".").lower()
+    if found not in FORMATS:
+        raise UsageError(f"export to {target}", "its name tells no format", f"give --format {'|'.join(FORMATS)}")
+    return found
+
+
+def write(jobs: Sequence[Mapping[str, Any]], target: Path, kind: str, force: bool = False) -> int:
+    """Write the metrics of jobs to `target` and return how many lines that were.
+
+    CSV and Parquet have the columns of `results.load`, with the jobs one after the other (`job_id`). JSON has for each
+    job its figures, tags, note, and what it was run with too.
+
+    Args:
+        jobs: what `reports.doors.details` says of each; their metrics are in the central store.
+        target: the file.
+        kind: csv, parquet or json.
+        force: replace a file that is there.
+
+    Raises:
+        UsageError: there is something at `target`.
+        StateError: the file cannot be written.
+    """
+    with replacing(target, force) as part:
+        if kind == "json":
+            return _write_json(jobs, part)
+        frame = _together([str(job["job"]) for job in jobs])
+        if kind == "csv":
+            whole = not frame["timestamp"].dt.microsecond.any()  # NaT is none
+            moment = "%Y-%m-%dT%H:%M:%SZ" if whole else "%Y-%m-%dT%H:%M:%S.%fZ"
+            frame.to_csv(part, index=False, date_format=moment, lineterminator="\n")
+        else:
+            frame.to_parquet(part, index=False, engine="pyarrow", compression="zstd")
+        return len(frame)
+
+
+def _together(jobs: Sequence[str]) -> pd.DataFrame:
+    """Return the metrics of jobs one after the other; what no number is, is text."""
+    import pandas as pd
+
+    from ugro_py import results
+
+    frames = [results.load(job) for job in jobs]
+    columns = list(dict.fromkeys(column for frame in frames for column in frame.columns))
+    filled = [frame for frame in frames if len(frame)] or frames[:1]
+    whole = pd.concat(filled, ignore_index=True).reindex(columns=columns)
+    for column in whole.columns:
+        if whole[column].dtype == object:
+            whole[column] = whole[column].map(_text)
+    return whole
+
+
+def _text(value: Any) -> str | None:
+    if value is None or (isinstance(value, float) and value != value):
+        return None
+    return value if isinstance(value, str) else json.dumps(value, default=str)
+
+
+def _write_json(jobs: Sequence[Mapping[str, Any]], part: Path) -> int:
+    """Write one object, `{"jobs": [...]}`, line by line: the metrics of a long job are never in memory as a whole."""
+    lines = 0
+    with part.open("w", encoding="utf-8") as stream:
+        stream.write('{"jobs": [\n')
+        for place, job in enumerate(jobs):
+            head = json.dumps(_finite(job))
+            stream.write(f"{',' if place else ''}{head[:-1]}, {json.dumps('metrics')}: [")
+            lines += _write_metrics(str(job["job"]), stream)
+            stream.write("]}\n")
+        stream.write("]}\n")
+    return lines
+
+
+def _write_metrics(job: str, stream: IO[str]) -> int:
+    from ugro_py import metrics
+    from ugro_py.paths import JobPaths
+
+    count = 0
+    for line in metrics.read(JobPaths(job)):
+        stream.write(f"{',' if count else ''}\n{json.dumps(_finite(line))}")
+        count += 1
+    return count
+
+
+def _finite(value: Any) -> Any:
+    """Return JSON values without NaN and infinities, which are no JSON: null instead."""
+    if isinstance(value, float):
+        return value if value == value and abs(value) != float("inf") else None
+    if isinstance(value, Mapping):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
