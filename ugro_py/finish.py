@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from ugro_py import checkpoints, late, metrics, results
+from ugro_py import checkpoints, experiments, late, metrics
 from ugro_py.cluster import Node
 from ugro_py.collect import collect
 from ugro_py.errors import StateError
@@ -87,7 +87,7 @@ async def finish(
     await finish_attempt(store, gang, nodes, sessions, outcome, launcher.cluster.settings.keep_checkpoints)
     await store.patiently(store.set_job, gang.job, outcome.status, outcome.reason, outcome.exit_code)
     try:
-        await store.patiently(results.write_notes, gang.job, store)
+        await store.patiently(experiments.finish, gang.job, store)
     except AwayError:
         raise
     except StateError as error:  # the job has ended all the same; who collects it writes them too

@@ -8,7 +8,7 @@ import time
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from ugro_py import metrics, results
+from ugro_py import experiments, metrics
 from ugro_py.cluster import Cluster, Node
 from ugro_py.collect import collect_from
 from ugro_py.errors import NodeError, NotFoundError, StateError
@@ -63,7 +63,7 @@ def collect_job(store: Store, name: str, say: Callable[[str], None], *, wait: bo
         return job, []
     nodes = asyncio.run(_collect_all(name, attempt.number))
     store.add_event(_COLLECTED, f"collected what was left on {', '.join(nodes) or 'no node'}", job=name)
-    results.write_notes(name, store)
+    experiments.finish(name, store)
     return job, nodes
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 
 from tests.unit.here import JOB, Here, here, until  # noqa: F401 - a fixture
-from ugro_py import late, log_room, metrics, results
+from ugro_py import experiments, late, log_room, metrics
 from ugro_py.errors import StateError
 from ugro_py.explain.classify import explain
 from ugro_py.explain.facts import gather
@@ -167,7 +167,7 @@ def test_a_job_that_completed_has_completed_although_the_store_is_full_at_its_en
 
     with monkeypatch.context() as patched:
         patched.setattr(metrics, "rebuild", full)
-        patched.setattr(results, "write_notes", lambda job, store: full(JobPaths(job)))
+        patched.setattr(experiments, "finish", lambda job, store: full(JobPaths(job)))
         assert asyncio.run(play()).status == here.store.job(JOB).status == "completed"
     assert len([text for text in here.events("collect_failed") if "File exists" in text]) == 2
     assert len([text for text in here.events("collect_failed") if "No space left" in text]) == 2

@@ -14,7 +14,7 @@ import pytest
 from click.testing import CliRunner
 
 from tests.unit.job_store import JOB, JobStore, job_store  # noqa: F401 - a fixture
-from ugro_py import results
+from ugro_py import experiments, results
 from ugro_py.cli import cli
 from ugro_py.errors import NotFoundError, StateError
 from ugro_py.experiments.notes import BEGIN, END
@@ -216,7 +216,7 @@ def test_ugro_results_of_an_unknown_job() -> None:
 
 
 def test_notes_are_made_once_and_what_a_person_wrote_stays(trained: JobStore) -> None:
-    path = results.write_notes(JOB, trained.store)
+    path = experiments.finish(JOB, trained.store)
     assert path == experiment_notes(JOB)
     text = path.read_text()
     assert text.startswith(f"# {JOB}\n\n{BEGIN}\n")
@@ -226,7 +226,7 @@ def test_notes_are_made_once_and_what_a_person_wrote_stays(trained: JobStore) ->
     path.chmod(0o640)
     trained.step(2, 0, 7, 1.0)
     trained.end()
-    results.write_notes(JOB, trained.store)
+    experiments.finish(JOB, trained.store)
     new = path.read_text()
     assert new.startswith("# My title\n\n")
     assert new.endswith("It works with *warm-up*.\n")
@@ -243,7 +243,7 @@ def test_notes_without_the_markers_are_left_alone(trained: JobStore, text: str) 
     path = experiment_notes(JOB)
     path.parent.mkdir()
     path.write_text(text)
-    results.write_notes(JOB, trained.store)
+    experiments.finish(JOB, trained.store)
     assert path.read_text() == text
 
 
@@ -252,7 +252,7 @@ def test_notes_that_are_a_link_stay_one(trained: JobStore, tmp_path: Path) -> No
     path.parent.mkdir()
     mine.write_text(f"a\n{BEGIN}{END}\nb\n")
     path.symlink_to(mine)
-    results.write_notes(JOB, trained.store)
+    experiments.finish(JOB, trained.store)
     assert path.is_symlink()
     assert "| Steps | 6 |" in mine.read_text()
 
@@ -262,7 +262,7 @@ def test_notes_hold_hostile_text_as_text(trained: JobStore) -> None:
     trained.paths.config.write_text(json.dumps({"program": program}))
     trained.end("failed", "a|b <img src=x> [link](javascript:1)", 1)
     for _ in range(2):
-        text = results.write_notes(JOB, trained.store).read_text()
+        text = experiments.finish(JOB, trained.store).read_text()
     assert text.count(END) == text.count(BEGIN) == 1
     assert "| Status | failed a\\|b &lt;img src=x> \\[link\\](javascript:1) |" in text
     assert "````console\ntrain.py --x " in text
@@ -271,4 +271,4 @@ def test_notes_hold_hostile_text_as_text(trained: JobStore) -> None:
 def test_notes_that_cannot_be_written(trained: JobStore) -> None:
     experiment_notes(JOB).mkdir(parents=True)
     with pytest.raises(StateError, match="notes"):
-        results.write_notes(JOB, trained.store)
+        experiments.finish(JOB, trained.store)

@@ -75,6 +75,9 @@ def keep(store: Store, found: JobResults, ended_at: Any) -> dict[str, Any]:
 def finish(job: str, store: Store) -> Path:
     """Keep the figures of a job that has ended and write them into its Markdown notes; return their path.
 
+    Only the part between the two markers is UGRO's; what a person wrote around it stays, and notes without the
+    markers are left alone.
+
     Raises:
         NotFoundError, StateError: as `read`; also when the notes cannot be written.
     """

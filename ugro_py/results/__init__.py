@@ -2,6 +2,6 @@
 
 from __future__ import annotations
 
-from ugro_py.results.job import Curve, JobResults, LossPoint, from_json, load, summary, thin, write_notes
+from ugro_py.results.job import Curve, JobResults, LossPoint, from_json, load, summary, thin
 
-__all__ = ["Curve", "JobResults", "LossPoint", "from_json", "load", "summary", "thin", "write_notes"]
+__all__ = ["Curve", "JobResults", "LossPoint", "from_json", "load", "summary", "thin"]

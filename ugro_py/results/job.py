@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
     from ugro_py.state import Store
 
-__all__ = ["Curve", "JobResults", "LossPoint", "from_json", "load", "summary", "thin", "write_notes"]
+__all__ = ["Curve", "JobResults", "LossPoint", "from_json", "load", "summary", "thin"]
 
 
 @dataclass(frozen=True)
@@ -135,24 +135,6 @@ def summary(job: str, store: Store | None = None) -> JobResults:
         store=str(paths.root),
         curve=curve,
     )
-
-
-def write_notes(job: str, store: Store | None = None) -> Path:
-    """Write or refresh the figures in the Markdown notes of the experiment and return their path.
-
-    Only the part between the two markers is UGRO's; what a person wrote around it stays, and notes without the
-    markers are left alone. With `store` the figures are kept there too, for lists of experiments.
-
-    Raises:
-        NotFoundError, StateError: as `summary`; also when the notes cannot be written.
-    """
-    if store is None:
-        from ugro_py.experiments.notes import write
-
-        return write(summary(job))
-    from ugro_py.experiments.figures import finish
-
-    return finish(job, store)
 
 
 def load(job: str, *, samples: bool = False, columns: Sequence[str] | None = None) -> pd.DataFrame:
