@@ -1,10 +1,9 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""Boot or remove the lab of a Molecule scenario: `lab.py up FOLDER [OPTIONS]`, `lab.py down FOLDER`.
+"""Boot or remove the lab of a Molecule scenario: `lab.py up FOLDER`, `lab.py down FOLDER`.
 
 FOLDER is the scenario's ephemeral folder; which lab is its own is kept there in `lab.json`, the inventory in
-`inventory/lab.yml`. OPTIONS is JSON: `hosts` (their number), `users`, `ports` (by host index), and `inventory`
-(arguments of `Lab.inventory`). Prints what was done, nothing where nothing was to do.
+`inventory/lab.yml`. Prints what was done, nothing where nothing was to do.
 """
 
 from __future__ import annotations
@@ -20,25 +19,21 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
 from tests.lab import Lab, labs, skip_reason
 
-# Three users, one host on another SSH port: home labs are like that.
-DEFAULTS: dict[str, Any] = {"hosts": 3, "users": "mixed", "ports": {"2": 2222}, "inventory": {}}
 
-
-def up(folder: Path, options: dict[str, Any]) -> str:
+def up(folder: Path) -> str:
     """Boot the scenario's lab and return which, or nothing if it is up already."""
     if _find(folder) is not None:
         return ""
     reason = skip_reason()
     if reason:
         raise SystemExit(reason)
-    options = DEFAULTS | options
-    ports = {int(index): port for index, port in options["ports"].items()}
-    # Persistent, since this process ends now; the next destroy removes it even if Molecule was killed.
-    lab = Lab.up(options["hosts"], users=options["users"], ports=ports, persistent=True)
+    # Three users, one host on another SSH port: home labs are like that. Persistent, since this process ends now;
+    # the next destroy removes it even if Molecule was killed.
+    lab = Lab.up(3, users="mixed", ports={2: 2222}, persistent=True)
     (folder / "lab.json").write_text(json.dumps(_identity(lab)))
     inventory = folder / "inventory" / "lab.yml"
     inventory.parent.mkdir(exist_ok=True)
-    inventory.write_text(yaml.safe_dump(lab.inventory(**options["inventory"]), sort_keys=False))
+    inventory.write_text(yaml.safe_dump(lab.inventory(), sort_keys=False))
     return f"lab {lab.number} is up"
 
 
@@ -67,6 +62,6 @@ def _find(folder: Path) -> Lab | None:
 
 if __name__ == "__main__":
     if sys.argv[1] == "up":
-        print(up(Path(sys.argv[2]), json.loads(sys.argv[3]) if len(sys.argv) > 3 else {}), end="")
+        print(up(Path(sys.argv[2])), end="")
     else:
         print(down(Path(sys.argv[2])), end="")

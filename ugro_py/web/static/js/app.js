@@ -35,7 +35,7 @@
     if (place.textContent !== text) place.textContent = text;
   }
 
-  // A stream that is refused does not say why. Who is signed out (by a restart of the agent, say) is told to sign in.
+  // A stream that is refused does not say why. Who is signed out (in another tab, or by a revoked token) is told to sign in.
   document.addEventListener("ugro:refused", async () => {
     try {
       const answer = await fetch("/v1/me");
