@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import json
+import re
 
 import pytest
 from click.testing import CliRunner
@@ -145,3 +146,13 @@ def test_the_verb(job_store: JobStore) -> None:  # noqa: F811
     answer = json.loads(asked.output)
     assert answer["slowest"]["node"] == "gpu1" and answer["ranks"][1]["data_s"] == pytest.approx(0.08)
     assert answer["bottleneck"] == "straggler" and answer["worth"] is None
+
+
+def test_each_figure_stands_below_its_heading(job_store: JobStore) -> None:  # noqa: F811
+    attempt = train(job_store, compute=(0.10, 0.15, 0.10), cores=(1.0, 0.5, 1.0))
+    on_gpus(attempt)
+    job_store.end()
+    heading, _, second = CliRunner().invoke(cli, ["stragglers", JOB], catch_exceptions=False).stdout.splitlines()[:3]
+    names = ("rank", "node", "step ms", "p95", "compute", "data", "waits", "for peers", "cores", "slowest")
+    assert re.split(r"\s{2,}", heading.strip()) == list(names)
+    assert re.split(r"\s{2,}", second.strip()) == ["1", "gpu1:0", "170", "170", "150", "0", "20", "0", "0.50", "100 %"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
@@ -129,19 +130,7 @@ def print_table(ranks: Sequence[Mapping[str, Any]]) -> None:
         return "-" if value is None else f"{factor * value:.3g}"
 
     table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in (
-        "rank",
-        "node",
-        "gpu",
-        f"step {unit}",
-        "p95",
-        "compute",
-        "data",
-        "waits",
-        "for peers",
-        "cores",
-        "slowest",
-    ):
+    for column in ("rank", "node", f"step {unit}", "p95", "compute", "data", "waits", "for peers", "cores", "slowest"):
         table.add_column(column, justify="left" if column == "node" else "right", no_wrap=True)
     for rank in ranks:
         cores, share = rank["cores"], rank["slowest_share"]
@@ -150,4 +139,6 @@ def print_table(ranks: Sequence[Mapping[str, Any]]) -> None:
             time(rank["compute_s"]), time(rank["data_s"]), time(rank["wait_s"]), time(rank["peers_s"]),
             "-" if cores is None else f"{cores:.2f}", "-" if share is None else percent(share),
         )  # fmt: skip
-    Console(highlight=False, markup=False).print(table)
+    # In a pipe nothing is cut: the reader is a program.
+    width = None if sys.stdout.isatty() else 2000
+    Console(highlight=False, markup=False, width=width).print(table)
