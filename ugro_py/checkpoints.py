@@ -6,9 +6,12 @@ import json
 from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from ugro_py.paths import JobPaths
+
+if TYPE_CHECKING:
+    from ugro_py.state import Store
 
 _LARGEST_MANIFEST = 1 << 20
 
@@ -42,26 +45,38 @@ def newest(paths: JobPaths) -> Path | None:
 def forget_old(paths: JobPaths, keep: int, in_use: Collection[Path] = ()) -> list[Path]:
     """Remove the oldest checkpoints of a job where a node wrote more than `keep`; return them, the oldest first.
 
-    Only what has a manifest is taken for a checkpoint. The newest one, `final.pt`, whatever has `best` in its name, and
-    what is `in_use` stay and do not count.
+    Only what has a manifest is taken for a checkpoint; files of one step in one folder are one, of several ranks, say.
+    The newest one, `final.pt`, whatever has `best` in its name or that of its folder, and what is `in_use` (resolved,
+    or a folder it lies in) stay and do not count.
 
     Raises:
         OSError: one cannot be removed.
     """
+    top, nodes = paths.checkpoints, {node for _, node, _ in paths.event_copies()}
     spared = {newest(paths), *in_use}
-    by_folder: dict[Path, list[tuple[int, Path]]] = defaultdict(list)
-    for manifest in paths.checkpoints.rglob("[!.]*.json"):
+    by_folder: dict[Path, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
+    for manifest in top.rglob("[!.]*.json"):
         path = manifest.with_name(manifest.name.removesuffix(".json"))
-        if path in spared or path.name == "final.pt" or "best" in path.name.lower() or path.is_symlink():
+        resolved = path.resolve()
+        if path.name == "final.pt" or path.is_symlink() or not spared.isdisjoint({path, resolved, *resolved.parents}):
+            continue
+        parts = path.relative_to(top).parts
+        if any("best" in part.lower() for part in (parts[1:] if parts[0] in nodes else parts)):
             continue
         step = _complete_at(path) if path.is_file() else None
         if step is not None:
-            by_folder[path.parent].append((step, path))
-    old = [path for found in by_folder.values() for _step, path in sorted(found)[:-keep]]
+            by_folder[path.parent][step].append(path)
+    old = [path for found in by_folder.values() for step in sorted(found)[:-keep] for path in sorted(found[step])]
     for path in old:
         path.with_name(path.name + ".json").unlink(missing_ok=True)  # first: without it nothing counts on the other
         path.unlink(missing_ok=True)
     return old
+
+
+def in_use(store: Store) -> set[Path]:
+    """Return the checkpoints, resolved, that jobs which have not ended were asked to resume from."""
+    wanted = [str(job.request.get("resume") or "") for job in store.jobs(active=True)]
+    return {Path(one).resolve() for one in wanted if one}
 
 
 def _of_rank_0(path: Path, top: Path, nodes: set[str]) -> bool:
@@ -72,7 +87,10 @@ def _complete_at(path: Path) -> int | None:
     """Return the step of a checkpoint whose manifest fits, else None."""
     manifest = _json(path.with_name(path.name + ".json"))
     step = manifest.get("step")
-    fits = manifest.get("complete") is True and manifest.get("size") == path.stat().st_size
+    try:
+        fits = manifest.get("complete") is True and manifest.get("size") == path.stat().st_size
+    except OSError:
+        return None  # an old one, removed just now
     return step if fits and isinstance(step, int) else None
 
 

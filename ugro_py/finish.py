@@ -62,7 +62,7 @@ async def finish_attempt(
 
 def _forget_old(store: Store, gang: Gang, keep: int) -> None:
     """Drop checkpoints that are too many: a job that runs for weeks must not fill the store."""
-    in_use = {Path(gang.resume_from), *(Path(str(job.request.get("resume") or "")) for job in store.jobs(active=True))}
+    in_use = checkpoints.in_use(store) | ({Path(gang.resume_from).resolve()} if gang.resume_from else set())
     try:
         old = checkpoints.forget_old(JobPaths(gang.job), keep, in_use)
     except OSError as error:

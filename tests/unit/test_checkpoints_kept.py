@@ -7,18 +7,23 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
+
+import pytest
 
 from tests.unit.job_store import JOB, NODES, JobStore, job_store  # noqa: F401 - a fixture
 from ugro_py import checkpoints
 from ugro_py.finish import finish_attempt
 from ugro_py.gang import Outcome
 from ugro_py.plan import Gang
+from ugro_py.recovery.copies import KEEP, Copies
 from ugro_py.scheduler import Request, place
 
 
 def _save(folder: Path, name: str, step: int, *, manifest: bool = True) -> Path:
-    folder.mkdir(exist_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
     path = folder / name
     path.write_text("weights")
     if manifest:
@@ -64,3 +69,70 @@ def test_of_one_checkpoint_alone_none_goes(job_store: JobStore) -> None:
     assert checkpoints.newest(job_store.paths) == last
     _save(job_store.paths.checkpoints, "step_3.pt", 3)
     assert [path.name for path in checkpoints.forget_old(job_store.paths, 1)] == ["step_1.pt"]
+
+
+def test_what_the_ranks_of_a_node_saved_at_one_step_is_one_checkpoint(job_store: JobStore) -> None:
+    top = job_store.paths.checkpoints
+    for step in (1, 2, 3):
+        for rank in range(4):
+            _save(top, f"step_{step}_rank_{rank}.pt", step)
+    assert {path.name[:6] for path in checkpoints.forget_old(job_store.paths, 2)} == {"step_1"}
+    assert len(list(top.glob("*.pt"))) == 8
+
+
+def test_folders_of_the_best_stay_but_not_those_of_a_node_that_is_called_so(job_store: JobStore) -> None:
+    top, number = job_store.paths.checkpoints, job_store.attempt()
+    job_store.event(number, "best-node", 1.0, "rank_started", rank=1, pid=5)
+    for step in (1, 2, 3):
+        for folder in (top, top / "Best", top / "best-node"):
+            _save(folder, f"step_{step}.pt", step)
+    _save(top, "step_4.pt", 4)
+    _save(top / "best-node", "step_4.pt", 4)
+    old = checkpoints.forget_old(job_store.paths, 1)
+    assert sorted(str(path.relative_to(top)) for path in old) == [
+        *(f"best-node/step_{step}.pt" for step in (1, 2, 3)), "step_1.pt", "step_2.pt",
+    ]  # fmt: skip
+
+
+def _wanted(job_store: JobStore, monkeypatch: pytest.MonkeyPatch, path: Path) -> None:
+    """Have a job wait that was asked to resume from a file; the store has a second name."""
+    data = job_store.paths.root.parents[1]
+    link = data.with_name("link")
+    link.symlink_to(data)
+    job_store.store.create_job("waits", "eva", {"resume": str(path.resolve())})  # as `--resume PATH` is kept
+    monkeypatch.setenv("UGRO_DATA", str(link))
+
+
+@pytest.mark.parametrize("folder", [False, True])
+def test_what_is_in_use_stays_by_whatever_name(
+    job_store: JobStore, monkeypatch: pytest.MonkeyPatch, folder: bool
+) -> None:
+    top = job_store.paths.checkpoints / "run" if folder else job_store.paths.checkpoints
+    for step in (1, 2, 3, 4):
+        _save(top, f"step_{step}.pt", step)
+    _wanted(job_store, monkeypatch, top if folder else top / "step_1.pt")
+    old = checkpoints.forget_old(job_store.paths, 1, checkpoints.in_use(job_store.store))
+    assert [path.name for path in old] == ([] if folder else ["step_2.pt"])
+
+
+def test_a_copy_that_another_job_is_to_resume_from_stays_while_the_job_runs(
+    job_store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top, number = job_store.paths.checkpoints, job_store.attempt()
+    _wanted(job_store, monkeypatch, top / "step_2.pt")
+
+    async def saved(self: Copies, node: str, name: str) -> Path:
+        return _save(job_store.paths.checkpoints, name, int(name[5:-3]))
+
+    monkeypatch.setattr(Copies, "_copy", saved)
+    placements = tuple(place(Request(), NODES, job_store.store.gpus(), {}))
+
+    async def play() -> None:
+        copies = Copies(job_store.store, Gang(JOB, number, placements, "10.0.0.0", 29500, "t0k3n"), {}, {})
+        for step in range(1, KEEP + 4):
+            event: Mapping[str, Any] = {"kind": "checkpoint", "path": f"checkpoints/step_{step}.pt"}
+            copies.take(NODES[0], event)
+            await copies.finish()
+
+    asyncio.run(play())
+    assert {path.name for path in top.glob("*.pt")} == {f"step_{step}.pt" for step in (2, 4, 5, 6)}

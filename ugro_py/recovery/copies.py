@@ -10,10 +10,11 @@ import asyncio
 import hashlib
 import json
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
+from ugro_py import checkpoints
 from ugro_py.cluster import Node
 from ugro_py.collect import check_room, move_into
 from ugro_py.errors import NodeError, StateError, UgroError
@@ -105,7 +106,7 @@ class Copies:
             self._current = None
             self._failed.discard(node)
             await self._told("checkpoint", f"{name} of {node} is in the central store", node, "info")
-            self._forget_old(path)
+            self._forget_old(path, await self._store.patiently(checkpoints.in_use, self._store))
             self._copied(path)
         self._current = None
 
@@ -148,12 +149,15 @@ class Copies:
         sources = [remote(node, source), remote(node, source + ".json")]
         await rsync(node, [*options, *sources, f"{part}/"], f"copy {Path(source).name}")
 
-    def _forget_old(self, path: Path) -> None:
-        """Drop the oldest copy where there are more than `KEEP`: a long job must not fill the store."""
+    def _forget_old(self, path: Path, in_use: Collection[Path]) -> None:
+        """Drop the oldest copy where there are more than `KEEP`: a long job must not fill the store.
+
+        One that another job is to resume from stays.
+        """
         if path in self._here:
             self._here.remove(path)
         self._here.append(path)
-        for old in self._here[:-KEEP]:
+        for old in (old for old in self._here[:-KEEP] if old.resolve() not in in_use):
             old.with_name(old.name + ".json").unlink(missing_ok=True)
             old.unlink(missing_ok=True)
         del self._here[:-KEEP]
