@@ -240,4 +240,5 @@ async def _finish_copies(gang: Gang, session: Session) -> None:
             if time.monotonic() > deadline or session.closed:
                 raise NodeError(f"{name}: copy the logs of {gang.job}", "they did not arrive", "collect again")
             await asyncio.sleep(0.02)
+            mirror.paused = mirror.paused or is_low(JobPaths(gang.job).root)
         await session.call("unfollow", **key)

@@ -13,7 +13,7 @@ import fcntl
 import json
 import os
 import time
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -167,8 +167,12 @@ def mirror_of(gang: Gang, node: str) -> Mirror:
     return Mirror(JobPaths(gang.job), gang.attempt, node, gang.numbers_on(node), gang.log_limit)
 
 
-async def drain(session: Session, mirror: Mirror, key: Mapping[str, Any], patience_s: float = 10.0) -> None:
+async def drain(
+    session: Session, mirror: Mirror, key: Mapping[str, Any], look: Callable[[], object], patience_s: float = 10.0
+) -> None:
     """Wait until a node that is followed has sent all it wrote; one that sends nothing for so long is let be.
+
+    `look` is called all the while: what comes may be more than there is room for.
 
     Raises:
         NodeError: it does not answer.
@@ -181,6 +185,7 @@ async def drain(session: Session, mirror: Mirror, key: Mapping[str, Any], patien
         if time.monotonic() > deadline:
             break
         await asyncio.sleep(0.02)
+        look()
     await session.call("unfollow", **key)
 
 

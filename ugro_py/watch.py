@@ -297,4 +297,4 @@ class Watcher:
         """Wait until every node that answers has sent all it wrote."""
         for name in [name for name in self.sessions if name not in self._gone]:
             with contextlib.suppress(NodeError):
-                await drain(self.sessions[name], self._mirrors[name], self._key)
+                await drain(self.sessions[name], self._mirrors[name], self._key, self._room.look)

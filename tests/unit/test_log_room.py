@@ -133,6 +133,37 @@ def test_no_logs_where_there_is_no_room_and_all_of_them_when_there_is(
     assert not here.on_node("a").exists()
 
 
+def test_logs_that_waited_do_not_fill_the_store_at_the_end(here: Here, monkeypatch: pytest.MonkeyPatch) -> None:
+    """There is room for logs again, and not for all that wait on the node."""
+    log, many = here.paths.rank_log(0), 64 * MIB
+
+    def is_low(folder: Path, *, was: bool = False) -> bool:
+        return was or not here.events("logs_paused") or log.stat().st_size > MIB
+
+    monkeypatch.setattr(log_room, "is_low", is_low)
+    monkeypatch.setattr(log_room, "_EVERY_S", 0.0)
+    monkeypatch.setattr(late, "is_low", lambda folder, **_: log.stat().st_size > many // 2)
+
+    async def play() -> Any:
+        wait = f"import os, time\nwhile not os.path.exists({str(here.folder / 'go')!r}):\n    time.sleep(0.05)\n"
+        await here.submit(wait + PRINTS.replace("64", str(many // 65536)))
+        work = asyncio.create_task(here.run())
+        await until(lambda: here.events("logs_paused"), "logs are paused")
+        (here.folder / "go").touch()
+        return await asyncio.wait_for(work, 120)
+
+    assert asyncio.run(play()).status == "completed"
+    assert here.events("logs_resumed") and len(here.events("logs_paused")) == 2
+    assert MIB < log.stat().st_size < many // 2
+    assert any("make room" in text for text in here.events("collect_failed"))
+    with pytest.raises(StateError, match="make room"):
+        late.collect_job(here.store, JOB, lambda text: None)
+    assert log.stat().st_size < many - 65536
+    monkeypatch.setattr(late, "is_low", lambda folder, **_: False)
+    late.collect_job(here.store, JOB, lambda text: None)
+    assert log.read_text().endswith("last\n") and not here.on_node("a").exists()
+
+
 def test_what_a_job_wrote_that_ended_by_a_full_store_can_be_collected(
     here: Here, monkeypatch: pytest.MonkeyPatch
 ) -> None:
