@@ -77,6 +77,15 @@ def test_a_logarithmic_axis_without_anything_to_show_says_so(tmp_path: Path) -> 
     assert "nothing here is greater than 0" in (tmp_path / "x.svg").read_text()
 
 
+@pytest.mark.parametrize(("losses", "ticks"), [([7.6, 6.0, 4.7], {"5", "6", "7"}), ([0.2, 30.0], {"0.1", "1", "10"})])
+def test_ticks_of_a_logarithmic_axis_are_plain_numbers(tmp_path: Path, losses: list[float], ticks: set[str]) -> None:
+    pytest.importorskip("matplotlib", reason="matplotlib is not installed (extra `plots`)")
+    told("one", losses)
+    draw(["one"], tmp_path / "x.svg", Looks(log=True))
+    texts = {node.text or "" for node in ElementTree.parse(tmp_path / "x.svg").iter(f"{SVG}text")}
+    assert len(ticks & texts) >= 2 and not any("$" in text for text in texts)
+
+
 def test_a_metric_that_is_never_a_number(tmp_path: Path) -> None:
     told("one", [None, None])
     with pytest.raises(NotFoundError, match="no value of it is a finite number; they tell no number"):

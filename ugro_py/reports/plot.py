@@ -241,15 +241,28 @@ def _draw_panel(axis: Axes, panel: Panel, looks: Looks) -> None:
         axis.plot(x, y, style, color=colour, linewidth=1.5, label=curve.name, marker="o" if alone else None)
     axis.set_ylabel(panel.label)
     if looks.log and any(value is not None and value > 0 for curve in panel.curves for value in curve.high):
-        axis.set_yscale("log", nonpositive="mask")
+        _logarithmic(axis)
     elif looks.log:
         axis.set_title("nothing here is greater than 0: no logarithmic axis", fontsize="small")
-    axis.grid(alpha=0.3)
+    axis.grid(alpha=0.3, which="both")
     axis.spines[["top", "right"]].set_visible(False)
     if len(panel.curves) <= _NAMED:
         axis.legend(fontsize="small", frameon=False, ncols=1 + len(panel.curves) // 12)
     else:
         axis.set_title(f"{len(panel.curves):,} curves", fontsize="small")
+
+
+def _logarithmic(axis: Axes) -> None:
+    """Give it ticks in plain numbers: matplotlib's own for this scale are formulas, which are not read here."""
+    from matplotlib.ticker import LogFormatter
+
+    class Plain(LogFormatter):
+        def __call__(self, x: float, pos: int | None = None) -> str:
+            return f"{x:.6g}" if super().__call__(x, pos) else ""
+
+    axis.set_yscale("log", nonpositive="mask")
+    axis.yaxis.set_major_formatter(Plain(labelOnlyBase=False))
+    axis.yaxis.set_minor_formatter(Plain(labelOnlyBase=False))
 
 
 def _floats(values: Sequence[float | None]) -> list[float]:
