@@ -9,7 +9,7 @@ import zipfile
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import IO
+from typing import IO, cast
 
 from ugro_py.errors import StateError, UsageError
 from ugro_py.queue.spool_tar import Header
@@ -22,6 +22,9 @@ SCRIPT = "script.py"
 _DEEPEST, _LONGEST = 32, 1000
 _LARGEST_LISTING = 1 << 20
 """Bytes of the list of its files that a zip archive ends with: all of it is read into memory."""
+_ZIP = (b"PK\x03\x04", b"PK\x05\x06", b"PK\x07\x08")
+_COMPRESSED = (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED)
+"""Of all others `zipfile` makes as much of what it reads as comes out: of 1 KB gigabytes of memory."""
 _BLOCK = 1 << 20
 _OTHER_WAY = "use `ugro launch --script F --workdir D`"
 _LEAVE_OUT = "__MACOSX"  # what macOS adds to the archives it makes
@@ -134,12 +137,10 @@ class _Putting:
     def archive(self, name: str, stream: IO[bytes]) -> None:
         """Unpack a zip or tar archive: plain files only, without the one folder that many have around everything."""
         try:
-            if zipfile.is_zipfile(stream):
-                stream.seek(0)
-                self._zip(name, stream)
-            else:
-                stream.seek(0)
-                self._tar(name, stream)
+            # Not `is_zipfile`: the last file of a tar archive may be a zip archive.
+            zipped = stream.read(4) in _ZIP
+            stream.seek(0)
+            (self._zip if zipped else self._tar)(name, stream)
         except (zipfile.BadZipFile, tarfile.TarError, EOFError, ValueError, NotImplementedError, RuntimeError) as error:
             raise self._refused(name, f"is no zip or tar archive that can be read ({error})", "pack it anew") from error
         except OSError as error:
@@ -148,9 +149,11 @@ class _Putting:
             raise self._refused(name, f"cannot be unpacked ({error})", "pack it anew") from error  # gzip says so
 
     def _zip(self, name: str, stream: IO[bytes]) -> None:
-        if _listing(stream) > _LARGEST_LISTING:
-            raise self._refused(name, f"more than {MOST_FILES} files", _OTHER_WAY)
-        with zipfile.ZipFile(stream) as pack:
+        try:
+            pack = zipfile.ZipFile(cast(IO[bytes], _InPieces(stream)))
+        except _TooLongError as error:
+            raise self._refused(name, f"more than {MOST_FILES} files", _OTHER_WAY) from error
+        with pack:
             members = [one for one in pack.infolist() if not one.is_dir() and not one.filename.startswith(_LEAVE_OUT)]
             for member in members:
                 kind = stat.S_IFMT(member.external_attr >> 16)
@@ -158,6 +161,8 @@ class _Putting:
                     raise self._refused(
                         f"{name}: {member.filename}", "is a link or no plain file", "pack the file itself"
                     )
+                if member.compress_type not in _COMPRESSED:
+                    raise self._refused(f"{name}: {member.filename}", "is compressed in a rare way", "pack it as usual")
                 if member.flag_bits & 1:
                     raise self._refused(f"{name}: {member.filename}", "is encrypted", "pack it without a password")
             around = _around([member.filename for member in members])
@@ -170,12 +175,14 @@ class _Putting:
         with tarfile.open(fileobj=stream, mode="r:*", tarinfo=Header) as pack:
             members, count, size = [], 0, 0
             while (member := pack.next()) is not None:
-                count, size = count + 1, size + member.size
+                pack.members.clear()  # type: ignore[attr-defined]  # else all that their headers say stays in memory
+                pack.pax_headers, member.pax_headers = {}, {}
+                count, size = count + 1, size + member.size + len(member.name)
                 if count > 2 * MOST_FILES:  # folders count here too
                     raise self._refused(name, f"more than {MOST_FILES} files", _OTHER_WAY)
                 if size > MOST_BYTES:  # before it is read over to get to the next one
                     raise self._refused(name, f"more than {MOST_BYTES >> 20} MB", "put large data on the nodes")
-                if not (member.isreg() or member.isdir()) or member.issparse():
+                if not (member.isreg() or member.isdir()) or member.issparse() or member.size < 0:
                     raise self._refused(f"{name}: {member.name}", "is a link or no plain file", "pack the file itself")
                 if member.isreg():
                     members.append(member)
@@ -188,14 +195,27 @@ class _Putting:
                     self.put(inner, file, executable=bool(member.mode & 0o100))
 
 
-def _listing(stream: IO[bytes]) -> int:
-    """Return how many bytes the list of files of a zip archive has, as its end says."""
-    size = stream.seek(0, os.SEEK_END)
-    stream.seek(max(0, size - (1 << 16) - 22))
-    tail = stream.read()
-    at = tail.rfind(b"PK\x05\x06")
-    stream.seek(0)
-    return int.from_bytes(tail[at + 12 : at + 16], "little") if at >= 0 else 0
+class _TooLongError(Exception):
+    """More was to be read at once than is taken into memory."""
+
+
+class _InPieces:
+    """A file for `zipfile`, which reads the whole list of an archive's files at once, however long that is."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self._file = file
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """Return so many bytes, or what is left."""
+        found = self._file.read(size if 0 <= size <= _LARGEST_LISTING else _LARGEST_LISTING + 1)
+        if len(found) > _LARGEST_LISTING:
+            raise _TooLongError
+        return found
+
+    def seekable(self) -> bool:
+        """Return that places in it can be gone to."""
+        return True
 
 
 def _around(names: Sequence[str]) -> str:

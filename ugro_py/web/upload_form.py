@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hmac
+import shutil
 import tempfile
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from fastapi import Request
@@ -15,10 +15,11 @@ from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import UploadFile
 from starlette.exceptions import HTTPException
 
+from ugro_py import paths
 from ugro_py.api.auth import Caller
 from ugro_py.api.guard import BODY_LIMIT
-from ugro_py.api.uploads import Incoming, Uploads
-from ugro_py.errors import UsageError
+from ugro_py.api.uploads import Incoming, Uploads, check_room
+from ugro_py.errors import StateError, UsageError
 from ugro_py.queue import spool, spool_tar
 from ugro_py.stage import bundle
 from ugro_py.web.launch_fields import FILES
@@ -57,14 +58,20 @@ class UploadForm:
         """
         if not self.sent:
             return None, None
-        with tempfile.TemporaryDirectory() as folder, tempfile.TemporaryFile() as packed:
-            entry = await run_in_threadpool(gather, self.sent, Path(folder))
-            size = await run_in_threadpool(_pack, Path(folder), packed)
-            if self._incoming is not None:
-                return await _into(self._incoming, packed), entry
-            await self._uploads.turn(self._user)
-            with self._uploads.receive(self._user, size) as incoming:
-                return await _into(incoming, packed), entry
+        if self._incoming is not None:
+            return await self._taken(self._incoming)
+        # It has its turn before anything is unpacked: a small form may hold a large archive.
+        await self._uploads.turn(self._user)
+        with self._uploads.receive(self._user, 0) as incoming:
+            return await self._taken(incoming)
+
+    async def _taken(self, incoming: Incoming) -> tuple[str, str]:
+        with tempfile.TemporaryFile(dir=paths.data_dir()) as packed:
+            entry = await run_in_threadpool(_gather, self.sent, packed)
+            while block := await run_in_threadpool(packed.read, _BLOCK):
+                await incoming.add(block)
+        name, _ = await incoming.unpacked()
+        return name, entry
 
 
 @asynccontextmanager
@@ -106,15 +113,16 @@ async def read_upload_form(request: Request, who: Caller) -> AsyncIterator[Uploa
         yield UploadForm(fields, sent, who.person.user, uploads, incoming)
 
 
-def _pack(folder: Path, file: IO[bytes]) -> int:
-    spool_tar.pack(spool.Sources(bundle(folder)), file)
-    size = file.tell()
-    file.seek(0)
-    return size
-
-
-async def _into(incoming: Incoming, packed: IO[bytes]) -> str:
-    while block := await run_in_threadpool(packed.read, _BLOCK):
-        await incoming.add(block)
-    name, _ = await incoming.unpacked()
-    return name
+def _gather(sent: Sent, packed: IO[bytes]) -> str:
+    """Pack all files for an upload; returns which of them is to be run."""
+    folder = spool.new_folder()  # on the disk whose room is looked after; what a crash leaves there is removed
+    try:
+        check_room()
+        entry = gather(sent, folder)
+        spool_tar.pack(spool.Sources(bundle(folder)), packed)
+        packed.seek(0)
+        return entry
+    except OSError as error:
+        raise StateError("take in the files of a job", error.strerror or str(error), "make room") from error
+    finally:
+        shutil.rmtree(folder)
