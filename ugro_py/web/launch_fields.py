@@ -25,6 +25,8 @@ FILES = ("script", "files", "folder", "archive")
 """Fields that files are chosen in."""
 HIDDEN = ("secrets", "csrf")
 """Fields that no page shows again."""
+_LONGEST = 1 << 15
+"""Characters of a field of one line: to split 1 MB of arguments would keep a thread busy for a minute."""
 _OF_TRAINING = ("model", "dataset", "epochs", "batch_size", "gradient_accumulation")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # How errors of the request begin that are about a field; else their first word names it: `--gpus 2x`, `epochs 0`.
@@ -51,6 +53,8 @@ def wanted(form: Mapping[str, str], own_code: bool) -> tuple[dict[str, Any], dic
         if not text.strip() or (own_code and name in _OF_TRAINING):
             continue
         try:
+            if len(text) > _LONGEST and name not in ("env", "secrets"):
+                raise UsageError(f"{text!r:.40}", f"has more than {_LONGEST} characters", "put it into a file")
             if name == "secrets":
                 secrets = _variables(text, shown=False)
                 found["secret_env"] = list(secrets)
@@ -109,7 +113,7 @@ def _job(text: str) -> str:
 
 
 def _jobs(text: str) -> dict[str, Any]:
-    return {"after": [_job(name) for name in text.replace(",", " ").split()]}
+    return {"after": [_job(name) for name in dict.fromkeys(text.replace(",", " ").split())]}
 
 
 def _places(name: str) -> Callable[[str], dict[str, Any]]:

@@ -53,10 +53,11 @@ async def launch(request: Request, agent: Agent, who: Viewer) -> Response:
     try:
         async with read_upload_form(request, who) as read:
             form, again = read.fields, read.again()
-            values, secrets, wrong = wanted(form, bool(read.sent))
+            values, secrets, wrong = await run_in_threadpool(wanted, form, bool(read.sent))
             if wrong:
                 return await run_in_threadpool(_page, request, form, again, wrong)
             upload, entry = await read.upload()
+        values = _defaults(agent) | values
         if entry is not None:
             values["script"] = entry
         if form.get("do") == "check":
@@ -70,6 +71,12 @@ async def launch(request: Request, agent: Agent, who: Viewer) -> Response:
         return await run_in_threadpool(_page, request, form, again, {field_of(error): error})
     text, there = f"Job {done['job']} is in the queue.", f"/experiments/{done['job']}"
     return await run_in_threadpool(answer, request, form, text, there, move=True)
+
+
+def _defaults(agent: AgentView) -> dict[str, Any]:
+    """Return what `ugro launch` takes from the inventory for options that are not given."""
+    usual, settings = agent.cluster.training, agent.cluster.settings
+    return {"model": usual.model, "dataset": usual.dataset, "epochs": usual.epochs, "retry": settings.retry}
 
 
 def _check(

@@ -1,0 +1,112 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""Archives and fields that a form brings along and that are made to take the agent's memory, disk or time."""
+
+# ruff: noqa: F811 - the fixture
+from __future__ import annotations
+
+import dataclasses
+import io
+import resource
+import struct
+import tarfile
+import zipfile
+from contextlib import ExitStack
+from pathlib import Path
+
+import pytest
+
+from tests.unit.api_server import Served
+from tests.unit.browser import Browser, browser, served, start  # noqa: F401 - fixtures
+from tests.unit.test_web_launch import code_of, nothing_left, send, tarred, zipped
+from tests.unit.web_jobs import words
+from ugro_py import users
+from ugro_py.api import uploads
+from ugro_py.errors import UsageError
+from ugro_py.web import sent_files, upload_form
+
+
+def peak_mb() -> int:
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss >> 10
+
+
+def bomb(kind: int, megabytes: int) -> bytes:
+    stream = io.BytesIO()
+    with zipfile.ZipFile(stream, "w", kind) as pack, pack.open("a.py", "w") as file:
+        for _ in range(megabytes):
+            file.write(bytes(1 << 20))
+    return stream.getvalue()
+
+
+def long_listing(count: int) -> bytes:
+    """A zip archive with a long list of files, whose end names its own middle the end."""
+    head = struct.pack("<4s4B4HL2L5H2L", b"PK\1\2", 20, 0, 20, 0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 0, 0, 0, 0, 0)
+    listing = (head + b"a") * count
+    first = zipped(("a", b""))[:31]
+    return first + listing + struct.pack("<4sHHHHLLH", b"PK\5\6", 0x4B50, 0x0605, 0, 0, len(listing), 0, 0)
+
+
+def negative() -> bytes:
+    """A tar archive that leads back to its beginning again and again."""
+    whole = bytearray(tarred(("a", bytes(1 << 20)), ("b", b""), mode="w"))
+    second = whole.index(b"b" + bytes(99))
+    size = -(second + tarfile.BLOCKSIZE)
+    whole[second + 124 : second + 136] = b"\xff" + (256**11 + size).to_bytes(11, "big")
+    whole[second + 148 : second + 156] = b" " * 8
+    whole[second + 148 : second + 156] = b"%06o\0 " % sum(whole[second : second + 512])
+    return bytes(whole)
+
+
+@pytest.mark.parametrize(
+    ("content", "said"),
+    [
+        (bomb(zipfile.ZIP_BZIP2, 700), "rare way"), (bomb(zipfile.ZIP_LZMA, 700), "rare way"),
+        (long_listing(100_000), "more than 1000 files"), (negative(), "no plain file"),
+    ],
+    ids=["bzip2", "lzma", "listing", "negative"],
+)  # fmt: skip
+def test_an_archive_that_takes_all_memory(content: bytes, said: str, tmp_path: Path) -> None:
+    before = peak_mb()
+    with pytest.raises(UsageError) as error:
+        sent_files.gather(sent_files.Sent(archive=[("x", io.BytesIO(content))]), tmp_path)
+    assert said in str(error.value)
+    assert peak_mb() - before < 300
+
+
+def test_a_tar_archive_that_ends_with_a_zip_archive_is_one(tmp_path: Path) -> None:
+    content = tarred(("main.py", b""), ("data.zip", zipped(("inner.py", b""))), mode="w")
+    assert sent_files.gather(sent_files.Sent(archive=[("x", io.BytesIO(content))]), tmp_path) == "main.py"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data.zip", "main.py"]
+
+
+def test_files_are_unpacked_only_in_their_users_turn(
+    browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gathered = []
+    monkeypatch.setattr(uploads, "TURN_S", 0.0)
+    monkeypatch.setattr(upload_form, "gather", lambda *given: gathered.append(given))
+    with ExitStack() as stack:
+        for _ in range(uploads.AT_ONCE):
+            stack.enter_context(served.app.state.submissions.uploads.receive(users.me().user, 0))
+        answer = send(browser, {"name": "many"}, [("script", "a.py", b"")])
+    assert "wait for one to end" in words(answer.text)
+    assert not gathered and nothing_left(served)
+
+
+def test_a_field_that_would_take_long_is_refused(browser: Browser, served: Served) -> None:
+    answer = send(browser, {"name": "long", "args": "a" * (1 << 19)})
+    assert answer.status == 400 and "more than 32768 characters" in words(answer.text)
+    assert nothing_left(served)
+
+
+def test_what_is_left_empty_is_the_inventorys_as_in_ugro_launch(browser: Browser, served: Served) -> None:
+    cluster = served.agent.cluster
+    served.agent.cluster = dataclasses.replace(
+        cluster, settings=dataclasses.replace(cluster.settings, retry=3),
+        training=dataclasses.replace(cluster.training, epochs=7),
+    )  # fmt: skip
+    assert send(browser, {"name": "usual", "hold": "yes", "epochs": ""}).status == 303
+    assert send(browser, {"name": "own", "hold": "yes"}, [("script", "a.py", b"")]).status == 303
+    asked = served.agent.store.job("usual").request
+    assert (asked["retry"], asked["epochs"]) == (3, 7)
+    assert served.agent.store.job("own").request["retry"] == 3 and code_of("own") == {"a.py": b""}
