@@ -58,9 +58,10 @@ async def adopt(
         if start_error or (may_be_partial and not await _all_started(gang, sessions)):
             await late.end_partly_started(launcher, gang, nodes, sessions)
             await store.patiently(close_attempt, store, gang, Outcome("failed", _ROLLED_BACK, 1))
-            if not start_error and not job.stop_requested and _failed(store, job.name, gang.attempt - 1):
-                # A retry was on its way: it is made once more, from where the attempt before it had come to.
-                tell("step", {"text": f"attempt {gang.attempt} had not started everywhere; it is started anew"})
+            if not start_error and await store.patiently(_failed, store, job.name, gang.attempt - 1):
+                # A retry was on its way: it is made once more, from where the attempt before it had come to, unless
+                # the job is to stop. What that attempt left on its nodes is brought in either way.
+                tell("step", {"text": f"attempt {gang.attempt} had not started everywhere"})
                 return await stay(launcher, gang, nodes, sessions, lost, ended=Outcome("failed", _ROLLED_BACK, 1))
             if start_error:
                 return await store.patiently(give_up, store, job.name, controller, f"{start_error}; rolled back")

@@ -234,3 +234,21 @@ def test_a_controller_killed_while_it_starts_a_retry_costs_no_retry(
     assert late.uncollected(here.store, JOB) == []
     assert here.store.busy() == {}
     assert [path for number in (1, 2, 3) for node in "ab" if (path := here.on_node(node, number)).exists()] == []
+
+
+def test_what_an_attempt_left_is_brought_in_though_its_retry_is_stopped_before_it_starts(
+    here: Here, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    go = here.folder / "go"
+    _dies_at(monkeypatch, "recorded")
+    asyncio.run(here.submit(FAILS_FIRST, str(go), retry=1))
+    controller = _in_a_fork(here)
+    asyncio.run(_runs(here))
+    go.touch()
+    controller.join(180)
+    assert here.store.attempt(JOB).number == 2  # type: ignore[union-attr]
+    here.store.request_stop(JOB)
+    assert _adopt(here).status == here.store.job(JOB).status == "stopped"
+    assert {path.name for path in Path(here.paths.tensorboard).rglob("attempt_*")} == {"attempt_1"}
+    assert late.uncollected(here.store, JOB) == [] and here.store.busy() == {}
+    assert [path for number in (1, 2) for node in "ab" if (path := here.on_node(node, number)).exists()] == []
