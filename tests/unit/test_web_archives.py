@@ -10,9 +10,11 @@ import io
 import resource
 import struct
 import tarfile
+import threading
 import zipfile
 from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -23,7 +25,7 @@ from tests.unit.web_jobs import words
 from ugro_py import users
 from ugro_py.api import uploads
 from ugro_py.errors import UsageError
-from ugro_py.web import sent_files, upload_form
+from ugro_py.web import security, sent_files, upload_form
 
 
 def peak_mb() -> int:
@@ -97,6 +99,21 @@ def test_a_field_that_would_take_long_is_refused(browser: Browser, served: Serve
     answer = send(browser, {"name": "long", "args": "a" * (1 << 19)})
     assert answer.status == 400 and "more than 32768 characters" in words(answer.text)
     assert nothing_left(served)
+
+
+def test_forms_are_read_beside_the_agents_loop(
+    browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    threads, parse = [], security.parse_qsl
+
+    def noted(text: str, **options: Any) -> list[tuple[str, str]]:
+        threads.append(threading.current_thread())
+        return parse(text, **options)
+
+    monkeypatch.setattr(security, "parse_qsl", noted)
+    assert browser.send("/theme", {"theme": "dark"}).status == 303
+    assert browser.send("/launch", {"name": "No name"}).status == 400
+    assert len(threads) == 2 and served._thread not in threads
 
 
 def test_what_is_left_empty_is_the_inventorys_as_in_ugro_launch(browser: Browser, served: Served) -> None:

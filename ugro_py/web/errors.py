@@ -66,7 +66,9 @@ def stale_form(request: Request, status: int, error: StaleFormError) -> Response
         return error_page(request, status, error.what, error.came_back, error.next_step)
     if not is_part(request):
         return unsent_page(request, status, error.fields)
-    page = error_page(request, status, error.what, "its page is older than your session", "send it once more")
+    viewer = getattr(request.state, "viewer", None)
+    now = f" as {viewer.person.user}" if viewer else ""
+    page = error_page(request, status, error.what, f"its page is older than your session{now}", "send it once more")
     # Only pages of this host and port get here, and they could read it on any page.
     page.headers["hx-trigger"] = json.dumps({"ugro:token": forgery_token(request)})
     return page

@@ -23,7 +23,7 @@ from ugro_py.errors import StateError, UsageError
 from ugro_py.queue import spool, spool_tar
 from ugro_py.stage import bundle
 from ugro_py.web.launch_fields import FILES
-from ugro_py.web.security import FORGERY_HEADER, StaleFormError, check_origin
+from ugro_py.web.security import FORGERY_HEADER, StaleFormError, check_origin, fields_of
 from ugro_py.web.sent_files import MOST_FILES, Named, Sent, gather
 from ugro_py.web.session import forgery_token
 
@@ -86,7 +86,8 @@ async def read_upload_form(request: Request, who: Caller) -> AsyncIterator[Uploa
         StateError: there is no room.
     """
     check_origin(request)
-    if request.headers.get("content-type", "").split(";")[0].strip() not in _KINDS:
+    kind = request.headers.get("content-type", "").split(";")[0].strip()
+    if kind not in _KINDS:
         raise UsageError("this form", "is not multipart/form-data", "use the form of the page")
     uploads: Uploads = request.app.state.submissions.uploads
     announced = request.headers.get("content-length")
@@ -96,17 +97,21 @@ async def read_upload_form(request: Request, who: Caller) -> AsyncIterator[Uploa
             await uploads.turn(who.person.user)
             incoming = stack.enter_context(uploads.receive(who.person.user, int(announced or 0)))
         try:
-            found = await stack.enter_async_context(request.form(max_files=MOST_FILES + 4, max_fields=_MOST_FIELDS))
+            if kind == _KINDS[0]:
+                form = request.form(max_files=MOST_FILES + 4, max_fields=_MOST_FIELDS)
+                found = (await stack.enter_async_context(form)).multi_items()
+            else:
+                found = [*(await fields_of(request)).items()]
         except HTTPException as error:
             if error.status_code != 400:
                 raise
             raise UsageError("this form", str(error.detail), "leave out what the job needs not") from error
-        fields = {name: value for name, value in found.multi_items() if isinstance(value, str)}
+        fields = {name: value for name, value in found if isinstance(value, str)}
         given = request.headers.get(FORGERY_HEADER) or fields.pop("csrf", "")
         if not hmac.compare_digest(given.encode("utf-8", "replace"), forgery_token(request).encode()):
             raise StaleFormError(fields)
         files: dict[str, list[Named]] = {name: [] for name in FILES}
-        for name, value in found.multi_items():
+        for name, value in found:
             if isinstance(value, UploadFile) and name in files and value.filename:
                 files[name].append((value.filename, value.file))
         sent = Sent(code=fields.get("code", ""), entry=fields.get("entry", ""), **files)
