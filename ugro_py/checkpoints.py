@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections import defaultdict
 from collections.abc import Collection
 from pathlib import Path
@@ -57,7 +58,7 @@ def forget_old(paths: JobPaths, keep: int, in_use: Collection[Path] = ()) -> lis
     by_folder: dict[Path, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for manifest in top.rglob("[!.]*.json"):
         path = manifest.with_name(manifest.name.removesuffix(".json"))
-        resolved = path.resolve()
+        resolved = real(path)
         if path.name == "final.pt" or path.is_symlink() or not spared.isdisjoint({path, resolved, *resolved.parents}):
             continue
         parts = path.relative_to(top).parts
@@ -76,7 +77,12 @@ def forget_old(paths: JobPaths, keep: int, in_use: Collection[Path] = ()) -> lis
 def in_use(store: Store) -> set[Path]:
     """Return the checkpoints, resolved, that jobs which have not ended were asked to resume from."""
     wanted = [str(job.request.get("resume") or "") for job in store.jobs(active=True)]
-    return {Path(one).resolve() for one in wanted if one}
+    return {real(one) for one in wanted if one}
+
+
+def real(path: str | Path) -> Path:
+    """Return a path without links, as far as there are files; unlike `Path.resolve` for one that leads in a circle."""
+    return Path(os.path.realpath(path))
 
 
 def _of_rank_0(path: Path, top: Path, nodes: set[str]) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from ugro_py import checkpoints, experiments, late, metrics
@@ -62,7 +61,7 @@ async def finish_attempt(
 
 def _forget_old(store: Store, gang: Gang, keep: int) -> None:
     """Drop checkpoints that are too many: a job that runs for weeks must not fill the store."""
-    in_use = checkpoints.in_use(store) | ({Path(gang.resume_from).resolve()} if gang.resume_from else set())
+    in_use = checkpoints.in_use(store) | ({checkpoints.real(gang.resume_from)} if gang.resume_from else set())
     try:
         old = checkpoints.forget_old(JobPaths(gang.job), keep, in_use)
     except OSError as error:

@@ -111,6 +111,9 @@ def test_what_is_in_use_stays_by_whatever_name(
     for step in (1, 2, 3, 4):
         _save(top, f"step_{step}.pt", step)
     _wanted(job_store, monkeypatch, top if folder else top / "step_1.pt")
+    circle = job_store.paths.root / "circle"
+    circle.symlink_to(circle)  # made of a path of somebody's request since: no other job may suffer from it
+    job_store.store.create_job("odd", "mallory", {"resume": str(circle)})
     old = checkpoints.forget_old(job_store.paths, 1, checkpoints.in_use(job_store.store))
     assert [path.name for path in old] == ([] if folder else ["step_2.pt"])
 

@@ -157,7 +157,7 @@ class Copies:
         if path in self._here:
             self._here.remove(path)
         self._here.append(path)
-        for old in (old for old in self._here[:-KEEP] if old.resolve() not in in_use):
+        for old in (old for old in self._here[:-KEEP] if checkpoints.real(old) not in in_use):
             old.with_name(old.name + ".json").unlink(missing_ok=True)
             old.unlink(missing_ok=True)
         del self._here[:-KEEP]
