@@ -5,6 +5,7 @@
 # ruff: noqa: F811 - the fixture
 from __future__ import annotations
 
+import asyncio
 import dataclasses
 import io
 import resource
@@ -24,6 +25,7 @@ from tests.unit.test_web_launch import code_of, nothing_left, send, tarred, zipp
 from tests.unit.web_jobs import words
 from ugro_py import users
 from ugro_py.api import uploads
+from ugro_py.api.peer import Peer
 from ugro_py.errors import UsageError
 from ugro_py.web import security, sent_files, upload_form
 
@@ -127,3 +129,23 @@ def test_what_is_left_empty_is_the_inventorys_as_in_ugro_launch(browser: Browser
     asked = served.agent.store.job("usual").request
     assert (asked["retry"], asked["epochs"]) == (3, 7)
     assert served.agent.store.job("own").request["retry"] == 3 and code_of("own") == {"a.py": b""}
+
+
+@pytest.mark.parametrize("path", ["/theme", "/launch"])
+def test_a_form_that_is_broken_off_is_no_error_of_the_agent(path: str, browser: Browser, served: Served) -> None:
+    cookie = "; ".join(f"{name}={value}" for name, value in browser.cookies.items())
+    headers = {"host": f"localhost:{browser.port}", "origin": f"http://localhost:{browser.port}", "cookie": cookie,
+               "accept": "text/html", "content-type": "application/x-www-form-urlencoded"}  # fmt: skip
+    scope = {"type": "http", "http_version": "1.1", "method": "POST", "scheme": "http", "path": path,
+             "query_string": b"", "server": ("localhost", browser.port), "state": {"peer": Peer(None, None)},
+             "headers": [(name.encode(), value.encode()) for name, value in headers.items()]}  # fmt: skip
+    sent, parts = [], [{"type": "http.request", "body": b"text=a", "more_body": True}, {"type": "http.disconnect"}]
+
+    async def receive() -> dict[str, Any]:
+        return parts.pop(0)
+
+    async def send_on(message: Any) -> None:
+        sent.append(message)
+
+    asyncio.run(served.app(scope, receive, send_on))
+    assert sent[0]["status"] == 400 and not parts

@@ -9,6 +9,7 @@ from typing import Any
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import JSONResponse, Response
 
 from ugro_py import __version__, errors
@@ -104,6 +105,7 @@ def create_app(agent: AgentView, *, tokens: Mapping[str, str] | None = None, hos
     app.add_exception_handler(errors.UgroError, _ugro_error)
     app.add_exception_handler(RequestValidationError, _not_valid)
     app.add_exception_handler(HTTPException, _http_error)
+    app.add_exception_handler(ClientDisconnect, _gone)
     app.add_exception_handler(Exception, _bug)
     app.state.hosts = {host.lower().strip("[]") for host in (*LOCAL_HOSTS, *hosts)}
     app.add_middleware(Guard, hosts=app.state.hosts)
@@ -141,6 +143,10 @@ def _http_error(request: Request, error: Exception) -> Response:
     path = request.url.path[:100]
     body = error_body(f"{request.method} {path}", str(error.detail), "see /v1/openapi.json", code)
     return JSONResponse(body, error.status_code, dict(error.headers or {}))
+
+
+def _gone(request: Request, error: Exception) -> Response:
+    return Response(status_code=400)  # nobody reads it; that somebody went is no error of the agent
 
 
 def _bug(request: Request, error: Exception) -> Response:
