@@ -138,6 +138,8 @@ async def _bring_in(store: Store, job: str, numbers: list[int]) -> None:
             sessions = {name: session for name, session in opened.items() if isinstance(session, Session)}
             problems = {name: str(error) for name, error in opened.items() if isinstance(error, NodeError)}
             problems |= (await salvage(gang, nodes, sessions))[1]
+        except (OSError, StateError) as error:  # the central store, full: no reason to end the job, which may run
+            problems |= dict.fromkeys(sessions, str(error))
         finally:
             await close_all(opened.values())
         for name, problem in problems.items():
@@ -190,6 +192,8 @@ async def end_partly_started(
         _left, problems = await salvage(gang, nodes, answering)
     except OSError as error:  # the central store, full or gone
         problems = dict.fromkeys(answering, f"collect job {gang.job}: {error.strerror or error}")
+    except StateError as error:  # the same
+        problems = dict.fromkeys(answering, str(error))
     problems |= {name: str(error) for name, error in silent.items()}
     for name, problem in problems.items():
         launcher.store.add_event("collect_failed", problem, job=gang.job, node=name, severity="error")

@@ -9,15 +9,16 @@ import asyncio
 import threading
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
 from tests.unit.job_store import JOB, NODES, JobStore, job_store  # noqa: F401 - a fixture
-from ugro_py import endings, finish, late
+from ugro_py import endings, finish, late, transport
 from ugro_py.cluster import Node
 from ugro_py.endings import OUT_OF_TIME
-from ugro_py.errors import NodeError
+from ugro_py.errors import NodeError, StateError
 from ugro_py.gang import Outcome
 from ugro_py.orders import Rules
 from ugro_py.plan import Gang
@@ -253,6 +254,38 @@ def test_what_a_controller_before_left_is_brought_in_beside_the_loop(
     assert not in_loop
     assert late.uncollected(taken.store, JOB) == []
     assert [event.node for event in taken.store.events(JOB) if event.kind == "collect_failed"] == [NODES[1]]
+
+
+@pytest.mark.parametrize("error", [OSError(28, "No space left on device"), StateError("rebuild", "No space left")])
+def test_a_full_store_while_an_earlier_attempt_is_brought_in_does_not_end_the_job(
+    taken: Taken, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    session = transport.Session.__new__(transport.Session)  # which is asked nothing
+
+    async def answers(*_: Any) -> Any:
+        return {NODES[1]: session}
+
+    async def full(*_: Any) -> Any:
+        raise error
+
+    async def nothing(*_: Any) -> Any:
+        return {}
+
+    monkeypatch.setattr(late, "load_gang", lambda job, number: (taken.gang, None))
+    monkeypatch.setattr(late, "nodes_of", lambda gang, cluster: {})
+    monkeypatch.setattr(late, "open_sessions", answers)
+    monkeypatch.setattr(late, "close_all", nothing)
+    monkeypatch.setattr(late, "salvage", full)
+    asyncio.run(late._bring_in(taken.store, JOB, [1]))
+    (told,) = [event for event in taken.store.events(JOB) if event.kind == "collect_failed"]
+    assert told.node == NODES[1] and "No space left" in told.text
+
+    async def silent(*_: Any) -> Any:
+        return {}
+
+    launcher: Any = SimpleNamespace(stop_started=silent, store=taken.store)
+    asyncio.run(late.end_partly_started(launcher, taken.gang, {}, {NODES[2]: session}))
+    assert [event.node for event in taken.store.events(JOB) if event.kind == "collect_failed"] == [NODES[1], NODES[2]]
 
 
 def test_an_attempt_ended_when_it_ended_and_not_when_somebody_found_that_again(taken: Taken) -> None:
