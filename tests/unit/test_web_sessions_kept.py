@@ -108,6 +108,23 @@ def test_one_user_cannot_end_the_sessions_of_others(store: Store, monkeypatch: p
     assert [sessions.redeem(code) is not None for code in (link, theirs[0], theirs[1])] == [True, False, True]
 
 
+def test_a_session_that_ends_while_a_request_reads_it_has_ended(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    nobodys, before = Tokens(), Sessions(store)
+    keys = [before.begin(ME) for _ in range(3)]
+    after = Sessions(store)  # has seen none of them
+    read = store.web_session
+
+    def read_then_ended(digest: str) -> object:
+        monkeypatch.undo()
+        row = read(digest)
+        for key in keys:
+            after.end(key)
+        return row
+
+    monkeypatch.setattr(store, "web_session", read_then_ended)
+    assert [after.person(key, nobodys) for key in keys] == [None] * 3
+
+
 def test_a_session_is_of_an_account_as_it_is_now(store: Store) -> None:
     sessions, nobodys = Sessions(store), Tokens()
     gone = sessions.begin(Person("was-here", ME.uid))  # the number is another account's now

@@ -7,7 +7,7 @@ import hmac
 import secrets
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -38,6 +38,8 @@ _MOST_LINKS = 50
 """Of one user that nobody has followed yet; the oldest of theirs is worth nothing then."""
 _KEEP_S = 600.0
 """So often the store is told that a session is used."""
+_MARKED_S = 300.0
+"""How long it is known here that a session was ended; then the store alone says so."""
 COOKIE = "ugro_session"
 
 
@@ -137,8 +139,7 @@ class Sessions:
         row = WebSessionRow(name, **asdict(grant), ends=_utc(new.ends), seen=_utc(now))
         gone = self._store.keep_web_session(row, idle_since=_utc(now - IDLE_S), most=_MOST_SESSIONS)
         with self._lock:
-            for other in gone:
-                self._sessions.pop(other, None)
+            self._mark_ended(gone, now)
             self._sessions[name] = new
         return key
 
@@ -177,7 +178,7 @@ class Sessions:
                 return None
             grant = Grant(row.user, row.uid, row.gid, row.token_mark)
             read = Session(grant, row.ends.timestamp(), row.seen.timestamp(), row.seen.timestamp())
-            with self._lock:  # nor one that was ended meanwhile: `end` leaves a mark
+            with self._lock:  # nor one that was ended meanwhile: that leaves a mark
                 found = self._sessions.setdefault(name, read)
         if not found.lives(now):
             return None
@@ -205,9 +206,12 @@ class Sessions:
         name = _digest(key)
         self._store.end_web_session(name)
         with self._lock:
-            now = self._clock()
-            self._sessions = {other: one for other, one in self._sessions.items() if now < one.ends}
-            self._sessions[name] = Session(_NOBODY, now, now, now)
+            self._mark_ended([name], self._clock())
+
+    def _mark_ended(self, names: Iterable[str], now: float) -> None:
+        # For a while: a request may have read the row of one before it was removed.
+        kept = {name: one for name, one in self._sessions.items() if now < max(one.ends, one.seen + _MARKED_S)}
+        self._sessions = kept | {name: Session(_NOBODY, 0.0, now, now) for name in names}
 
     def forgery_token(self, key: str | None, otherwise: str) -> str:
         """Return what a form must bring along, so that no other page can send it.
