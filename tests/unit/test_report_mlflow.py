@@ -207,3 +207,11 @@ def test_a_target_that_is_something_else(own: Experiments, tmp_path: Path) -> No
     with pytest.raises(Exception, match="MLflow store"):
         export("one", "-o", tmp_path / "text.db")
     assert (tmp_path / "text.db").read_text().startswith("no database")
+
+
+@pytest.mark.timeout(150)
+def test_a_database_that_cannot_be_opened_is_told_at_once(own: Experiments, tmp_path: Path) -> None:
+    """MLflow itself tries for minutes, and prints each of its errors."""
+    (tmp_path / "link.db").symlink_to(tmp_path / "away" / "runs.db")
+    with pytest.raises(StateError, match=r"link\.db: unable to open database file"):
+        export("one", "-o", tmp_path / "link.db")

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import logging
 import os
+import sqlite3
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
 from itertools import pairwise
@@ -65,6 +66,7 @@ def write(jobs: Sequence[Mapping[str, Any]], target: Path, points: int | None = 
     from sqlalchemy.exc import SQLAlchemyError
 
     try:
+        _opens(target)
         client = _client(target)
         experiment = _experiment(client, target)
         old = {str(job["job"]): _runs_of(client, experiment, str(job["job"])) for job in jobs}
@@ -78,7 +80,7 @@ def write(jobs: Sequence[Mapping[str, Any]], target: Path, points: int | None = 
             for run in old[str(job["job"])]:
                 client.delete_run(run)
         return Written(sum(one.numbers for one in found), sum(one.left_out for one in found))
-    except (MlflowException, SQLAlchemyError, OSError) as error:
+    except (MlflowException, SQLAlchemyError, sqlite3.Error, OSError) as error:
         came_back = str(error).strip().split("\n")[0]  # SQLAlchemy adds its statement, with all of its numbers
         advice = "check it and the disk; a run that was begun is marked FAILED, and the next export replaces it"
         raise StateError(f"write to the MLflow store {target}", came_back, advice) from error
@@ -94,6 +96,14 @@ def _check(target: Path) -> None:
         import mlflow  # noqa: F401
     except ImportError as error:
         raise UsageError("export to MLflow", "it is not installed", "run `pip install 'ugro[mlflow]'`") from error
+
+
+def _opens(target: Path) -> None:
+    """See to it that a database can be opened: MLflow tries for minutes, and prints each of its errors."""
+    if _is_database(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with closing(sqlite3.connect(target)) as connection:
+            connection.execute("PRAGMA schema_version")
 
 
 def _is_database(target: Path) -> bool:
