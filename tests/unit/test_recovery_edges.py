@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import threading
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,7 +26,9 @@ from ugro_py.queue import wait
 from ugro_py.queue.model import Start
 from ugro_py.queue.start import run_queued
 from ugro_py.ready import Ready
+from ugro_py.recovery import relaunch
 from ugro_py.recovery.copies import Copies, verify
+from ugro_py.request.job import JobRequest
 from ugro_py.scheduler import Request, place
 from ugro_py.state import Controller
 
@@ -141,3 +144,49 @@ def test_a_job_of_another_user_that_an_agent_left_runs_as_their_account(
     monkeypatch.setattr(wait.spool, "exists", lambda job: True)
     asyncio.run(wait.wait_and_run(job_store.store, cluster, row, Controller.me(), lambda kind, data: None))
     assert [(node.user, node.connection) for node in seen[0].nodes] == [("training-guest", "ssh")]
+
+
+def test_a_retry_that_is_called_off_while_it_is_recorded_is_recorded_before_its_gpus_are_freed(
+    job_store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else it would take them after that, and hold them while the job is collected."""
+    store, number = job_store.store, job_store.attempt()
+    store.set_attempt(JOB, number, status="failed")
+    placements = tuple(place(Request(), NODES, store.gpus(), {}))
+    gang = Gang(JOB, number, placements, "10.0.0.0", 29500, "t0k3n")
+    asked, go_on, done = threading.Event(), threading.Event(), threading.Event()
+    real = Launcher.next_attempt
+
+    def slow(self: Launcher, ready: Ready, resume_from: str = "") -> Gang:
+        asked.set()
+        assert go_on.wait(60)
+        recorded = real(self, ready, resume_from)
+        done.set()
+        return recorded
+
+    async def found(*_: object) -> Ready:
+        return Ready(list(placements), {}, {}, {}, [], "10.0.0.0", 29500, [])
+
+    async def nothing(self: Launcher) -> None:
+        return None
+
+    monkeypatch.setattr(Launcher, "next_attempt", slow)
+    monkeypatch.setattr(Launcher, "read_code", nothing)
+    monkeypatch.setattr(relaunch, "_find_place", found)
+    launcher = Launcher(JobRequest(JOB, model="tiny-llama"), CLUSTER, store, "ob", None, Controller.me())
+
+    async def play() -> None:
+        outcome = Outcome("failed", "boom", 1)
+        work = asyncio.create_task(relaunch.relaunch(launcher, gang, {}, {}, outcome, None))
+        assert await asyncio.to_thread(asked.wait, 60)
+        work.cancel()
+        asyncio.get_running_loop().call_later(0.3, go_on.set)
+        await asyncio.wait({work})
+        assert work.cancelled()
+        store.release(JOB)
+        assert await asyncio.to_thread(done.wait, 60)
+
+    asyncio.run(play())
+    newest = store.attempt(JOB)
+    assert newest is not None and newest.number == number + 1
+    assert store.busy() == {}

@@ -133,7 +133,7 @@ class Ahead:
         try:
             port = await try_port(launcher.cluster, launcher.store, self._next.nodes, self._sessions)
             gang = replace(self._next, master_port=port, resume_from=resume_from)
-            number = await launcher.store.patiently(
+            number = await launcher.store.wholly(  # who frees its GPUs comes after it
                 launcher.store.start_attempt, gang.job, gang.placements,
                 master_addr=gang.master_addr, master_port=port, token=gang.token,
             )  # fmt: skip

@@ -82,7 +82,7 @@ async def relaunch(
     gang = None
     try:
         wanted = _first_world_size(last)
-        gang = await launcher.store.patiently(launcher.next_attempt, ready, resume)
+        gang = await launcher.store.wholly(launcher.next_attempt, ready, resume)  # who frees its GPUs comes after it
         if gang.world_size < wanted:
             gang = replace(gang, world_size_wanted=wanted)
             save_gang(gang, launcher.cluster, launcher.store.identity())

@@ -59,6 +59,19 @@ class Patience(Part):
             await self._tell(away_s)
         return result
 
+    async def wholly(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """As `patiently`; who is cancelled meanwhile goes on when the call has ended, for its thread cannot be stopped.
+
+        Raises:
+            AwayError: the database has been away for `AWAY_S`.
+        """
+        work = asyncio.ensure_future(self.patiently(call, *args, **kwargs))
+        try:
+            return await asyncio.shield(work)
+        except asyncio.CancelledError:
+            await asyncio.gather(work, return_exceptions=True)
+            raise
+
     async def _answer(self, running: asyncio.Future[T], who: object, begun: float) -> T:
         """Wait for a call in its thread; one without an answer counts as an outage while it lasts."""
         while True:
