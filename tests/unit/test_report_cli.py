@@ -123,6 +123,8 @@ def test_compare_shows_figures_and_what_differs(own: Experiments, tmp_path: Path
     assert figures["final loss"]["values"] == [2.0, 1.0]
     assert figures["final loss"]["best"] == 1
     assert figures["step of a loss of 2.5"]["values"] == [3, 2]
+    never = ugro("-i", str(inventory), "compare", "a", "b", "--loss", "0.01").output
+    assert re.search(r"^time to a loss of 0\.01 +- +-", never, re.M), "that neither got there is an answer too"
     assert figures["time"]["best"] is not None or len(set(figures["time"]["values"])) == 1
     kwh = 2 * 360 * 2 / 3.6e6
     assert figures["GPU energy"]["values"] == [pytest.approx(kwh, rel=1e-2), None]

@@ -113,12 +113,12 @@ def compare(
     rows = [store.job(name) for name in names]
     found = [experiment_figures.of_job(store, name) for name in names]
     table = _figures(found, settings)
-    if loss is not None:
-        table[2:2] = _reached(rows, loss)
+    asked = _reached(rows, loss) if loss is not None else []  # that nobody got there is an answer too
+    table[2:2] = asked
     rows_shown = shown(differences(names, [row.request for row in rows]), everything)
     return Comparison(
         names,
-        tuple(figure for figure in table if everything or any(value is not None for value in figure.values)),
+        tuple(one for one in table if everything or one in asked or any(value is not None for value in one.values)),
         tuple(row for row in rows_shown if private or not row.private),
         tuple(CodeDiff(names[0], name, experiment_code.unified(names[0], name)) for name in names[1:]) if code else (),
         tuple(name for name in names if not capsule(name)),
