@@ -40,7 +40,7 @@ FORMS: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 TALL = {"light": 1500, "dark": 1500, "phone": 1300}
 """How much of a long page is shown, in CSS pixels."""
-COLOURS = 96
+COLOURS = 256
 
 
 def main(names: Sequence[str]) -> None:
@@ -90,10 +90,14 @@ def _take(page: Page, name: str, form: str) -> None:
 
 
 def _small(raw: bytes) -> bytes:
-    """Return a picture in few colours: it shows text and lines, and is to be small."""
+    """Return a picture in few colours: it shows text and lines, and is to be small.
+
+    What few pixels have (a curve, the border of a button, a dot) keeps its colour; the means bring back large areas.
+    """
     from PIL import Image
 
-    image = Image.open(io.BytesIO(raw)).convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
+    every, plain = Image.Quantize.MAXCOVERAGE, Image.Dither.NONE
+    image = Image.open(io.BytesIO(raw)).convert("RGB").quantize(COLOURS, method=every, kmeans=3, dither=plain)
     out = io.BytesIO()
     image.save(out, "PNG", optimize=True)
     return out.getvalue()
