@@ -237,8 +237,8 @@ def test_a_job_is_not_stalled_because_its_logs_are_not_kept(
     monkeypatch.setattr(log_room, "is_low", lambda folder, **_: limit_gb > 1)  # else its logs are full
 
     async def play() -> Any:
-        prints = "import time\nfor _ in range(100):\n    print('x' * 200, flush=True)\n    time.sleep(0.1)\n"
-        await here.submit(prints, stall_timeout_s=6.0)
+        prints = "import time\nfor _ in range(160):\n    print('x' * 200, flush=True)\n    time.sleep(0.1)\n"
+        await here.submit(prints, stall_timeout_s=12.0)  # less than it runs, more than ranks take to start
         return await asyncio.wait_for(here.run(), 120)
 
     outcome = asyncio.run(play())
