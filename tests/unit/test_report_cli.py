@@ -14,6 +14,7 @@ from click.testing import CliRunner, Result
 
 from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
 from tests.unit.experiment_store import Experiments
+from ugro_py import experiments
 from ugro_py.cli import cli
 from ugro_py.errors import NotFoundError, RightsError, UgroError, UsageError
 from ugro_py.state import Store
@@ -49,6 +50,35 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Experiments
 
 def ugro(*words: str, **options: object) -> Result:
     return CliRunner().invoke(cli, words, standalone_mode=False, catch_exceptions=False, **options)  # type: ignore[arg-type]
+
+
+def test_tags_and_notes_reach_the_markdown_notes_of_a_job_that_has_ended(own: Experiments) -> None:
+    own.run("alpha", [3.0, 2.0])
+    path = experiments.finish("alpha", own.store)
+    path.write_text(path.read_text() + "mine\n")
+    assert "| Tags | - |" in path.read_text()
+    ugro("results", "tag", "alpha", "+good")
+    ugro("results", "note", "alpha", "too", "hot")
+    text = path.read_text()
+    assert "| Tags | good |" in text and "> too hot" in text and text.endswith("mine\n")
+    path.unlink()
+    ugro("results", "tag", "alpha", "+better")
+    assert not path.exists()  # who removed it does not want it
+
+
+def test_notes_that_cannot_be_written_lose_no_tag(own: Experiments) -> None:
+    own.run("alpha", [3.0, 2.0])
+    path = experiments.finish("alpha", own.store)
+    path.unlink()
+    path.mkdir()
+    assert ugro("results", "tag", "alpha", "+good").output == "job alpha has the tags good\n"
+    assert [event.kind for event in own.store.events("alpha")][-1] == "notes_not_written"
+
+
+def test_no_note_is_said_so(own: Experiments) -> None:
+    own.run("alpha", [3.0, 2.0])
+    said = ugro("results", "note", "alpha")
+    assert (said.stdout, said.stderr) == ("", "job alpha has no note\n")
 
 
 def test_ls_filters_sorts_and_speaks_json(own: Experiments) -> None:
@@ -94,7 +124,7 @@ def test_notes_are_shown_replaced_and_removed(own: Experiments) -> None:
     assert ugro("results", "note", "one").output == "first\n[31msecond\n"
     assert json.loads(ugro("results", "note", "one", "--json").output) == {"job": "one", "text": "first\n[31msecond"}
     ugro("results", "note", "one", "--remove")
-    assert ugro("results", "note", "one").output == "\n"
+    assert ugro("results", "note", "one").stdout == ""
     assert [line.verb for line in own.store.audit()] == ["note", "note"]
 
 

@@ -85,6 +85,13 @@ def test_nobody_is_told_of_a_job_that_there_is_not(jobs: JobStore, tmp_path: Pat
     assert done.exception is not None and not isinstance(done.exception, SystemExit)
 
 
+def test_an_attempt_that_there_was_not_is_said_so(jobs: JobStore) -> None:
+    train(jobs, compute=(0.10, 0.10, 0.10))
+    jobs.end()
+    done = CliRunner().invoke(cli, ["stragglers", JOB, "--attempt", "2"])
+    assert isinstance(done.exception, NotFoundError) and f"attempt 2 of job {JOB}: it had 1" in str(done.exception)
+
+
 @pytest.mark.parametrize("moment", ["0001-01-01T00:00:10Z", "9999-12-31T23:59:59Z"])
 def test_a_time_that_no_calendar_has_is_no_fault(jobs: JobStore, moment: str) -> None:
     attempt = jobs.attempt()

@@ -38,6 +38,8 @@ def command(
     """
     from ugro_py.reports import doors, plot
 
+    if smooth != smooth:  # NaN is in every range
+        raise click.BadParameter("it is no number", param_hint="--smooth")
     names = tuple(dict.fromkeys(jobs))
     plot.kind_of(target)
     looks = plot.Looks(by=by, log=log, smooth=smooth, each_rank=ranks)

@@ -148,6 +148,9 @@ def note(job: str, text: tuple[str, ...], remove: bool, as_json: bool) -> None:
         raise click.UsageError("give either a text or --remove")
     if not remove and not words.strip():
         found: Any = doors.note(job)
+        if not found and not as_json:
+            click.echo(f"job {job} has no note", err=True)
+            return
         click.echo(json.dumps({"job": job, "text": found}, indent=2) if as_json else found)
         return
     if words == "-":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from ugro_py.experiments.figures import finish
+from ugro_py.experiments.figures import finish, refresh_notes
 from ugro_py.experiments.listing import Page, compare, ls, one
 
-__all__ = ["Page", "compare", "finish", "ls", "one"]
+__all__ = ["Page", "compare", "finish", "ls", "one", "refresh_notes"]

@@ -8,6 +8,7 @@ from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ugro_py import paths
 from ugro_py.errors import StateError
 from ugro_py.experiments import energy as experiment_energy
 from ugro_py.paths import JobPaths
@@ -87,6 +88,19 @@ def finish(job: str, store: Store) -> Path:
     ended_at = store.job(job).ended_at
     found = results.summary(job, store)
     return notes.write(found, keep(store, found, ended_at), store.tags(job), store.note(job))
+
+
+def refresh_notes(job: str, store: Store) -> None:
+    """Bring changed tags and a changed note into the Markdown notes of a job that has ended, where it has such notes.
+
+    They are kept already: notes that cannot be written are an event, and no error.
+    """
+    if store.job(job).ended_at is None or not paths.experiment_notes(job).exists():
+        return
+    try:
+        finish(job, store)
+    except StateError as error:
+        store.add_event("notes_not_written", str(error), job=job, severity="warning")
 
 
 def spark(losses: Sequence[float]) -> list[float]:

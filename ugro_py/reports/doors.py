@@ -75,11 +75,16 @@ def tag(job: str, changes: Sequence[str]) -> tuple[bool, list[str]]:
     if client is not None:
         answer = client.put(job_path(job, "tags"), {"change": list(changes)})
         return bool(answer["changed"]), list(answer["tags"])
+    from ugro_py import experiments
     from ugro_py.audit import audited_here
     from ugro_py.state import Store
 
-    with Store.open() as store, audited_here(store, "tag", job, change=list(changes)):
-        return store.set_tags(job, None, changes), list(store.tags(job))
+    with Store.open() as store:
+        with audited_here(store, "tag", job, change=list(changes)):
+            changed = store.set_tags(job, None, changes)
+        if changed:
+            experiments.refresh_notes(job, store)
+        return changed, list(store.tags(job))
 
 
 def set_note(job: str, text: str) -> bool:
@@ -93,11 +98,16 @@ def set_note(job: str, text: str) -> bool:
     client = connect()
     if client is not None:
         return bool(client.put(job_path(job, "note"), {"text": text})["changed"])
+    from ugro_py import experiments
     from ugro_py.audit import audited_here
     from ugro_py.state import Store
 
-    with Store.open() as store, audited_here(store, "note", job, characters=len(text)):
-        return store.set_note(job, text)
+    with Store.open() as store:
+        with audited_here(store, "note", job, characters=len(text)):
+            changed = store.set_note(job, text)
+        if changed:
+            experiments.refresh_notes(job, store)
+        return changed
 
 
 def note(job: str) -> str:

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from ugro_py import metrics
+from ugro_py.errors import NotFoundError
 from ugro_py.paths import JobPaths
 from ugro_py.stragglers.times import COLUMNS, Place
 
@@ -46,9 +47,14 @@ def window(job: str, store: Store | None = None, attempt: int | None = None, new
     """Return what the newest steps of an attempt (default: the newest one with metrics) left in the central store.
 
     Raises:
-        NotFoundError: the central store has nothing of the job.
+        NotFoundError: the central store has nothing of the job, or the job had no such attempt.
     """
     paths = JobPaths(job)
+    newest_one = store.attempt(job) if store is not None and attempt is not None else None
+    if attempt is not None and newest_one is not None and attempt > newest_one.number:
+        raise NotFoundError(
+            f"attempt {attempt} of job {job}", f"it had {newest_one.number}", f"see `ugro status {job}`"
+        )
     attempt, steps, gradient_bytes = _steps(job, attempt, newest)
     moments = [float(moment) for columns in steps.values() for moment in columns["time"] if moment == moment]
     first, last = (min(moments), max(moments)) if moments else (0.0, 0.0)

@@ -102,6 +102,8 @@ def put_tags(job: str, agent: Agent, who: Who, body: Tags) -> dict[str, Any]:
     with audited(agent, who, "tag", job, {"tags": body.tags, "change": body.change}):
         check_owner(agent, who, job, "tag")
         changed = agent.store.set_tags(job, body.tags, body.change)
+    if changed:
+        experiments.refresh_notes(job, agent.store)
     return {"job": job, "tags": list(agent.store.tags(job)), "changed": changed}
 
 
@@ -117,4 +119,6 @@ def put_note(job: str, agent: Agent, who: Who, body: Note) -> dict[str, Any]:
     with audited(agent, who, "note", job, {"characters": len(body.text)}):
         check_owner(agent, who, job, "note")
         changed = agent.store.set_note(job, body.text)
+    if changed:
+        experiments.refresh_notes(job, agent.store)
     return {"job": job, "text": agent.store.note(job), "changed": changed}

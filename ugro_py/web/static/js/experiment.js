@@ -62,6 +62,8 @@
     }
     const none = document.querySelector(`[data-${kind}-empty]`);
     if (none) none.hidden = found.length > 0;
+    const reading = document.querySelector(`[data-${kind}-reading]`);
+    if (reading) reading.hidden = true;
     if (kind === "charts") document.documentElement.dataset.painted = String(Math.round(performance.now()));
   }
 
@@ -123,6 +125,7 @@
       if (!seen.some((one) => one.isIntersecting)) return;
       near.disconnect();
       samplesSeen = true;
+      document.querySelector("[data-samples-reading]").hidden = false;
       drawCharts();
     }, { rootMargin: "600px" });
     near.observe(places.samples.parentElement);
