@@ -15,7 +15,7 @@ from tests.unit.web_jobs import HTML, check_safe, words
 from ugro_py.cluster import Node
 from ugro_py.scheduler import Gpu, Request, place
 from ugro_py.state import Controller
-from ugro_py.web.cluster_view import groups, places
+from ugro_py.web.cluster_view import groups, places, summary
 
 
 def gpu(index: int, job: str | None = None, name: str = "A", unusable: str | None = None) -> dict[str, Any]:
@@ -28,6 +28,12 @@ def test_gpus_that_are_alike_stand_together() -> None:
         ("0-1", "x", "A"), ("2-3", None, "A"), ("4", None, "B"), ("5", None, "A"), ("6", "x", "A"),
     ]  # fmt: skip
     assert groups([]) == []
+
+
+def test_nodes_that_nobody_looked_at_are_not_called_sick() -> None:
+    unknown, healthy = ({"state": state, "gpus": []} for state in ("unknown", "healthy"))
+    assert not summary([unknown, unknown], [])["looked_at"]
+    assert summary([unknown, healthy], [])["looked_at"]
 
 
 @pytest.mark.parametrize(

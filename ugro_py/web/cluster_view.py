@@ -94,6 +94,7 @@ def summary(nodes: Sequence[Mapping[str, Any]], jobs: Sequence[Mapping[str, Any]
     return {
         "nodes": len(nodes),
         "healthy": sum(node["state"] == "healthy" for node in nodes),
+        "looked_at": any(node["state"] != "unknown" for node in nodes),
         "gpus": len(gpus),
         "busy": sum(gpu["job"] is not None for gpu in gpus),
         "util": sum(utils) / len(utils) if utils else None,
