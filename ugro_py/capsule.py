@@ -14,6 +14,7 @@ from ugro_py import __version__
 from ugro_py.cluster import Cluster, Node
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, program
+from ugro_py.request import training
 from ugro_py.request.job import JobRequest
 
 _LARGEST_DIFF = 1 << 20
@@ -33,6 +34,7 @@ def write(
 ) -> Path:
     """Write `config.json` of an attempt (whole or not at all) and return its path; `code_git` is from `git`."""
     target = JobPaths(gang.job).config
+    words = program(request, cluster)
     values = {
         "job_id": gang.job,
         "attempt": gang.attempt,
@@ -48,7 +50,8 @@ def write(
         },
         "model": request.model if request.script is None else None,
         "dataset": request.dataset if request.script is None else None,
-        "program": _masked_words(program(request, cluster)),
+        "program": _masked_words(words),
+        "training": training.in_force(words[1:], request.model) if request.script is None else None,
         "seed": seed(request.args),
         "world_size": gang.world_size,
         "world_size_wanted": gang.world_size_wanted or gang.world_size,

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from ugro_py.paths import JobPaths
+from ugro_py.request import training
+from ugro_py.request.job import TRAIN_SCRIPT
 
 SECTIONS = ("hyper-parameters", "code", "packages", "hardware")
 ENVIRONMENT = "env "
@@ -93,8 +95,22 @@ def _parameters(run: Mapping[str, Any], request: Mapping[str, Any]) -> _Values:
     if request.get("script"):
         found = {key: value for key, value in found.items() if key not in ("model", "dataset", "epochs")}
     found |= {key: _plain(run[key]) for key in ("seed", "world_size") if key in run}
-    found |= _options(_list(request.get("args")))
+    own = {} if request.get("script") else _training(run)
+    options = _options(_list(request.get("args")))
+    # What is in force is told by one name, whether it was given or not.
+    if own:
+        options = {k: v for k, v in options.items() if training.name_of(k) not in own and k != "--seed"}
+    found |= own | options
     return found | {f"{ENVIRONMENT}{key}": _plain(value) for key, value in sorted(_object(request.get("env")).items())}
+
+
+def _training(run: Mapping[str, Any]) -> _Values:
+    """Return the options of UGRO's own training that were in force; of older capsules, those that were given."""
+    recorded = _object(run.get("training"))
+    if recorded:
+        return {str(key): _plain(value) for key, value in recorded.items()}
+    words = [str(word) for word in _list(run.get("program"))]
+    return training.given(words[1:]) if words[:1] == [TRAIN_SCRIPT] else {}
 
 
 def _options(words: Sequence[Any]) -> _Values:

@@ -22,14 +22,18 @@ _PARSING = threading.Lock()
 def presets() -> tuple[str, ...]:
     """Return the names of the model presets, read off train/model.py without importing torch."""
     source = paths.train_dir() / "model.py"
+    return _presets(source, source.stat().st_mtime_ns)
+
+
+def parsed(source: Path) -> ast.Module:
+    """Return the syntax tree of a file of the training."""
     with _PARSING:
-        return _presets(source, source.stat().st_mtime_ns)
+        return ast.parse(source.read_text(encoding="utf-8"))
 
 
 @functools.lru_cache(maxsize=4)  # the agent asks for every job
 def _presets(source: Path, _changed_ns: int) -> tuple[str, ...]:
-    tree = ast.parse(source.read_text(encoding="utf-8"))
-    for statement in tree.body:
+    for statement in parsed(source).body:
         if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Dict):
             names = [target.id for target in statement.targets if isinstance(target, ast.Name)]
             if names == ["PRESETS"]:
