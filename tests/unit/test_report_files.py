@@ -104,6 +104,26 @@ def test_nothing_is_overwritten_unasked(own: Experiments, tmp_path: Path) -> Non
     assert not (tmp_path / "y.csv").exists()
 
 
+def test_what_cannot_be_replaced_is_said(own: Experiments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").write_text("mine")
+    for target, error, said in (
+        (Path("/dev/full"), UsageError, "a device"),
+        (tmp_path, UsageError, "a folder"),
+        (tmp_path / "file" / "x.csv", StateError, "Not a directory"),
+        (tmp_path / ("x" * 300), StateError, "too long"),
+    ):
+        for force in ((), ("--force",)):
+            with pytest.raises(error, match=said) as caught:
+                ugro("export", "one", "--format", "csv", "-o", target, *force)
+            assert "--force" not in str(caught.value), "it would not help"
+    assert Path("/dev/full").is_char_device()
+    monkeypatch.chdir(tmp_path)
+    for kind in ("csv", "json"):
+        with pytest.raises(UsageError, match="standard output"):
+            ugro("export", "one", "--format", kind, "-o", "-")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file"]
+
+
 def test_pandas_reads_the_open_format(own: Experiments) -> None:
     frame = pd.read_json(JobPaths("one").metrics, lines=True)
     assert frame["training_loss"].tolist() == pytest.approx([3.0, 3.0, math.nan, math.nan, 1.0, 1.0], nan_ok=True)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -205,17 +206,44 @@ def _copy_metrics(client: Client, job: str) -> None:
         raise StateError(f"copy the metrics of {job}", error.strerror or str(error), "make room in TMPDIR") from error
 
 
+def refuse_standard_output(target: Path) -> None:
+    """See to it that who means standard output gets no file named `-`: UsageError."""
+    if str(target) == "-":
+        raise UsageError("write to `-`", "standard output is not written to here", "name a file")
+
+
+def refuse_what_is_there(target: Path, force: bool) -> None:
+    """See to it that a file can take the place of `target`.
+
+    Raises:
+        UsageError: what is there may not be replaced.
+        OSError: nobody can tell.
+    """
+    try:
+        mode = target.stat().st_mode
+    except FileNotFoundError:
+        return
+    if stat.S_ISDIR(mode):
+        raise UsageError(f"write {target}", "it is a folder", "name a file")
+    if not stat.S_ISREG(mode):
+        raise UsageError(f"write {target}", "it is a device, a pipe or a socket", "name a file")
+    if not force:
+        raise UsageError(f"write {target}", "it is there already", "name another, or give --force")
+
+
 @contextmanager
 def replacing(target: Path, force: bool = False) -> Iterator[Path]:
     """Give a file to write; it takes the place of `target` when all of it is there.
 
     Raises:
-        UsageError: `target` is there already.
+        UsageError: `target` is there already, or no name for a file.
         StateError: it cannot be written.
     """
-    if target.exists() and not (force and target.is_file()):
-        advice = "name another" if target.is_dir() else "name another, or give --force"
-        raise UsageError(f"write {target}", "it is there already", advice)
+    refuse_standard_output(target)
+    try:
+        refuse_what_is_there(target, force)
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        raise StateError(f"write {target}", error.strerror or str(error), "check the folder and the disk") from error
     part = target.with_name(f".{target.name}.{os.getpid()}.part")
     try:
         yield part
