@@ -209,6 +209,22 @@ def test_a_target_that_is_something_else(own: Experiments, tmp_path: Path) -> No
     assert (tmp_path / "text.db").read_text().startswith("no database")
 
 
+def test_missing_folders_are_refused_as_by_the_other_formats(
+    own: Experiments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("away/runs/", "away/runs.db", "away/further/runs"):
+        with pytest.raises(StateError, match="there is no folder"):
+            export("one", "-o", tmp_path / name)
+    with pytest.raises(StateError, match="too long"):
+        export("one", "-o", tmp_path / ("x" * 300))
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(UsageError, match="standard output"):
+        export("one", "-o", "-")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+    export("one", "-o", "runs.db")
+    assert len(runs_of(tmp_path / "runs.db")) == 1
+
+
 @pytest.mark.timeout(150)
 def test_a_database_that_cannot_be_opened_is_told_at_once(own: Experiments, tmp_path: Path) -> None:
     """MLflow itself tries for minutes, and prints each of its errors."""

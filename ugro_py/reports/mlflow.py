@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ugro_py import series
 from ugro_py.errors import StateError, UsageError
+from ugro_py.reports.doors import refuse_standard_output
 from ugro_py.reports.mlflow_names import Names
 
 if TYPE_CHECKING:
@@ -53,13 +54,13 @@ def write(jobs: Sequence[Mapping[str, Any]], target: Path, points: int | None = 
 
     Args:
         jobs: what `reports.doors.details` says of each; their metrics are in the central store.
-        target: a folder, or a SQLite file where its name ends so; made where it does not exist.
+        target: a folder, or a SQLite file where its name ends so; made where it does not exist, in a folder that does.
         points: of each metric at most; minima and maxima are kept. None: all.
         force: a job that is there already gets a new run, and the old one goes into MLflow's trash.
 
     Raises:
         UsageError: MLflow is not installed, `target` is something else, or a job is there already.
-        StateError: it cannot be written.
+        StateError: it cannot be written, or the folder it is to be in is missing.
     """
     _check(target)
     from mlflow.exceptions import MlflowException
@@ -87,7 +88,14 @@ def write(jobs: Sequence[Mapping[str, Any]], target: Path, points: int | None = 
 
 
 def _check(target: Path) -> None:
-    if target.exists() and target.is_dir() == _is_database(target):
+    refuse_standard_output(target)
+    try:
+        parent, there = target.parent.is_dir(), target.exists()
+    except OSError as error:  # a folder that may not be entered, a name that is too long
+        raise StateError(f"write to {target}", error.strerror or str(error), "check the folder") from error
+    if not parent:  # no other format makes folders either
+        raise StateError(f"write to {target}", f"there is no folder {target.parent}", "make it, or name another")
+    if there and target.is_dir() == _is_database(target):
         advice = "name a folder for MLflow's file store, or a file that ends in .db for its SQLite store"
         raise UsageError(f"export to {target}", f"it is a {'folder' if target.is_dir() else 'file'}", advice)
     os.environ.setdefault("MLFLOW_DISABLE_TELEMETRY", "true")  # what people train is nobody's business
@@ -101,7 +109,6 @@ def _check(target: Path) -> None:
 def _opens(target: Path) -> None:
     """See to it that a database can be opened: MLflow tries for minutes, and prints each of its errors."""
     if _is_database(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
         with closing(sqlite3.connect(target)) as connection:
             connection.execute("PRAGMA schema_version")
 
