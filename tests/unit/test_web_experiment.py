@@ -166,6 +166,18 @@ def test_code_is_shown_to_its_owner_alone(start: Serve, token_file: Path) -> Non
     assert "my own idea" in get(served, "/experiments/first/artifacts/config.json")[1]
 
 
+def test_a_command_is_shown_as_it_would_be_typed(start: Serve) -> None:
+    job = Job(start())
+    words = ["a.py", "--name", "two words", "--lr=0.1"]
+    job.paths.config.write_text(json.dumps({"program": words, "request": {"args": words[1:], "include": ["a", "b"]}}))
+    found = capsule_view("first", owner=True)
+    rows = {key: value for section in found.sections for key, value in section.rows} if found else {}
+    assert rows == {"program": "a.py --name 'two words' --lr=0.1", "args": "--name 'two words' --lr=0.1",
+                    "include": "a, b"}  # fmt: skip
+    job.paths.config.write_text(json.dumps({"program": {"no": "list"}, "request": {"args": 7}}))
+    assert capsule_view("first", owner=True) is not None
+
+
 def test_who_is_no_owner_sees_no_buttons_and_no_code(start: Serve, token_file: Path) -> None:
     port = free_port()
     served = start(Listen.parse(f"127.0.0.1:{port}", token_file))

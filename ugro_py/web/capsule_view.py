@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -78,9 +79,11 @@ def _sections(
     }  # fmt: skip
     request = _mapping(values.get("request"))
     if owner:
-        run["program"] = values.get("program")
+        run["program"] = _shell_line(values.get("program"))
     else:  # arguments and environment are masked by their names alone: an address may have a password in it
         request = {key: value for key, value in request.items() if key not in ("args", "env")}
+    if "args" in request:
+        request = {**request, "args": _shell_line(request["args"])}
     yield Section("Run", _rows(run))
     yield Section("Request", _rows(request))
     shown = {"folder": code.get("folder"), "digest": code.get("digest")}
@@ -91,6 +94,11 @@ def _sections(
         yield Section(f"Node {_text(node.get('name'))}", _rows(rows))
         packages = _mapping(node.get("packages"))
         yield Section(f"Packages of {_text(node.get('name'))}", _rows(_mapping(packages.get("packages")) or packages))
+
+
+def _shell_line(words: Any) -> Any:
+    """Return a command as it would be typed; what is no list of words, as it is."""
+    return shlex.join(map(str, words)) if isinstance(words, list) else words
 
 
 def _rows(values: Mapping[str, Any]) -> tuple[tuple[str, str], ...]:
