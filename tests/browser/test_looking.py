@@ -23,7 +23,8 @@ def ready(site: Site) -> None:
 
 def test_a_running_experiment_is_live(page: Page) -> None:
     page.goto("/experiments/live")
-    for title in ("Training loss", "Throughput", "Learning rate", "Gradient norm", "GPU utilisation", "GPU memory"):
+    for title in ("Training loss", "Throughput of a rank", "Learning rate", "Gradient norm", "GPU utilisation",
+                  "GPU memory"):  # fmt: skip
         card = page.locator("figure", has=page.locator("figcaption", has_text=title)).first
         expect(card.locator("canvas")).to_be_visible()
     drawn(page, "[data-charts] canvas")
@@ -144,12 +145,12 @@ def test_runs_lie_over_each_other(page: Page) -> None:
     page.keyboard.press("End")
     page.get_by_label("log scale").check()
     page.locator("#column").select_option("throughput_tokens_sec")
-    expect(page.locator("[data-compare-chart] figcaption")).to_contain_text("Throughput")
+    expect(page.locator("[data-compare-chart] figcaption")).to_contain_text("Throughput of a rank")
     drawn(page, "[data-compare-chart] canvas")
     page.wait_for_url(lambda url: "column=throughput_tokens_sec" in url and "log=on" in url and "by=time" in url)
     page.reload()
     expect(page.locator("#by")).to_have_value("time")
-    expect(page.locator("[data-compare-chart] figcaption")).to_contain_text("Throughput")
+    expect(page.locator("[data-compare-chart] figcaption")).to_contain_text("Throughput of a rank")
     # What differs, and all of it.
     differences = page.locator("section.differences")
     expect(differences.locator("tr.differs:visible").first).to_be_visible()

@@ -118,3 +118,8 @@ def test_each_rank_of_a_large_gang(tmp_path: Path) -> None:
     assert plot.write(["one"], [name], tmp_path / "x.html", Looks(each_rank=True)) == 20
     text = (tmp_path / "x.html").read_text()
     assert "<b onclick" not in text and text.count("</script>") == 3
+
+
+def test_throughput_is_said_to_be_that_of_a_rank() -> None:
+    """Figures tell the sum over the ranks; curves are their mean, or each."""
+    assert plot.Panel("throughput_tokens_sec", "tokens/s", ()).label == "throughput of a rank (tokens/s)"

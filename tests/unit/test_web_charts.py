@@ -45,15 +45,16 @@ def test_charts_have_names_that_people_read(start: Serve) -> None:
     job = Job(served)
     attempt = job.start()
     for step in range(1, 4):
-        job.step(attempt, step, training_loss=1.0, step_time_s=0.5, data_time_s=0.1, wait_time_s=0.15, cpu_time_s=0.2,
-                 epoch=1, gradient_bytes=8, mine=2.0)  # fmt: skip
+        job.step(attempt, step, training_loss=1.0, throughput_tokens_sec=7.0, step_time_s=0.5, data_time_s=0.1,
+                 wait_time_s=0.15, cpu_time_s=0.2, epoch=1, gradient_bytes=8, mine=2.0)  # fmt: skip
     charts = values(served, "/experiments/first/charts")["charts"]
     assert [(chart["title"], chart["section"]) for chart in charts] == [
-        ("Training loss", ""), ("Whole step", "times"), ("Computing", "times"), ("Waiting for data", "times"),
-        ("Waiting for other ranks and the network", "times"), ("Processor time of the rank", "times"), ("mine", ""),
+        ("Training loss", ""), ("Throughput of a rank", ""), ("Whole step", "times"), ("Computing", "times"),
+        ("Waiting for data", "times"), ("Waiting for other ranks and the network", "times"),
+        ("Processor time of the rank", "times"), ("mine", ""),
     ]  # fmt: skip
-    assert charts[2]["lines"][0]["y"] == [0.25, 0.25, 0.25] and charts[2]["unit"] == "s"
-    each = values(served, "/experiments/first/charts?ranks=each")["charts"][2]["lines"]
+    assert charts[3]["lines"][0]["y"] == [0.25, 0.25, 0.25] and charts[3]["unit"] == "s"
+    each = values(served, "/experiments/first/charts?ranks=each")["charts"][3]["lines"]
     assert [line["name"] for line in each] == ["rank 0", "rank 1"]
     with job.paths.node_events(attempt, "gpu1").open("a") as stream:
         for second in range(4):

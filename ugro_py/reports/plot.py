@@ -29,7 +29,7 @@ _HUGE = 1e30
 # Colours that people with any kind of colour vision can tell apart (Okabe and Ito), without its yellow.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#56b4e9", "#e69f00", "#555555", "#8c510a")
 LABELS = {
-    "training_loss": "training loss", "throughput_tokens_sec": "throughput", "learning_rate": "learning rate",
+    "training_loss": "training loss", "throughput_tokens_sec": "throughput of a rank", "learning_rate": "learning rate",
     "gradient_norm": "gradient norm", "gpu_util": "GPU utilisation", "gpu_mem_used_gb": "GPU memory",
 }  # fmt: skip
 

@@ -16,7 +16,7 @@ Ranks = Literal["mean", "each"]
 
 TITLES = {
     "training_loss": "Training loss",
-    "throughput_tokens_sec": "Throughput",
+    "throughput_tokens_sec": "Throughput of a rank",  # the mean, or each: never the sum, which figures tell
     "learning_rate": "Learning rate",
     "gradient_norm": "Gradient norm",
     "gpu_util": "GPU utilisation",
