@@ -38,6 +38,8 @@ class Terminal:
         self._master, slave = pty.openpty()
         fcntl.ioctl(slave, termios.TIOCSWINSZ, struct.pack("HHHH", rows, columns, 0, 0))
         self.before = termios.tcgetattr(slave)
+        # Textual believes these, and xdist sets them, for another terminal than this one.
+        env = {name: value for name, value in env.items() if name not in ("COLUMNS", "LINES")}
         self._slave = slave  # kept, so that its settings can be read when the program has ended
         self.process = subprocess.Popen(
             [str(word) for word in command], stdin=slave, stdout=slave, stderr=slave, start_new_session=True,

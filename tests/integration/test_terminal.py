@@ -21,7 +21,7 @@ def test_top_shows_a_job_and_stops_it(ugro_here: Ugro) -> None:
     ugro_here.run("launch", "--name", "steps", "--script", PLAY, "--detach", "--", "steps", 100_000, 0.05)
     ugro_here.wait_for_log("steps", "step 3 ", [0, 1, 2])
     with at_terminal(ugro_here, "top", rows=24, columns=80) as terminal:
-        terminal.wait_for("steps", "running", "3 of 3 CPU slots used", "└")
+        terminal.wait_for("steps", "running", "3 of 3 CPU slots", "└")
         screen = terminal.wait_for("loss", "% ")  # what each node measured
         assert len(re.findall(r"gpu\S* +\w+ +0 .*%.* steps", screen)) == 3, screen
         terminal.press("l")

@@ -22,7 +22,7 @@ def test_an_empty_cluster_and_an_agent_that_goes_and_comes_back(start: Serve, tm
     served.agent.cluster = Cluster("void", (), tmp_path / "hosts.yml")
     kept = {key: value for key, value in os.environ.items() if not key.startswith("UGRO_")}
     env = {**kept, "UGRO_AGENT": str(served.path), "HOME": str(tmp_path)}
-    with Terminal([UGRO, "top"], env) as terminal:
+    with Terminal([UGRO, "top"], env, columns=160) as terminal:  # the path of the socket may be long
         terminal.wait_for("void  0 nodes", "0 running", "No nodes yet. Add one with `ugro nodes add`.")
         terminal.wait_for("No job yet. Start one with `ugro launch`.")
         for key in "lsm\r":  # none of them has anything to do
