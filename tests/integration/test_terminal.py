@@ -37,7 +37,7 @@ def test_top_shows_a_job_and_stops_it(ugro_here: Ugro) -> None:
         terminal.wait_for("Stop steps, a job of ")
         terminal.press("y")
         terminal.wait_for("job steps stopped", timeout_s=120)
-        terminal.wait_for("0 of 3 CPU slots used", "0 running")
+        terminal.wait_for("0 of 3 CPU slots", "0 running")
         terminal.press("q")
         assert terminal.end() == 0
     assert ugro_here.job("steps").status == "stopped"
