@@ -20,7 +20,7 @@ from pathlib import Path
 
 from benchmarks.bed import UGRO, Bed, run
 from benchmarks.measure import Figure, Result, paired
-from ugro_py import results, series
+from ugro_py import metrics, results, series
 from ugro_py.api.client import Client, job_path
 from ugro_py.paths import JobPaths
 from ugro_py.state import Store
@@ -119,6 +119,7 @@ def million() -> Iterator[JobPaths]:
         try:
             paths.root.mkdir(parents=True)
             _write(paths)
+            metrics.rebuild(paths)  # as at the end of every job: lines and columns are made anew, and whole
             with Store.open() as store:
                 store.create_job(JOB, "ob", {"model": "tiny-llama"})
                 store.set_job(JOB, "completed")
@@ -137,7 +138,7 @@ def _write(paths: JobPaths) -> None:
     copies = [paths.node_events(1, node) for node in ("gpu1", "gpu2")]
     copies[0].parent.mkdir(parents=True)
     per_node = RANKS // len(copies)
-    with copies[0].open("w") as one, copies[1].open("w") as two, paths.metrics.open("w") as metrics:
+    with copies[0].open("w") as one, copies[1].open("w") as two, paths.metrics.open("w") as lines:
         for node in (one, two):
             for rank in range(per_node):
                 _event(node, began, "rank_started", rank=rank + (per_node if node is two else 0), pid=1)
@@ -158,9 +159,9 @@ def _write(paths: JobPaths) -> None:
                 }  # fmt: skip
                 _event(one if rank < per_node else two, moment, "metrics", rank=rank, timestamp=stamp, **told)
                 head = {"timestamp": stamp, "job_id": JOB, "attempt": 1, "rank": rank}
-                metrics.write(json.dumps({**head, **told}) + "\n")
+                lines.write(json.dumps({**head, **told}) + "\n")
             if step % STEPS_OF_A_CHUNK == 0:
-                metrics.flush()
+                lines.flush()
                 series.catch_up(paths)
 
 
