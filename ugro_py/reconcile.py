@@ -85,8 +85,11 @@ def reconcile(store: Store, name: str | None = None) -> None:
 
 
 @contextmanager
-def kept_true(store: Store) -> Iterator[None]:
-    """Reconcile now and every 5 seconds while the block lasts, in a thread: it may wait for a new controller."""
+def kept_true(store: Store) -> Iterator[threading.Thread]:
+    """Reconcile now and every 5 seconds while the block lasts, in a thread: it may wait for a new controller.
+
+    Yields that thread: it may use the store for a while after the block.
+    """
     over = threading.Event()
 
     def work() -> None:
@@ -95,9 +98,10 @@ def kept_true(store: Store) -> Iterator[None]:
                 reconcile(store)
             over.wait(_EVERY_S)
 
-    threading.Thread(target=work, name="reconcile", daemon=True).start()
+    thread = threading.Thread(target=work, name="reconcile", daemon=True)
+    thread.start()
     try:
-        yield
+        yield thread
     finally:
         over.set()
 

@@ -72,9 +72,11 @@ def test_what_loki_refuses_for_good_does_not_hold_up_the_rest(job_store: JobStor
     assert "entry too far behind" in told.text
 
 
-def test_too_much_at_once_is_pushed_in_parts(job_store: JobStore, sink: LokiSink) -> None:
+@pytest.mark.parametrize(("limit", "size"), [("largest", 60_000), ("burst", 100_000)])
+def test_too_much_at_once_is_pushed_in_parts(job_store: JobStore, sink: LokiSink, limit: str, size: int) -> None:
+    """A push may be too large, or more than Loki ever takes of a tenant at once."""
     job_store.attempt()
-    sink.largest = 60_000
+    setattr(sink, limit, size)
     lines = [f"{number} " + "x" * 90 for number in range(5000)]
     write(job_store, 0, "\n".join(lines) + "\n")
 
@@ -128,19 +130,6 @@ def test_away_for_long_nothing_is_lost_and_nothing_kept_but_a_batch(job_store: J
         shipper = shipping(job_store.store, second, back)
         assert all(second.lines(JOB, rank) == text for rank, text in lines.items())
         assert shipper.dropped == 0 and second.faults == []
-
-
-def test_more_than_it_ever_takes_at_once(job_store: JobStore, sink: LokiSink) -> None:
-    job_store.attempt()
-    sink.burst = 100_000
-    lines = [f"{number} " + "x" * 90 for number in range(5000)]
-    write(job_store, 0, "\n".join(lines) + "\n")
-
-    async def during(_: Shipper) -> None:
-        await until(lambda: len(sink.lines(JOB)) == 5000)
-
-    shipper = shipping(job_store.store, sink, during)
-    assert sink.lines(JOB) == lines and shipper.dropped == 0
 
 
 def test_what_one_rank_is_refused_for_costs_another_nothing(job_store: JobStore, sink: LokiSink) -> None:

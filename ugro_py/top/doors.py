@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Sequence
+from contextlib import ExitStack
 from typing import TYPE_CHECKING, Any, Protocol
 
-from ugro_py.errors import NotFoundError, UgroError
+from ugro_py.errors import NotFoundError
 
 if TYPE_CHECKING:
     from ugro_py.api.client import Client
 
-_RECONCILE_S = 5.0
 Points = list[tuple[float, float | None]]
 
 
@@ -73,25 +72,14 @@ class StoreDoor:
 
     def __init__(self, inventory: str | None) -> None:
         from ugro_py.agent.inventory import Inventory
-        from ugro_py.reconcile import reconcile
+        from ugro_py.reconcile import kept_true, reconcile
         from ugro_py.state import Store
 
         self._inventory = Inventory(inventory)
         self._store = Store.open()
         reconcile(self._store)
-        self._closed = threading.Event()
-        # Beside the loop: it waits until a new controller has caught up with its job.
-        self._thread = threading.Thread(target=self._reconcile, name="reconcile", daemon=True)
-        self._thread.start()
-
-    def _reconcile(self) -> None:
-        from ugro_py.reconcile import reconcile
-
-        while not self._closed.wait(_RECONCILE_S):
-            try:
-                reconcile(self._store)
-            except UgroError:
-                continue  # `snapshot` meets the same, and tells
+        self._kept = ExitStack()
+        self._reconciler = self._kept.enter_context(kept_true(self._store))
 
     def snapshot(self) -> dict[str, Any]:
         """See `Door`."""
@@ -111,8 +99,8 @@ class StoreDoor:
 
     def close(self) -> None:
         """See `Door`."""
-        self._closed.set()
-        if not self._thread.is_alive():
+        self._kept.close()
+        if not self._reconciler.is_alive():
             self._store.close()
 
 
