@@ -42,11 +42,11 @@ class FakeAgent:
 class Served:
     """A server in a thread of its own."""
 
-    def __init__(self, folder: Path, listen: Listen | None = None, dashboard: int = 0) -> None:
+    def __init__(self, folder: Path, listen: Listen | None = None, dashboard: int = 0, name: str = "agent") -> None:
         self.agent = FakeAgent(folder)
         self.dashboard = dashboard
         self.app: FastAPI
-        self.path = folder / "agent.sock"
+        self.path = folder / f"{name}.sock"
         self._loop = asyncio.new_event_loop()
         self._stop: asyncio.Event
         self.error: BaseException | None = None
@@ -96,8 +96,8 @@ def start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Serve]:
     monkeypatch.delenv("UGRO_AGENT", raising=False)
     made: list[Served] = []
 
-    def make(listen: Listen | None = None, dashboard: int = 0) -> Served:
-        made.append(Served(tmp_path, listen, dashboard))
+    def make(listen: Listen | None = None, dashboard: int = 0, name: str = "agent") -> Served:
+        made.append(Served(tmp_path, listen, dashboard, name))
         return made[-1]
 
     yield make

@@ -158,6 +158,17 @@ def test_a_token_that_is_gone_ends_its_session_for_good(store: Store, tokens: Pa
     assert TOKEN not in str(kept(store))
 
 
+def test_a_dashboard_without_tokens_leaves_the_sessions_of_tokens_alone(start: Serve, tokens: Path) -> None:
+    served = start(Listen.parse(f"127.0.0.1:{free_port()}", tokens), dashboard=free_port())
+    browser = Browser(served)
+    assert browser.send("/login", {"token": TOKEN}, page="/login").status == 303
+    alone = Browser(start(dashboard=free_port(), name="other"))  # over the same store, as `ugro dashboard` may be
+    alone.cookies = {f"ugro_session_{alone.port}": key for key in browser.cookies.values()}
+    assert alone.get("/v1/me").status == 401  # it knows of no token,
+    assert browser.get("/v1/me").json()["user"] == "nobody"  # and ends nothing that it cannot judge
+    assert len(kept(served.agent.store)) == 1
+
+
 def test_who_was_seen_stays_signed_in_while_the_database_is_away(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     sessions, nobodys = Sessions(store), Tokens()
     key, unseen = sessions.begin(ME), Sessions(store).begin(ME)

@@ -67,7 +67,8 @@ class Tokens:
     wants somebody out.
 
     Attributes:
-        sure: whether what is known is what the file says; False while it cannot be used, when nothing is concluded.
+        sure: whether what is known is what the file says; False while it cannot be used, or where there is none (an
+            agent without `--listen`, a dashboard of one's own): then nothing is concluded of a token that is not known.
     """
 
     def __init__(self, known: Mapping[str, str] | None = None) -> None:
@@ -75,7 +76,7 @@ class Tokens:
         self._path: Path | None = None
         self._mark: object = None
         self._lock = threading.Lock()
-        self.sure = True
+        self.sure = known is not None
 
     def follow(self, path: Path) -> None:
         """Take the tokens of a file from now on.
@@ -85,7 +86,7 @@ class Tokens:
         """
         with self._lock:
             self._mark = _mark_of(path)
-            self._known, self._path = read_tokens(path), path
+            self._known, self._path, self.sure = read_tokens(path), path, True
 
     def now(self) -> Mapping[str, str]:
         """Return the tokens; whether the file was changed costs microseconds to see."""
