@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import json
 
+import pytest
+
 from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
 from tests.unit.web_jobs import HTML, Job, get, page, values
 from ugro_py.web import kept
@@ -94,3 +96,17 @@ def test_charts_are_made_once_until_there_is_more(start: Serve) -> None:
     assert len(made) == 1
     answers.get("first", "x", lambda: made.append(1))
     assert len(made) == 2
+
+
+def test_what_was_asked_for_once_leaves_nothing_behind(start: Serve) -> None:
+    start()
+    answers = kept.Kept()
+
+    def cannot() -> object:
+        raise ValueError
+
+    for number in range(200):  # more than is kept, and as many that cannot be made
+        answers.get("first", number, lambda: number)  # noqa: B023 - it is called at once
+        with pytest.raises(ValueError):
+            answers.get("first", f"wrong {number}", cannot)
+    assert not answers._making and len(answers._answers) == kept._KEPT

@@ -6,8 +6,10 @@ import json
 import math
 import threading
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 from fastapi import FastAPI
@@ -20,20 +22,26 @@ _KEPT_BYTES = 64 << 20
 _AHEAD = 2
 
 
+@dataclass
+class _Making:
+    """An answer in the making: `threads` make it or wait for it."""
+
+    lock: threading.Lock = field(default_factory=threading.Lock)
+    threads: int = 0
+
+
 class Kept:
     """Answers as JSON, by job and by what was asked of it. All methods may be called from any thread."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._locks: dict[tuple[Any, ...], threading.Lock] = {}
+        self._making: dict[tuple[Any, ...], _Making] = {}
         self._answers: OrderedDict[tuple[Any, ...], tuple[object, bytes]] = OrderedDict()
         self._pool = ThreadPoolExecutor(_AHEAD, "charts")
 
     def get(self, job: str, key: object, make: Callable[[], object]) -> tuple[str, bytes]:
         """Return a tag of the answer, and the answer as it is now; one thread calls `make`, the others wait for it."""
-        with self._lock:
-            lock = self._locks.setdefault((job, key), threading.Lock())
-        with lock:
+        with self._one_at_a_time((job, key)):
             mark = mark_of(job)
             tag = f'"{abs(hash((job, key, mark))):x}"'
             with self._lock:
@@ -47,10 +55,24 @@ class Kept:
                 self._answers.move_to_end((job, key))
                 size = sum(len(one) for _, one in self._answers.values())
                 while len(self._answers) > _KEPT or (size > _KEPT_BYTES and len(self._answers) > 1):
-                    gone, (_, old) = self._answers.popitem(last=False)
+                    _, (_, old) = self._answers.popitem(last=False)
                     size -= len(old)
-                    self._locks.pop(gone, None)
         return tag, answer
+
+    @contextmanager
+    def _one_at_a_time(self, key: tuple[Any, ...]) -> Iterator[None]:
+        """Hold what others wait for who want the same answer; the last of them leaves nothing behind."""
+        with self._lock:
+            making = self._making.setdefault(key, _Making())
+            making.threads += 1
+        try:
+            with making.lock:
+                yield
+        finally:
+            with self._lock:
+                making.threads -= 1
+                if not making.threads:
+                    del self._making[key]
 
     def last(self, job: str, key: object) -> bytes | None:
         """Return the newest answer there is, however old."""
