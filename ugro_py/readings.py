@@ -23,7 +23,11 @@ Report = dict[str, Any]
 
 
 def report_all(
-    nodes: Sequence[Node], meanwhile: Callable[[], object] = lambda: None, *, fresh: bool = False
+    nodes: Sequence[Node],
+    meanwhile: Callable[[], object] = lambda: None,
+    *,
+    fresh: bool = False,
+    within_s: float | None = None,
 ) -> dict[str, Report | NodeError]:
     """Read every node at once, none waiting for another. One that cannot be read has its error for a report.
 
@@ -31,18 +35,27 @@ def report_all(
         nodes: which ones.
         meanwhile: is called while they answer, to import what judges the reports, say.
         fresh: make new connections: one that is still open shows no host key that has changed since.
+        within_s: wait no longer than this, in seconds; a node that has not answered by then has a `LateError`.
     """
+    until = None if within_s is None else time.monotonic() + within_s
+    late = {}
     readings = [_Reading(node, fresh) for node in nodes]
     try:
         for reading in readings:
             reading.start()
         meanwhile()
         for reading in readings:
-            reading.join()
+            reading.join(None if until is None else max(0.0, until - time.monotonic()))
+            if reading.is_alive():
+                late[reading.node.name] = LateError(f"{reading.node.name}: read it", f"no answer in {within_s:g} s")
     finally:
-        for reading in readings:  # all have ended, unless the user interrupts
+        for reading in readings:  # all have ended, unless the user interrupts or some are late
             reading.end()
-    return {reading.node.name: reading.result for reading in readings}
+    return {reading.node.name: late.get(reading.node.name, reading.result) for reading in readings}
+
+
+class LateError(NodeError):
+    """A node did not answer as soon as the caller wanted: it may be slow, or away."""
 
 
 class _Reading(threading.Thread):

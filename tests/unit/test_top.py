@@ -17,6 +17,7 @@ from ugro_py import metrics
 from ugro_py.api.client import Client
 from ugro_py.cli import cli
 from ugro_py.now import snapshot
+from ugro_py.top import unwatched
 from ugro_py.top.app import TopApp
 from ugro_py.top.doors import AgentDoor, StoreDoor
 from ugro_py.top.screens import StopScreen
@@ -129,7 +130,8 @@ def test_stop_asks_first(world: World) -> None:  # noqa: F811
     assert world.store.job(JOB).status == "running" and not world.store.job(JOB).stop_requested
 
 
-def test_once_and_json(world: World) -> None:  # noqa: F811
+def test_once_and_json(world: World, monkeypatch: pytest.MonkeyPatch) -> None:  # noqa: F811
+    monkeypatch.setattr(unwatched, "WITHIN_S", 0.1)  # none of these nodes is there
     done = CliRunner().invoke(cli, ["-i", "hosts.yml", "top", "--json"])
     assert done.exit_code == 0, done.output
     found = json.loads(done.stdout)

@@ -25,7 +25,7 @@ def command(inventory: str | None, once: bool, as_json: bool, interval: float, t
     from ugro_py.top.doors import open_door
 
     if once or as_json:
-        door = open_door(inventory)
+        door = open_door(inventory, ask=True)
         try:
             found = door.snapshot()
         finally:

@@ -30,8 +30,12 @@ class Door(Protocol):
         ...
 
 
-def open_door(inventory: str | None) -> Door:
+def open_door(inventory: str | None, *, ask: bool = False) -> Door:
     """Return the agent that is responsible for the caller, else the caller's store, as every verb that reads.
+
+    Args:
+        inventory: as the user gave it.
+        ask: where there is no agent, ask the nodes themselves how they are; a snapshot takes some seconds then.
 
     Raises:
         StateError: neither can be used.
@@ -40,7 +44,7 @@ def open_door(inventory: str | None) -> Door:
     from ugro_py.api.client import connect
 
     client = connect(reading=True)
-    return AgentDoor(client) if client is not None else StoreDoor(inventory)
+    return AgentDoor(client) if client is not None else StoreDoor(inventory, ask=ask)
 
 
 class AgentDoor:
@@ -70,12 +74,12 @@ class AgentDoor:
 class StoreDoor:
     """Reads the caller's own store and central store; a job whose controller died gets a new one meanwhile."""
 
-    def __init__(self, inventory: str | None) -> None:
+    def __init__(self, inventory: str | None, *, ask: bool = False) -> None:
         from ugro_py.agent.inventory import Inventory
         from ugro_py.reconcile import kept_true, reconcile
         from ugro_py.state import Store
 
-        self._inventory = Inventory(inventory)
+        self._inventory, self._ask = Inventory(inventory), ask
         self._store = Store.open()
         reconcile(self._store)
         self._kept = ExitStack()
@@ -83,10 +87,11 @@ class StoreDoor:
 
     def snapshot(self) -> dict[str, Any]:
         """See `Door`."""
-        from ugro_py.now import snapshot
+        from ugro_py.top import unwatched
 
         self._inventory.changed()
-        return snapshot(self._store, self._inventory.cluster)
+        see = unwatched.asked if self._ask else unwatched.stored
+        return see(self._store, self._inventory.cluster)
 
     def curve(self, job: str, column: str, points: int) -> Points:
         """See `Door`."""
