@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from ugro_py import checkpoints, experiments, late, metrics
 from ugro_py.cluster import Node
@@ -56,21 +57,24 @@ async def finish_attempt(
             store.add_event, "collect_failed", problem, job=gang.job, node=node, severity="error"
         )  # fmt: skip
     await store.patiently(late.note_collected, store, gang)
-    await store.patiently(_forget_old, store, gang, keep)
+    await _forget_old(store, gang, keep)
 
 
-def _forget_old(store: Store, gang: Gang, keep: int) -> None:
+async def _forget_old(store: Store, gang: Gang, keep: int) -> None:
     """Drop checkpoints that are too many: a job that runs for weeks must not fill the store."""
-    in_use = checkpoints.in_use(store) | ({checkpoints.real(gang.resume_from)} if gang.resume_from else set())
+    in_use = await store.patiently(checkpoints.in_use, store)
+    if gang.resume_from:
+        in_use.add(checkpoints.real(gang.resume_from))
+    told: dict[str, Any]
     try:
-        old = checkpoints.forget_old(JobPaths(gang.job), keep, in_use)
+        old = await asyncio.to_thread(checkpoints.forget_old, JobPaths(gang.job), keep, in_use)
+        text = f"{len(old)} of more than {keep} checkpoints were removed, up to {old[-1].name}" if old else ""
+        told = {"data": {"names": [path.name for path in old]}}
     except OSError as error:
         text = f"{error.filename}: an old checkpoint could not be removed: {error.strerror}"
-        store.add_event("checkpoints_forgotten", text, job=gang.job, severity="warning")
-        return
-    if old:
-        text = f"{len(old)} of more than {keep} checkpoints were removed, up to {old[-1].name}"
-        store.add_event("checkpoints_forgotten", text, job=gang.job, data={"names": [path.name for path in old]})
+        told = {"severity": "warning"}
+    if text:  # in a call of its own: a database that is away has the event told again, not looked for again
+        await store.patiently(store.add_event, "checkpoints_forgotten", text, job=gang.job, **told)
 
 
 async def finish(

@@ -7,13 +7,17 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
+import time
 from collections.abc import Mapping
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.unit.job_store import JOB, NODES, JobStore, job_store  # noqa: F401 - a fixture
+from tests.unit.test_patience import locked
 from ugro_py import checkpoints
 from ugro_py.finish import finish_attempt
 from ugro_py.gang import Outcome
@@ -61,6 +65,39 @@ def test_the_oldest_go_and_what_is_needed_stays(job_store: JobStore) -> None:
     (told,) = [event for event in store.events(JOB) if event.kind == "checkpoints_forgotten"]
     assert told.data and len(told.data["names"]) == 12
     assert checkpoints.newest(job_store.paths) == top / "final.pt"
+
+
+def test_that_checkpoints_went_is_told_though_the_database_is_away_just_then(
+    job_store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store, top, number = job_store.store, job_store.paths.checkpoints, job_store.attempt()
+    for step in range(1, 5):
+        _save(top, f"step_{step}.pt", step)
+    placements = tuple(place(Request(), NODES, store.gpus(), {}))
+    gang = Gang(JOB, number, placements, "10.0.0.0", 29500, "t0k3n")
+    forget, lock = checkpoints.forget_old, ExitStack()
+
+    def unlock_when_noticed() -> None:
+        deadline = time.monotonic() + 30
+        while not store.database.outage.away_s and time.monotonic() < deadline:
+            time.sleep(0.01)
+        lock.close()
+
+    unlocking = threading.Thread(target=unlock_when_noticed)
+
+    def forgotten(*args: Any) -> list[Path]:
+        if old := forget(*args):
+            lock.enter_context(locked(Path(str(store.database.url.database))))
+            unlocking.start()
+        return old
+
+    monkeypatch.setattr(checkpoints, "forget_old", forgotten)
+    asyncio.run(finish_attempt(store, gang, {}, {}, Outcome("completed"), 1))
+    unlocking.join()
+    kinds = [event.kind for event in store.events()]
+    assert kinds.count("database_away") == 1, "it was away"
+    (told,) = [event for event in store.events(JOB) if event.kind == "checkpoints_forgotten"]
+    assert told.data == {"names": ["step_1.pt", "step_2.pt"]}
 
 
 def test_of_one_checkpoint_alone_none_goes(job_store: JobStore) -> None:
