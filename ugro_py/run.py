@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -161,7 +161,7 @@ class _Stay:
         try:
             outcome = await watcher.run(lost)
             await self._has_ended(gang, outcome, watcher.state.step)
-            await copies.finish()
+            await self._while_wanted(gang, copies.finish())
         finally:
             await copies.cancel()
         return outcome
@@ -178,6 +178,19 @@ class _Stay:
         await store.patiently(close_attempt, store, gang, outcome)
         if not (await self._verdict(gang, outcome)).again:
             await self._give_back(gang)
+
+    async def _while_wanted(self, gang: Gang, copying: Coroutine[Any, Any, None]) -> None:
+        """Copy to the end, but keep the GPUs for another attempt only as long as the job is to have one at once."""
+        task, orders = asyncio.ensure_future(copying), Orders(self._store, gang.job, lambda: None)
+        try:
+            while not (await asyncio.wait({task}, timeout=_POLL_S))[0]:
+                await orders.look()
+                if orders.row.stop_requested or orders.room_for:
+                    await self._give_back(gang)
+                    break
+            await task
+        finally:
+            task.cancel()
 
     async def _give_back(self, gang: Gang) -> None:
         """Free the GPUs of a job of which nothing runs: what is to be brought in may take minutes, and needs none."""

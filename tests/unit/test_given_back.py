@@ -144,6 +144,40 @@ def test_gpus_are_free_while_the_checkpoint_is_copied(
     assert here.store.job(JOB).preempted == (how == "preempted")
 
 
+@pytest.mark.parametrize("how", ["stopped", "preempted"])
+def test_a_job_that_is_called_off_while_its_retry_is_due_gives_its_gpus_back_at_once(
+    here: Here, monkeypatch: pytest.MonkeyPatch, how: str
+) -> None:
+    copied, copying, real = asyncio.Event(), asyncio.Event(), Copies._fetch
+
+    async def slow(self: Copies, *args: Any) -> None:
+        copying.set()
+        await copied.wait()
+        await real(self, *args)
+
+    monkeypatch.setattr(Copies, "_fetch", slow)
+
+    async def play() -> Any:
+        await here.submit(SAVES, str(here.folder / "go"), "7", retry=1)
+        work = asyncio.create_task(here.run())
+        await _runs(here)
+        _end(here, "failed")
+        await copying.wait()
+        await until(lambda: here.store.attempt(JOB, 1).ended_at, "the attempt has ended")  # type: ignore[union-attr]
+        assert set(here.store.busy().values()) == {JOB}, "the next attempt is to have them"
+        _end(here, how)
+        await until(lambda: here.store.busy() == {}, "its GPUs are free")
+        assert not copied.is_set() and not work.done()
+        copied.set()
+        return await asyncio.wait_for(work, 180)
+
+    outcome = asyncio.run(play())
+    assert outcome.status == ("stopped" if how == "stopped" else "pending"), outcome
+    assert here.store.job(JOB).preempted == (how == "preempted")
+    assert (here.paths.checkpoints / "step_1.pt").read_text() == "weights"
+    assert (here.store.attempt(JOB).number, here.store.busy()) == (1, {})  # type: ignore[union-attr]
+
+
 @pytest.mark.parametrize(
     ("point", "how"), [("copies", "preempted"), ("collects", "preempted"), ("collects", "stopped")]
 )
