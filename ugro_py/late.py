@@ -104,7 +104,18 @@ def note_collected(store: Store, gang: Gang) -> None:
 
 def note_left(store: Store, job: str) -> None:
     """Record that a job ends without being collected: what lies on its nodes stays there until somebody collects it."""
-    text = f"what it wrote since lies on its nodes; fetch it: ansible-playbook playbooks/collect.yml -e job={job}"
+    _note_left(store, job, "what it wrote since")
+
+
+def note_uncollected(store: Store, job: str) -> None:
+    """Record, as a job ends that nobody follows (it waits), what was still to be collected of it, if anything was."""
+    if numbers := uncollected(store, job):
+        attempts = f"attempt{'' if len(numbers) == 1 else 's'} {', '.join(map(str, numbers))}"
+        _note_left(store, job, f"what {attempts} wrote and was not collected yet")
+
+
+def _note_left(store: Store, job: str, what: str) -> None:
+    text = f"{what} lies on its nodes; fetch it: ansible-playbook playbooks/collect.yml -e job={job}"
     store.add_event("collect_failed", text, job=job, severity="error")
 
 

@@ -63,6 +63,11 @@ async def adopt(
                 # the job is to stop. What that attempt left on its nodes is brought in either way.
                 tell("step", {"text": f"attempt {gang.attempt} had not started everywhere"})
                 return await stay(launcher, gang, nodes, sessions, lost, ended=Outcome("failed", _ROLLED_BACK, 1))
+            for name, why in lost:  # who collects the job asks these too
+                text = f"{name}: not reached ({why}); what attempt {gang.attempt} wrote lies there"
+                await store.patiently(
+                    store.add_event, "collect_failed", text, job=job.name, node=name, severity="error"
+                )  # fmt: skip
             if start_error:
                 return await store.patiently(give_up, store, job.name, controller, f"{start_error}; rolled back")
             reason = "its controller ended in mid-launch; rolled back"
@@ -79,9 +84,10 @@ def _failed(store: Store, job: str, number: int) -> bool:
 
 
 def give_up(store: Store, job: str, controller: Controller, reason: str, status: str = "failed") -> Outcome:
-    """End a job of which nothing runs: release what it holds, record why, let go of it."""
+    """End a job of which nothing runs: release what it holds, record why and what is left of it, let go of it."""
     store = store.acting_as(controller)
     code = 1 if status == "failed" else 0
+    late.note_uncollected(store, job)
     store.release(job)
     store.set_job(job, status, reason, code)
     store.unclaim(job, controller)

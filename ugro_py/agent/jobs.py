@@ -106,7 +106,8 @@ class Jobs:
         return outcome
 
     def _end(self, job: str, controller: Controller, status: str, reason: str) -> Outcome:
-        late.note_left(self._theirs, job)
+        if not late.uncollected(self._theirs, job):  # else it is told of as the job is given up
+            late.note_left(self._theirs, job)
         attempt = self._theirs.attempt(job)
         if attempt is not None and attempt.ended_at is None:
             self._theirs.set_attempt(job, attempt.number, status=status, reason=reason)

@@ -37,7 +37,11 @@ def set_priority(store: Store, job: str, priority: int, by: str) -> bool:
 
 def cancel(store: Store, job: str, by: str) -> bool:
     """End a job that waits; where a process waits with it, that one is asked to."""
-    if not store.cancel(job, by):
+    if store.cancel(job, by):
+        from ugro_py import late  # only here: it talks to nodes, and takes its time to import
+
+        late.note_uncollected(store, job)
+    else:
         store.request_stop(job)
     return True
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 
-from ugro_py import checkpoints, secret_env
+from ugro_py import checkpoints, late, secret_env
 from ugro_py.call_off import CalledOffError, pause, unless_called_off
 from ugro_py.cluster import Cluster
 from ugro_py.errors import AllocationError, NodeError, StateError, UgroError, VerificationError
@@ -183,6 +183,7 @@ def _put_back(store: Store, gang: Gang, reason: str) -> None:
 
 async def _end(launcher: Launcher, status: str, reason: str, exit_code: int = 0) -> Outcome:
     """End a job that does not start."""
+    await launcher.store.patiently(late.note_uncollected, launcher.store, launcher.request.name)
     await launcher.store.patiently(launcher.end, status, reason, exit_code)
     await launcher.store.patiently(tidy, launcher.store, launcher.request.name)
     return Outcome(status, reason, exit_code)

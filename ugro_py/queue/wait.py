@@ -7,7 +7,7 @@ import contextlib
 import time
 from typing import TYPE_CHECKING
 
-from ugro_py import users
+from ugro_py import late, users
 from ugro_py.cluster import Cluster
 from ugro_py.errors import StateError
 from ugro_py.gang import Outcome
@@ -142,6 +142,7 @@ def _only(reached: Reached | None, turn: Start) -> Reached | None:
 def _end(store: Store, name: str, controller: Controller, status: str, reason: str, exit_code: int) -> Outcome:
     """Record the end of a job that never started (again)."""
     if store.job(name).active:
+        late.note_uncollected(store, name)
         store.set_job(name, status, reason, exit_code)
     store.unclaim(name, controller)
     start.tidy(store, name)
