@@ -10,6 +10,10 @@ from ugro_py.errors import UsageError
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,62}")
 
 
+class NameTakenError(UsageError):
+    """The name is another job's."""
+
+
 def check_name(name: str, kind: str = "job") -> str:
     """Return `name` unchanged if it is a valid name.
 

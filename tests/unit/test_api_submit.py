@@ -22,6 +22,7 @@ from ugro_py import paths, users
 from ugro_py.api.client import Client
 from ugro_py.api.together import Together
 from ugro_py.errors import NotFoundError, RightsError, UgroError, UsageError
+from ugro_py.names import NameTakenError
 from ugro_py.paths import JobPaths
 from ugro_py.queue import spool
 from ugro_py.queue.spool_train import Training
@@ -91,7 +92,7 @@ def test_one_refused_does_not_take_the_others_along(tmp_path: Path) -> None:
         made = store.submit_jobs(
             [NewJob(name, "ob", "staff", {"after": after}, 1000, "socket") for name, after in asked]
         )
-        assert [getattr(one, "name", type(one)) for one in made] == ["a", UsageError, NotFoundError, "c"]
+        assert [getattr(one, "name", type(one)) for one in made] == ["a", NameTakenError, NotFoundError, "c"]
         assert {job.name for job in store.jobs()} == {"there", "a", "c"}
         store.set_account("group", "staff", max_queued=3)
         made = store.submit_jobs([NewJob(name, "ob", "staff", {}, 1000, "socket") for name in ("d", "e")])

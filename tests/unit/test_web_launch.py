@@ -13,6 +13,7 @@ import tarfile
 import tempfile
 import zipfile
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -21,10 +22,11 @@ from tests.unit.api_server import Served
 from tests.unit.browser import Answer, Browser, browser, hidden, served, start  # noqa: F401 - fixtures
 from tests.unit.web_jobs import check_safe, words
 from ugro_py import paths, secret_env
-from ugro_py.api import guard
-from ugro_py.errors import UsageError
+from ugro_py.api import guard, uploads
+from ugro_py.errors import StateError, UsageError
 from ugro_py.queue import spool
-from ugro_py.web import sent_files
+from ugro_py.users import me
+from ugro_py.web import launch_check, sent_files
 from ugro_py.web.launch_fields import field_of
 
 SECRET = "s3cret-canary=&<b>"
@@ -159,11 +161,11 @@ def test_what_is_refused_leaves_nothing(
 def test_a_zip_with_a_huge_list_is_refused_unread(browser: Browser, served: Served) -> None:
     content = zipped(*[(f"{number:05}" + "x" * 80, b"") for number in range(9000)])
     answer = send(browser, {"name": "many"}, [("archive", "p.zip", content)])
-    assert answer.status == 400 and "more than 1000 files" in words(answer.text)
+    assert answer.status == 413 and "more than 1000 files" in words(answer.text)
     files = [("folder", f"p/{number}", b"") for number in range(sent_files.MOST_FILES + 1)]
     assert "more than 1000 files" in words(send(browser, {"name": "many"}, files).text)
     files = [("folder", f"p/{number}", b"") for number in range(sent_files.MOST_FILES + 10)]
-    assert send(browser, {"name": "many"}, files).status == 400
+    assert send(browser, {"name": "many"}, files).status == 413
     assert nothing_left(served)
 
 
@@ -254,6 +256,34 @@ def test_an_error_is_told_at_its_field(browser: Browser, served: Served) -> None
         assert said.lower() in words(part.text).lower()
 
 
+@pytest.mark.parametrize("do", ["", "check"])
+def test_the_status_says_what_kind_of_error_it_is(
+    browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch, do: str
+) -> None:
+    store = served.agent.store
+    store.create_job("there", "ob", {})
+    store.set_job("there", "failed", "so that there is one")
+    own = [("script", "a.py", b"")]
+
+    def told(status: int, field: str, files: Files = (), **form: str) -> None:
+        for headers in ({}, {"hx_request": "true"}):
+            answer = send(browser, {"name": "x", "env": "K=kept", "do": do, **form}, files, **headers)
+            assert answer.status == status, answer.text
+            assert not field or re.search(rf'id="{field}-error"[^>]*>[^<]', answer.text), answer.text
+            assert 'role="alert"' in answer.text and ("K=kept" in answer.text) is not bool(headers)
+        assert list(paths.spool_inbox().glob("*")) == []
+
+    told(409, "name", name="there")
+    told(404, "after", after="none")
+    told(400, "epochs", epochs="0")
+    monkeypatch.setattr(sent_files, "MOST_BYTES", 100)
+    told(413, "files", [*own, ("files", "large", bytes(101))])
+    monkeypatch.setattr(uploads, "room", lambda: (0, 1 << 40))
+    told(507, "", own)
+    store.set_account("user", me().user, max_queued=0)
+    told(403, "")
+
+
 def test_all_errors_are_told_at_once_and_all_options_reach_the_job(browser: Browser, served: Served) -> None:
     text = send(browser, {"name": "x", "gpus": "some", "retry": "many", "time_limit": "soon"}).text
     assert all(re.search(rf'id="{name}-error">[^<]', text) for name in ("gpus", "retry", "time_limit"))
@@ -285,4 +315,38 @@ def test_check_shows_the_plan_and_launches_nothing(browser: Browser, served: Ser
     part = send(browser, {"name": "plan", "do": "check"}, hx_request="true")
     assert "<form" not in part.text and "train_production.py" in part.text
     refused = send(browser, {"name": "plan", "do": "check", "include": "elsewhere"})
-    assert refused.status == 400 and "known nodes: here" in words(refused.text)
+    assert refused.status == 404 and "known nodes: here" in words(refused.text)
+
+
+def test_check_says_what_the_queue_would(browser: Browser, served: Served) -> None:
+    store, user = served.agent.store, me().user
+
+    def said(**form: str) -> str:
+        answer = send(browser, {"name": "plan", "do": "check", **form})
+        assert answer.status == 200 and nothing_left(served), answer.text
+        return words(answer.text)
+
+    assert "It would wait" not in said() and "1 rank ; rank 0" in said().replace("rank;", "rank ;")
+    assert f"It would wait in the queue: held by {user}" in said(hold="yes")
+    store.set_account("user", user, gpu_hours_week=0)
+    text = said()
+    assert f"It would wait in the queue: quota: {user} used 0.0 of 0 GPU hours" in text, text
+    assert "If its turn were now: 1 rank" in text and "train_production.py" in text
+
+
+def test_a_user_whose_checks_go_on_keeps_nobody_from_theirs(browser: Browser, served: Served) -> None:
+    user = me().user
+    with ExitStack() as stack:
+        for name in ("ann", "ann", "vic", "vic"):
+            stack.enter_context(launch_check.turns.of(name))
+        with pytest.raises(StateError, match="2 of ann's jobs"), launch_check.turns.of("ann"):
+            pass
+        assert send(browser, {"name": "plan", "do": "check"}).status == 200
+        with launch_check.turns.of(user), launch_check.turns.of(user):
+            answer = send(browser, {"name": "plan", "do": "check"})
+            assert answer.status == 503 and f"2 of {user}" in words(answer.text)
+        for number in range(launch_check.OF_ALL - 4):
+            stack.enter_context(launch_check.turns.of(f"user {number}"))
+        with pytest.raises(StateError, match="others"), launch_check.turns.of("one more"):
+            pass
+    assert not launch_check.turns._looking

@@ -33,6 +33,7 @@ from ugro_py.api.routes import (
     users,
 )
 from ugro_py.api.routes import agent as agent_routes
+from ugro_py.api.statuses import status_of
 from ugro_py.api.submit import Submissions
 from ugro_py.api.tokens import Tokens
 from ugro_py.api.view import AgentView, Timing
@@ -45,17 +46,6 @@ __all__ = ["AgentView", "Timing", "create_app"]
 DESCRIPTION = """The control plane of UGRO over HTTP. On the Unix socket you are the account you run as; on TCP a bearer
 token says who you are. Reading is shared; who submitted a job, and admins, may change it."""
 
-_STATUS = {
-    errors.UsageError: 400,
-    errors.RightsError: 403,
-    errors.NotFoundError: 404,
-    errors.VerificationError: 409,
-    errors.AllocationError: 409,
-    errors.JobFailedError: 409,
-    errors.JobStoppedError: 409,
-    errors.NodeError: 502,
-    errors.StateError: 503,
-}
 _USAGE = errors.UsageError.exit_code
 _BUG_HEADERS = {**HEADERS, "cache-control": "no-store"}
 
@@ -115,7 +105,7 @@ def create_app(agent: AgentView, *, tokens: Mapping[str, str] | None = None, hos
 
 def _ugro_error(request: Request, error: Exception) -> Response:
     assert isinstance(error, errors.UgroError)
-    status = next((code for kind, code in _STATUS.items() if isinstance(error, kind)), 500)
+    status = status_of(error)
     if wants_page(request):
         if isinstance(error, StaleFormError):
             return stale_form(request, status, error)

@@ -25,7 +25,7 @@ from ugro_py.api.uploads import Uploaded, Uploads
 from ugro_py.api.view import AgentView
 from ugro_py.cluster import Cluster
 from ugro_py.errors import NotFoundError, StateError, UgroError, UsageError
-from ugro_py.names import check_name, new_job_name
+from ugro_py.names import NameTakenError, check_name, new_job_name
 from ugro_py.paths import JobPaths
 from ugro_py.plan import is_path
 from ugro_py.queue import spool
@@ -80,14 +80,15 @@ class Submissions:
         """Return the request as `submit` would record it; nothing is recorded, and the upload is gone.
 
         Raises:
-            UsageError, RightsError: as `submit`, but for quotas, which are counted when a job is recorded.
+            UsageError, RightsError: as `submit`, but for quotas (see `ugro_py.queue.foretold`).
         """
         asked = _parsed(values)
         files = None if upload is None else self.uploads.take(who.person.user, upload)
         try:
             checked = self._allowed(who, asked, files, given)
             with self._named(checked.name):
-                return checked
+                _check_free(self._agent, checked.name)  # also where nothing is left of its files
+            return checked
         finally:
             if files is not None:
                 shutil.rmtree(files.folder)
@@ -115,7 +116,7 @@ class Submissions:
         It outlives any process when this returns, and the failure of power a moment later (`_FLUSHED_S`).
 
         Raises:
-            UsageError: the name is taken.
+            NameTakenError: another job has this name.
             RightsError: a quota is used up.
         """
         person, name = who.person, checked.name
@@ -161,11 +162,11 @@ class Submissions:
         """Have nobody else make a job of this name meanwhile.
 
         Raises:
-            UsageError: the name is taken.
+            NameTakenError: another job has this name.
         """
         with self._names_lock:
             if name in self._names:
-                raise UsageError(f"job name {name!r}", "is just being taken", "choose another with --name")
+                raise NameTakenError(f"job name {name!r}", "is just being taken", "choose another with --name")
             self._names.add(name)
         try:
             if JobPaths(name).root.exists():
@@ -289,8 +290,8 @@ def _check_free(agent: AgentView, name: str) -> None:
         other = agent.store.job(name)
     except NotFoundError:
         if JobPaths(name).spool.exists():
-            raise UsageError(
+            raise NameTakenError(
                 f"job name {name!r}", "its folder holds files already", "choose another with --name"
             ) from None
         return
-    raise UsageError(f"job name {name!r}", f"taken by a job of {other.user}", "choose another with --name")
+    raise NameTakenError(f"job name {name!r}", f"taken by a job of {other.user}", "choose another with --name")

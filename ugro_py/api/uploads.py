@@ -23,6 +23,7 @@ from typing import IO
 from starlette.concurrency import run_in_threadpool
 
 from ugro_py import paths
+from ugro_py.api.statuses import NoRoomError
 from ugro_py.errors import NotFoundError, RightsError, StateError
 from ugro_py.queue import spool_tar
 
@@ -228,7 +229,7 @@ def check_room(more: int = 0) -> None:
     """Refuse to write so many bytes more where the disk of the central store would be too full with them.
 
     Raises:
-        StateError: it would be.
+        NoRoomError: it would be.
     """
     free, total = room()
     keep = max(RESERVE_BYTES, min(int(total * RESERVE_PART), RESERVE_MOST_BYTES))
@@ -242,5 +243,5 @@ def room() -> tuple[int, int]:
     return disk.f_bavail * disk.f_frsize, disk.f_blocks * disk.f_frsize
 
 
-def _no_room(why: str) -> StateError:
-    return StateError(_WHAT, f"no room in the central store: {why}", "ask who runs the agent to make room")
+def _no_room(why: str) -> NoRoomError:
+    return NoRoomError(_WHAT, f"no room in the central store: {why}", "ask who runs the agent to make room")

@@ -25,19 +25,21 @@ _requests: dict[tuple[str, int], Request] = {}
 _MOST_REQUESTS = 50_000
 
 
-def snapshot_of(store: Store, cluster: Cluster, now: float) -> Snapshot:
+def snapshot_of(store: Store, cluster: Cluster, now: float, more: Collection[Waiting] = ()) -> Snapshot:
     """Return what a decision at `now` (unix seconds) depends on. Costs one query where nothing waits.
+
+    `more` are jobs that are not in the store, to be decided on as if they waited too.
 
     Raises:
         StateError: the database cannot be used.
     """
     queued = [row for row in store.queued() if not row.stop_requested]
-    if not queued:
+    if not queued and not more:
         return Snapshot(now)
     names = tuple(node.name for node in cluster.nodes)
     holders = store.holders()
     spans = store.spans()
-    waiting = _waiting(store, queued, spans, cluster.settings.grace_s, now)
+    waiting = (*_waiting(store, queued, spans, cluster.settings.grace_s, now), *more)
     predecessors = {name for job in waiting for name in job.after}
     users = {job.user for job in waiting}
     half_life_s = cluster.settings.fair_share_half_life_h * 3600

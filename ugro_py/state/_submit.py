@@ -9,7 +9,8 @@ from typing import Any
 from sqlalchemy import Connection, bindparam, exists, func, insert, or_, select
 from sqlalchemy.exc import IntegrityError
 
-from ugro_py.errors import RightsError, UgroError, UsageError
+from ugro_py.errors import RightsError, UgroError
+from ugro_py.names import NameTakenError
 from ugro_py.state._base import Part, now
 from ugro_py.state._jobs import _job_row
 from ugro_py.state.models import ENDED, accounts, attempts, audit, events, jobs
@@ -150,5 +151,5 @@ def refuse_over_quota(
             )  # fmt: skip
 
 
-def _taken(name: str, by: str) -> UsageError:
-    return UsageError(f"job name {name!r}", f"taken by {by}", "choose another with --name")
+def _taken(name: str, by: str) -> NameTakenError:
+    return NameTakenError(f"job name {name!r}", f"taken by {by}", "choose another with --name")

@@ -33,6 +33,7 @@ _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 _ABOUT = {
     "job name": "name", "which file": "entry", "file": "files", "selection": "include", "a GPU": "gpus",
     "request: script": "entry", "request: hold": "", "choose GPUs": "include", "an argument": "args",
+    "job '": "after", "submit a job as": "exclude",
 }  # fmt: skip
 
 

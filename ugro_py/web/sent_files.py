@@ -11,7 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, cast
 
-from ugro_py.errors import StateError, UsageError
+from ugro_py.api.statuses import NoRoomError, TooMuchError
+from ugro_py.errors import UsageError
 from ugro_py.queue.spool_tar import Header
 
 MOST_FILES = 1000
@@ -50,8 +51,9 @@ def gather(sent: Sent, place: Path) -> str:
     """Put everything into the folder `place`, which is empty; returns which of the files is to be run.
 
     Raises:
-        UsageError: a name leads out of the folder, an archive holds a link, it is too much, or no script can be told.
-        StateError: there is no room.
+        UsageError: a name leads out of the folder, an archive holds a link, or no script can be told.
+        TooMuchError: it is more than is taken.
+        NoRoomError: there is no room.
     """
     putting = _Putting(place)
     try:
@@ -68,7 +70,7 @@ def gather(sent: Sent, place: Path) -> str:
         for name, stream in sent.archive:
             putting.archive(name, stream)
     except OSError as error:
-        raise StateError("take in the files of a job", error.strerror or str(error), "make room") from error
+        raise NoRoomError("take in the files of a job", error.strerror or str(error), "make room") from error
     return _entry(sent, putting.names)
 
 
@@ -99,9 +101,16 @@ class _Putting:
         self.names: list[str] = []
         self.what = "file"
 
-    def _refused(self, name: str, why: str, what_next: str) -> UsageError:
+    def _refused(self, name: str, why: str, what_next: str, kind: type[UsageError] = UsageError) -> UsageError:
         shown = "".join(letter if letter.isprintable() else "?" for letter in name)
-        return UsageError(f"{self.what} {shown[:120]}", why, what_next)
+        return kind(f"{self.what} {shown[:120]}", why, what_next)
+
+    def _too_many(self, name: str) -> UsageError:
+        return self._refused(name, f"more than {MOST_FILES} files", _OTHER_WAY, TooMuchError)
+
+    def _too_large(self, name: str, why: str = "") -> UsageError:
+        why = f"more than {MOST_BYTES >> 20} MB{why}"
+        return self._refused(name, why, "put large data on the nodes", TooMuchError)
 
     def text(self, name: str, text: str) -> None:
         (self._place / name).write_text(text.replace("\r\n", "\n"), encoding="utf-8", errors="surrogateescape")
@@ -112,11 +121,7 @@ class _Putting:
         if not _is_inside(name):
             raise self._refused(name, "is no name of a file inside a folder", "rename it, or pack it again")
         if len(self.names) >= MOST_FILES:
-            raise self._refused(
-                name,
-                f"more than {MOST_FILES} files",
-                _OTHER_WAY,
-            )
+            raise self._too_many(name)
         target = self._place / name
         try:
             target.parent.mkdir(parents=True, exist_ok=True)
@@ -124,9 +129,7 @@ class _Putting:
                 while block := stream.read(_BLOCK):
                     self._room -= len(block)
                     if self._room < 0:
-                        raise self._refused(
-                            name, f"more than {MOST_BYTES >> 20} MB in all", "put large data on the nodes"
-                        )
+                        raise self._too_large(name, " in all")
                     file.write(block)
         except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
             raise self._refused(name, "is there twice", "leave one out") from error
@@ -152,7 +155,7 @@ class _Putting:
         try:
             pack = zipfile.ZipFile(cast(IO[bytes], _InPieces(stream)))
         except _TooLongError as error:
-            raise self._refused(name, f"more than {MOST_FILES} files", _OTHER_WAY) from error
+            raise self._too_many(name) from error
         with pack:
             members = [one for one in pack.infolist() if not one.is_dir() and not one.filename.startswith(_LEAVE_OUT)]
             for member in members:
@@ -179,9 +182,9 @@ class _Putting:
                 pack.pax_headers, member.pax_headers = {}, {}
                 count, size = count + 1, size + member.size + len(member.name)
                 if count > 2 * MOST_FILES:  # folders count here too
-                    raise self._refused(name, f"more than {MOST_FILES} files", _OTHER_WAY)
+                    raise self._too_many(name)
                 if size > MOST_BYTES:  # before it is read over to get to the next one
-                    raise self._refused(name, f"more than {MOST_BYTES >> 20} MB", "put large data on the nodes")
+                    raise self._too_large(name)
                 if not (member.isreg() or member.isdir()) or member.issparse() or member.size < 0:
                     raise self._refused(f"{name}: {member.name}", "is a link or no plain file", "pack the file itself")
                 if member.isreg():

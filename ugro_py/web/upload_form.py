@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hmac
+import re
 import shutil
 import tempfile
 from collections.abc import AsyncIterator
@@ -18,8 +19,9 @@ from starlette.exceptions import HTTPException
 from ugro_py import paths
 from ugro_py.api.auth import Caller
 from ugro_py.api.guard import BODY_LIMIT
+from ugro_py.api.statuses import NoRoomError, TooMuchError
 from ugro_py.api.uploads import Incoming, Uploads, check_room
-from ugro_py.errors import StateError, UsageError
+from ugro_py.errors import UsageError
 from ugro_py.queue import spool, spool_tar
 from ugro_py.stage import bundle
 from ugro_py.web.launch_fields import FILES
@@ -29,6 +31,8 @@ from ugro_py.web.session import forgery_token
 
 _KINDS = ("multipart/form-data", "application/x-www-form-urlencoded")
 _MOST_FIELDS = 100
+_TOO_MUCH = re.compile("too many|exceeded maximum size", re.IGNORECASE)
+"""How Starlette tells of a form that has more in it than is taken."""
 _BLOCK = 1 << 20
 
 
@@ -105,7 +109,8 @@ async def read_upload_form(request: Request, who: Caller) -> AsyncIterator[Uploa
         except HTTPException as error:
             if error.status_code != 400:
                 raise
-            raise UsageError("this form", str(error.detail), "leave out what the job needs not") from error
+            refused = TooMuchError if _TOO_MUCH.search(str(error.detail)) else UsageError
+            raise refused("this form", str(error.detail), "leave out what the job needs not") from error
         fields = {name: value for name, value in found if isinstance(value, str)}
         given = request.headers.get(FORGERY_HEADER) or fields.pop("csrf", "")
         if not hmac.compare_digest(given.encode("utf-8", "replace"), forgery_token(request).encode()):
@@ -128,6 +133,6 @@ def _gather(sent: Sent, packed: IO[bytes]) -> str:
         packed.seek(0)
         return entry
     except OSError as error:
-        raise StateError("take in the files of a job", error.strerror or str(error), "make room") from error
+        raise NoRoomError("take in the files of a job", error.strerror or str(error), "make room") from error
     finally:
         shutil.rmtree(folder)

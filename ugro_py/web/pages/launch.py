@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
-import threading
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -11,18 +9,17 @@ from fastapi import APIRouter, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, Response
 
-from ugro_py import users
-from ugro_py.api.auth import Agent, Caller
+from ugro_py.api.auth import Agent
 from ugro_py.api.guard import BODY_LIMIT, FORM_LIMIT
 from ugro_py.api.models import Submission
 from ugro_py.api.routes import submit
+from ugro_py.api.statuses import status_of
 from ugro_py.api.view import AgentView
-from ugro_py.errors import NodeError, StateError, UgroError
-from ugro_py.request.job import JobRequest
+from ugro_py.errors import UgroError
 from ugro_py.request.sources import EMBEDDED_DATASET, presets
-from ugro_py.ssh import shell_line
 from ugro_py.web.actions import answer
 from ugro_py.web.errors import is_part
+from ugro_py.web.launch_check import check
 from ugro_py.web.launch_fields import HIDDEN, LABELS, field_of, wanted
 from ugro_py.web.render import render
 from ugro_py.web.sent_files import MOST_FILES
@@ -30,10 +27,6 @@ from ugro_py.web.session import Viewer
 from ugro_py.web.upload_form import read_upload_form
 
 router = APIRouter(include_in_schema=False)
-
-_CHECK_S = 60.0
-_checks = threading.BoundedSemaphore(2)
-"""So many looks at the nodes at a time: each opens a connection to every one of them."""
 
 
 @router.get("/launch")
@@ -61,7 +54,7 @@ async def launch(request: Request, agent: Agent, who: Viewer) -> Response:
         if entry is not None:
             values["script"] = entry
         if form.get("do") == "check":
-            found = await run_in_threadpool(_check, request, agent, who, values, upload, secrets)
+            found = await run_in_threadpool(check, request, agent, who, values, upload, secrets)
             return await run_in_threadpool(_page, request, form, again, plan=found)
         body = Submission(request=values, upload=upload, secrets=secrets)
         done = await run_in_threadpool(submit.submit, request, agent, body)
@@ -79,46 +72,6 @@ def _defaults(agent: AgentView) -> dict[str, Any]:
     return {"model": usual.model, "dataset": usual.dataset, "epochs": usual.epochs, "retry": settings.retry}
 
 
-def _check(
-    request: Request, agent: AgentView, who: Caller, values: Mapping[str, Any], upload: str | None,
-    secrets: Mapping[str, str],
-) -> dict[str, Any]:  # fmt: skip
-    """Return what a launch would do, as `ugro launch --dry-run` shows it.
-
-    Raises:
-        UgroError: it would be refused; or nodes do not answer.
-    """
-    asked = request.app.state.submissions.check(who, values, upload, secrets)
-    if not _checks.acquire(blocking=False):
-        raise StateError("check the job", "others check theirs at the moment", "try again in some seconds")
-    try:
-        return asyncio.run(_plan(agent, who, asked))
-    except TimeoutError as error:
-        raise NodeError(
-            "check the job", f"not all nodes answered within {_CHECK_S:g} s", "see the page Health"
-        ) from error
-    finally:
-        _checks.release()
-
-
-async def _plan(agent: AgentView, who: Caller, asked: JobRequest) -> dict[str, Any]:
-    from ugro_py import dry_run
-    from ugro_py.launch import Launcher
-
-    warnings: list[str] = []
-
-    def listen(kind: str, data: Mapping[str, Any]) -> None:
-        if kind == "warning":
-            warnings.append(str(data["text"]))
-
-    user = who.person.user
-    launcher = Launcher(asked, users.cluster_for(agent.cluster, user), agent.store, user, listen)
-    async with asyncio.timeout(_CHECK_S):
-        found = await dry_run.plan(launcher)
-    commands = {node: [shell_line(words) for words in each] for node, each in found.get("commands", {}).items()}
-    return {"blockers": [], "ranks": [], **found, "commands": commands, "warnings": warnings}
-
-
 def _page(
     request: Request, form: Mapping[str, str], again: Sequence[str] = (),
     wrong: Mapping[str, UgroError] | None = None, plan: Mapping[str, Any] | None = None,
@@ -133,7 +86,7 @@ def _page(
         "wrong": wrong or {}, "plan": plan, "labels": LABELS,
         "again": [LABELS[name] for name in again],
     }  # fmt: skip
-    status = 400 if wrong else 200
+    status = max(map(status_of, wrong.values())) if wrong else 200
     if is_part(request):
         return render(request, "parts/launch_answer.html", status, **values)
     return render(
