@@ -14,7 +14,9 @@ from tests.unit.job_store import JOB, NODES, JobStore, job_store  # noqa: F401 -
 from tests.unit.straggler_world import STEPS, TRANSFER_S, on_gpus, report, sample, train
 from ugro_py import stragglers
 from ugro_py.cli import cli
-from ugro_py.errors import NotFoundError
+from ugro_py.errors import NotFoundError, UsageError
+from ugro_py.stragglers.words import link, seconds
+from ugro_py.worth.prediction import Link
 
 
 def test_where_the_time_of_a_step_goes(job_store: JobStore) -> None:  # noqa: F811
@@ -92,6 +94,16 @@ def test_lines_without_times_give_the_pace_alone(job_store: JobStore) -> None:  
     assert "does not tell how long each waits" in found.verdict
 
 
+def test_a_gang_of_which_one_rank_reports_is_not_called_one_rank(job_store: JobStore) -> None:  # noqa: F811
+    attempt = job_store.attempt()
+    for step in range(1, 11):
+        job_store.step(attempt, 0, step, 3.0)
+    assert "only rank 0 of 3 reports its steps" in report(job_store).verdict
+    job_store.end()
+    worth = CliRunner().invoke(cli, ["worth", JOB])
+    assert isinstance(worth.exception, UsageError) and "that report their steps are on gpu-master" in str(worth.exception)
+
+
 def test_ranks_that_train_alone_differ_by_their_pace(job_store: JobStore) -> None:  # noqa: F811
     attempt = job_store.attempt()
     for step in range(1, 11):
@@ -156,3 +168,8 @@ def test_each_figure_stands_below_its_heading(job_store: JobStore) -> None:  # n
     names = ("rank", "node", "step ms", "p95", "compute", "data", "waits", "for peers", "cores", "slowest")
     assert re.split(r"\s{2,}", heading.strip()) == list(names)
     assert re.split(r"\s{2,}", second.strip()) == ["1", "gpu1:0", "170", "170", "150", "0", "20", "0", "0.50", "100 %"]
+
+
+def test_figures_are_written_out_for_people() -> None:
+    assert [seconds(value) for value in (0.0831, 0.9997, 1.52, 1234.0)] == ["83.1 ms", "1,000 ms", "1.52 s", "1,234 s"]
+    assert link(Link("gpu1", "gpu2", 2313.8, 0.005, 0.0)) == "gpu1 to gpu2, 2,314 MB/s"

@@ -140,7 +140,7 @@ def judge(
         shares=shares,
         slowest=slowest,
         bottleneck=bottleneck,
-        verdict=words.verdict(times, shares, slowest, bottleneck, predicted),
+        verdict=words.verdict(times, shares, slowest, bottleneck, predicted, len(seen.places)),
         gradient_bytes=seen.gradient_bytes,
         worth=predicted,
     )

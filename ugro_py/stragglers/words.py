@@ -18,7 +18,12 @@ def seconds(value: float | None) -> str:
     """Return a step's time with three digits: "1.52 s", "83.1 ms"; "-" for None."""
     if value is None:
         return "-"
-    return f"{value:.3g} s" if value >= 1 else f"{1000 * value:.3g} ms"
+    return f"{_digits(value)} s" if value >= 1 else f"{_digits(1000 * value)} ms"
+
+
+def _digits(value: float) -> str:
+    """Return three digits, and all of a whole number that has more: "83.1", "2,314" where %g has 2.31e+03."""
+    return f"{value:,.0f}" if value >= 999.5 else f"{value:.3g}"
 
 
 def percent(share: float) -> str:
@@ -28,12 +33,12 @@ def percent(share: float) -> str:
 
 def size(count: int) -> str:
     """Return a number of bytes: "4.3 MB", "1.2 GB" (powers of ten, as networks count)."""
-    return f"{count / 1e9:.3g} GB" if count >= 1e9 else f"{count / 1e6:.3g} MB"
+    return f"{_digits(count / 1e9)} GB" if count >= 1e9 else f"{_digits(count / 1e6)} MB"
 
 
 def link(which: Link) -> str:
     """Return a link as a person reads it: "gpu1 to gpu2, 112 MB/s"."""
-    return f"{which.source} to {which.target}, {which.mb_s:.3g} MB/s"
+    return f"{which.source} to {which.target}, {_digits(which.mb_s)} MB/s"
 
 
 def named(rank: RankTimes) -> str:
@@ -44,13 +49,23 @@ def named(rank: RankTimes) -> str:
 
 
 def verdict(
-    times: Times, shares: Mapping[str, float], slowest: Slowest | None, bottleneck: str, predicted: Worth | None
+    times: Times,
+    shares: Mapping[str, float],
+    slowest: Slowest | None,
+    bottleneck: str,
+    predicted: Worth | None,
+    placed: int,
 ) -> str:
-    """Return in a sentence what a step is waiting for."""
+    """Return in a sentence what a step is waiting for; the gang has `placed` ranks, 0 where that is not known."""
     if not times.ranks:
         return "there are no metrics yet"
     if slowest is not None:
         return _straggler(times, slowest, timed=bool(shares))
+    if len(times.ranks) == 1 and placed > 1:
+        return (
+            f"only rank {times.ranks[0].rank} of {placed} reports its steps, so who waits for whom cannot be told; "
+            "docs/stragglers.md says what each can report"
+        )
     if len(times.ranks) == 1:
         return f"one rank, that waits for nobody{_of_data(shares)}"
     if not shares:
@@ -127,7 +142,7 @@ def print_table(ranks: Sequence[Mapping[str, Any]]) -> None:
     unit, factor = ("s", 1.0) if longest >= 1 else ("ms", 1000.0)
 
     def time(value: float | None) -> str:
-        return "-" if value is None else f"{factor * value:.3g}"
+        return "-" if value is None else _digits(factor * value)
 
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("rank", "node", f"step {unit}", "p95", "compute", "data", "waits", "for peers", "cores", "slowest"):

@@ -74,7 +74,7 @@ def _check(job: str, times: Times, size: int | None, names: Sequence[str]) -> No
     if not times.ranks:
         lacks = "it has no metrics yet"
     elif len(names) < 2:
-        lacks = "it uses one node"
+        lacks = f"all ranks that report their steps are on {names[0]}"
     elif times.transfer_s is None:
         lacks = "its script does not tell how long its ranks wait for each other"
     elif not size:
