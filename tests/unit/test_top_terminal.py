@@ -149,3 +149,20 @@ def test_over_master(world: World, tmp_path: Path) -> None:  # noqa: F811
         terminal.press("q")
         assert terminal.end() == 0
         assert is_restored(terminal)
+
+
+def test_what_is_typed_at_once_after_a_slash_is_looked_for(world: World) -> None:  # noqa: F811
+    """A paste, or a quick hand on a slow line: each of these letters would be a command."""
+    with top(world) as terminal:
+        terminal.wait_for(JOB, "119/1000")
+        for words in ("slqtmr / waits", "qs?", "ssl"):
+            terminal.press(f"/{words}")
+            terminal.wait_for(words)
+            terminal.wait_for(JOB, gone=True)
+            terminal.press("\x1b")
+            terminal.wait_for(JOB)
+        terminal.press("/waits\r")
+        terminal.wait_for("done", gone=True)
+        terminal.wait_for("pending", "l Logs")  # keys are commands again
+        terminal.press("q")
+        assert terminal.end() == 0

@@ -46,7 +46,8 @@ class TopApp(App[None]):
         Binding("s", "stop", "Stop"),
         Binding("enter", "zoom", "Large", priority=False),
         Binding("m", "metric", "Curve"),
-        Binding("slash", "filter", "Filter", key_display="/"),
+        # Before the table has it: what is typed behind it would go to the table too, each letter a command.
+        Binding("slash", "filter", "Filter", key_display="/", priority=True),
         Binding("t", "theme", "Light/dark", show=False),
         Binding("r", "refresh", "Refresh", show=False),
         Binding("question_mark", "help", "Keys", key_display="?"),
@@ -232,6 +233,10 @@ class TopApp(App[None]):
     def action_help(self) -> None:
         """Show the keys."""
         self.push_screen(HelpScreen())
+
+    def check_action(self, action: str, parameters: tuple[object, ...]) -> bool | None:
+        """Say whether a key is a command: a slash is none on other screens, nor where words are typed."""
+        return action != "filter" or (len(self.screen_stack) == 1 and not isinstance(self.focused, Input))
 
     def action_filter(self) -> None:
         """Ask for words."""
