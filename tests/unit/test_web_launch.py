@@ -318,6 +318,17 @@ def test_check_shows_the_plan_and_launches_nothing(browser: Browser, served: Ser
     assert refused.status == 404 and "known nodes: here" in words(refused.text)
 
 
+def test_a_browser_refuses_no_number_that_is_taken(browser: Browser, served: Served) -> None:
+    fields = dict(re.findall(r'<input id="(\w+)"[^>]* type="number"([^>]*)>', browser.get("/launch").text))
+    assert set(fields) == {"epochs", "nodes", "retry", "min_nodes", "batch_size", "gradient_accumulation"}
+    for name, attributes in fields.items():
+        least, most = (int(re.search(rf'\b{word}="(\d+)"', attributes)[1]) for word in ("min", "max"))  # type: ignore[index]
+        for number, taken in ((least - 1, False), (least, True), (most, True), (most + 1, False)):
+            form = {"name": f"{name}-{number}".replace("_", "-").replace("--", "-minus-"), "hold": "yes"}
+            answer = send(browser, {**form, name: str(number)})
+            assert answer.status == (303 if taken else 400), (name, number, words(answer.text))
+
+
 def test_check_says_what_the_queue_would(browser: Browser, served: Served) -> None:
     store, user = served.agent.store, me().user
 

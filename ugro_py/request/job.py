@@ -179,18 +179,11 @@ def check(request: JobRequest, *, ask_hub: bool = True) -> JobRequest:
         UsageError: a value cannot be used; nothing was changed anywhere.
     """
     check_name(request.name)
-    for option, value, lowest, highest in (
-        ("--epochs", request.epochs, 1, 1_000_000),
-        ("--nodes", request.nodes, 1, 10_000),
-        ("--gpus", request.gpus, 1, 100_000),
-        ("--batch-size", request.batch_size, 1, 1_000_000),
-        ("--gradient-accumulation", request.gradient_accumulation, 1, 1_000_000),
-        ("--retry", request.retry, 0, 1_000),
-        ("--stall-timeout", request.stall_timeout_s, 0, 366 * 86400),
-        ("--priority", request.priority, 0, 100),
-        ("--min-nodes", request.min_nodes, 1, request.nodes or 10_000),
-    ):
-        _check_number(option, value, lowest, highest)
+    for key, (lowest, highest) in request_options.NUMBERS.items():
+        if key == "min_nodes" and request.nodes:
+            highest = request.nodes
+        option = "--" + key.removesuffix("_s").replace("_", "-")
+        _check_number(option, getattr(request, key), lowest, highest)
     request.selection  # noqa: B018  raises what is wrong with --include and --exclude
     for option, names in (("--env", tuple(request.env)), ("--secret-env", request.secret_env)):
         for key in names:

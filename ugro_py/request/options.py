@@ -3,12 +3,20 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from typing import NamedTuple
 
 from ugro_py.errors import UsageError
 
 PRIORITIES = {"urgent": 90, "normal": 50, "batch": 10}
 """Names of priorities; any whole number from 0 to 100 will do as well, higher first."""
+
+NUMBERS: Mapping[str, tuple[int, int]] = {
+    "epochs": (1, 1_000_000), "nodes": (1, 10_000), "gpus": (1, 100_000), "batch_size": (1, 1_000_000),
+    "gradient_accumulation": (1, 1_000_000), "retry": (0, 1_000), "stall_timeout_s": (0, 366 * 86400),
+    "priority": (0, 100), "min_nodes": (1, 10_000),
+}  # fmt: skip
+"""The least and the greatest that a number of a request may be, by its key."""
 
 _COUNT = re.compile(r"[0-9]{1,6}")
 _SIZE = r"(?:([0-9]{1,5}(?:\.[0-9]{1,3})?)(?:gb)?)"

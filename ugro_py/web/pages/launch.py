@@ -16,6 +16,7 @@ from ugro_py.api.routes import submit
 from ugro_py.api.statuses import status_of
 from ugro_py.api.view import AgentView
 from ugro_py.errors import UgroError
+from ugro_py.request.options import NUMBERS
 from ugro_py.request.sources import EMBEDDED_DATASET, presets
 from ugro_py.web.actions import answer
 from ugro_py.web.errors import is_part
@@ -92,5 +93,5 @@ def _page(
     return render(
         request, "launch.html", status, title="Launch", presets=presets(), datasets=(EMBEDDED_DATASET,),
         defaults=agent.cluster.training, node_names=[node.name for node in agent.cluster.nodes],
-        most_bytes=FORM_LIMIT - BODY_LIMIT, most_files=MOST_FILES, **values,
+        most_bytes=FORM_LIMIT - BODY_LIMIT, most_files=MOST_FILES, numbers=NUMBERS, **values,
     )  # fmt: skip
