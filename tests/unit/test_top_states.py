@@ -15,6 +15,7 @@ from tests.terminal import Terminal
 from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
 from tests.unit.top_world import JOB, World, job_store, world  # noqa: F401 - fixtures
 from ugro_py.cluster import Cluster
+from ugro_py.top import look
 
 
 def test_an_empty_cluster_and_an_agent_that_goes_and_comes_back(start: Serve, tmp_path: Path) -> None:
@@ -71,3 +72,16 @@ def test_sizes_of_terminals(world: World, size: tuple[int, int]) -> None:
         terminal.wait_for("119/1000")
         terminal.press("q")
         assert terminal.end() == 0
+
+
+def test_the_first_line_says_as_much_as_there_is_room_for() -> None:
+    gpus = [{"kind": "cuda", "job": "one"}] * 96 + [{"kind": "cuda", "job": None}] * 24
+    found = {
+        "cluster": "the-basement", "at": "2026-01-20T12:05:30Z", "jobs": [{"status": "running"}] * 12,
+        "nodes": [{"state": "healthy", "gpus": gpus}] + [{"state": "degraded", "gpus": []}] * 29,
+    }  # fmt: skip
+    words = "30 nodes (1 healthy) · 96 of 120 GPUs used · 12 running, 0 waiting"
+    assert look.head(found, 78) == f"{words}  12:05:30Z", "at 80 columns nothing goes but the name"
+    assert look.head(found, 130) == f"the-basement  {words}  12:05:30Z"
+    assert look.head(found, len(words)) == words
+    assert look.head(found, 62) == words.replace(" used", "")

@@ -45,7 +45,7 @@ StopScreen, HelpScreen { align: center middle; }
 def head(found: Mapping[str, Any], width: int) -> str:
     """Return the first line: how many nodes, what of them is used, what runs and waits, and when that was.
 
-    Where that is too much for `width` columns, the cluster's name and the time are left out.
+    Where that is too much for `width` columns, the cluster's name is left out, then the time, then a word.
     """
     nodes, jobs = found["nodes"], found["jobs"]
     gpus: Sequence[Mapping[str, Any]] = [gpu for node in nodes for gpu in node["gpus"]]
@@ -55,9 +55,10 @@ def head(found: Mapping[str, Any], width: int) -> str:
     busy = sum(gpu["job"] is not None for gpu in gpus)
     well = sum(node["state"] == "healthy" for node in nodes)
     sick = "" if well == len(nodes) else f" ({well} healthy)"
-    words = (f"{len(nodes)} nodes{sick}", f"{busy} of {len(gpus)} {kinds} used", f"{runs} running, {waits} waiting")
-    whole = f"{harmless(found['cluster'])}  " + " · ".join(words) + f"  {found['at'][11:19]}Z"
-    return whole if len(whole) <= width else " · ".join(words).replace(" used", "")
+    words = f"{len(nodes)} nodes{sick} · {busy} of {len(gpus)} {kinds} used · {runs} running, {waits} waiting"
+    timed = f"{words}  {found['at'][11:19]}Z"
+    choices = (f"{harmless(found['cluster'])}  {timed}", timed, words)
+    return next((line for line in choices if len(line) <= width), words.replace(" used", ""))
 
 
 def title(job: Mapping[str, Any]) -> Text:
