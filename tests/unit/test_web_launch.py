@@ -23,8 +23,10 @@ from tests.unit.browser import Answer, Browser, browser, hidden, served, start  
 from tests.unit.web_jobs import check_safe, words
 from ugro_py import paths, secret_env
 from ugro_py.api import guard, uploads
+from ugro_py.commands.launch import command
 from ugro_py.errors import StateError, UsageError
 from ugro_py.queue import spool
+from ugro_py.request.job import request_of
 from ugro_py.users import me
 from ugro_py.web import launch_check, sent_files
 from ugro_py.web.launch_fields import field_of
@@ -212,6 +214,25 @@ def test_secrets_reach_the_ranks_alone(
         assert "canary" not in browser.get(page).text, page
     assert "canary" not in caplog.text and "canary" not in str(served.agent.store.audit())
     assert not [path for path in tmp_path.rglob("*") if path.is_file() and b"canary" in path.read_bytes()]
+
+
+def test_values_of_variables_are_those_of_the_command_line(browser: Browser, served: Served) -> None:
+    given = {
+        "A": " two blanks  ", "B": "", "C": "\t", "D": "a\u2028b\x0bc\x0cd\x1ce\x85f", "E": "=x='y' # no comment",
+        "F": "\u00a0", "G": "ende ",
+    }  # fmt: skip
+    options = {option.name: None for option in command.params} | {"stall_timeout": 0, "include": (), "exclude": ()}
+    options |= {"args": (), "script": "a.py", "env": [f"{name}={value}" for name, value in given.items()]}
+    expected = request_of(served.agent.cluster, options).env
+    assert expected == given
+    for end in ("\n", "\r\n"):
+        lines = end.join(["", "  # none", *options["env"]])
+        for field in ("env", "secrets"):
+            name = f"{field}-{len(end)}"
+            assert send(browser, {"name": name, "hold": "yes", field: lines}).status == 303
+            asked = served.agent.store.job(name).request
+            found = asked["env"] if field == "env" else secret_env.of(name, asked["secret_env"])
+            assert found == expected, (field, end)
 
 
 def test_what_is_wrong_with_a_secret_does_not_show_it(browser: Browser, served: Served) -> None:

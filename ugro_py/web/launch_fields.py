@@ -59,6 +59,8 @@ def wanted(form: Mapping[str, str], own_code: bool) -> tuple[dict[str, Any], dic
             if name == "secrets":
                 secrets = _variables(text, shown=False)
                 found["secret_env"] = list(secrets)
+            elif name == "env":
+                found["env"] = _variables(text)
             else:
                 found |= reader(text.strip())
         except UgroError as error:
@@ -141,13 +143,17 @@ def _arguments(text: str) -> dict[str, Any]:
 
 
 def _variables(text: str, *, shown: bool = True) -> dict[str, str]:
-    """Return variables of lines `NAME=VALUE`; an error shows nothing of a secret."""
+    """Return variables of lines `NAME=VALUE`; an error shows nothing of a secret.
+
+    A value is what stands between the sign and the end of its line, as it is: blanks are part of it, as with `--env`.
+    Browsers end lines with CRLF; all else that some take for the end of one is part of a value too.
+    """
     what = "environment" if shown else "secrets"
     found: dict[str, str] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in enumerate(text.replace("\r\n", "\n").split("\n"), 1):
         if not line.strip() or line.lstrip().startswith("#"):
             continue
-        name, equals, value = line.strip().partition("=")
+        name, equals, value = line.lstrip().partition("=")
         if not equals or not _VARIABLE.fullmatch(name):
             raise UsageError(
                 what, f"line {number} is not NAME=VALUE", "write one variable a line, without quotes and `export`"
@@ -160,7 +166,7 @@ def _variables(text: str, *, shown: bool = True) -> dict[str, str]:
 
 _READERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "name": _same("name"), "model": _same("model"), "dataset": _same("dataset"), "epochs": _number("epochs"),
-    "nodes": _number("nodes"), "gpus": _gpus, "args": _arguments, "env": lambda text: {"env": _variables(text)},
+    "nodes": _number("nodes"), "gpus": _gpus, "args": _arguments, "env": lambda text: {},
     "secrets": lambda text: {}, "retry": _number("retry"), "min_nodes": _number("min_nodes"),
     "time_limit": _seconds("time_limit_s"), "stall_timeout": _seconds("stall_timeout_s"),
     "priority": lambda text: {"priority": options.priority(text)},
