@@ -167,6 +167,15 @@ def test_load_gives_a_data_frame(trained: JobStore) -> None:
     assert frame.gpu_util.isna().all()
 
 
+@pytest.mark.parametrize("columns", [[], ["job_id"], ["step"], ["step", "job_id"]])
+def test_load_of_some_columns_has_every_line(trained: JobStore, columns: list[str]) -> None:
+    whole, some = results.load(JOB), results.load(JOB, columns=columns)
+    assert len(whole) and list(some.columns) == columns
+    assert some.equals(whole[columns]) and some.index.equals(whole.index)
+    joined = results.load(JOB, columns=columns, samples=True)
+    assert len(joined) == len(whole) and [name for name in joined.columns if not name.startswith("node")] == columns
+
+
 def test_load_of_a_job_without_metrics_is_empty(job_store: JobStore) -> None:  # noqa: F811
     frame = results.load(JOB)
     assert len(frame) == 0
