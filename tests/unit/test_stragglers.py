@@ -92,6 +92,9 @@ def test_lines_without_times_give_the_pace_alone(job_store: JobStore) -> None:  
     assert not found.timed and found.slowest is None and found.transfer_s is None
     assert found.step_s == pytest.approx(1.0) and found.ranks[0].step_p95_s is None
     assert "does not tell how long each waits" in found.verdict
+    job_store.end()
+    heading, first = CliRunner().invoke(cli, ["stragglers", JOB], catch_exceptions=False).stdout.splitlines()[:2]
+    assert re.split(r"\s{2,}", heading.strip())[2] == "step s" and re.split(r"\s{2,}", first.strip())[2] == "1"
 
 
 def test_a_gang_of_which_one_rank_reports_is_not_called_one_rank(job_store: JobStore) -> None:  # noqa: F811

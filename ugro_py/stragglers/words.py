@@ -138,7 +138,7 @@ def print_table(ranks: Sequence[Mapping[str, Any]]) -> None:
 
     if not ranks:
         return
-    longest = max((rank["step_p95_s"] or 0.0 for rank in ranks), default=0.0)
+    longest = max(rank["step_p95_s"] or rank["step_s"] or 0.0 for rank in ranks)
     unit, factor = ("s", 1.0) if longest >= 1 else ("ms", 1000.0)
 
     def time(value: float | None) -> str:
