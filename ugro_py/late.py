@@ -18,15 +18,14 @@ from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, node_token
 from ugro_py.reconcile import reconcile
 from ugro_py.saved import load_gang, nodes_of
-from ugro_py.state import JobRow, Store
+from ugro_py.state import JobRow, Store, _recovery
+from ugro_py.state._recovery import ATTEMPT_COLLECTED, COLLECTED, COLLECTING
 from ugro_py.transport import Session, close_all, open_sessions
 
 if TYPE_CHECKING:
     from ugro_py.launch import Launcher
 
 _INCOMPLETE = ("collect_failed", "node_lost", "start_failed")
-_COLLECTED = "collected"
-_COLLECTING, _ATTEMPT_COLLECTED = "collecting", "attempt_collected"
 _DRAIN_S = 60.0
 _REMOVE_S = 600.0  # a folder of very many files
 _POLL_S = 0.2
@@ -57,12 +56,12 @@ def collect_job(store: Store, name: str, say: Callable[[str], None], *, wait: bo
         say(f"job {name} is {job.status}; its results are collected when it ends")
     job = wait_for_end(store, name)
     attempt = store.attempt(name)
-    marks = [event.kind for event in store.events(name, limit=1000) if event.kind in (*_INCOMPLETE, _COLLECTED)]
-    incomplete = (marks and marks[-1] != _COLLECTED) or uncollected(store, name)
+    marks = [event.kind for event in store.events(name, limit=1000) if event.kind in (*_INCOMPLETE, COLLECTED)]
+    incomplete = (marks and marks[-1] != COLLECTED) or uncollected(store, name)
     if attempt is None or not incomplete:
         return job, []
     nodes = asyncio.run(_collect_all(name, attempt.number))
-    store.add_event(_COLLECTED, f"collected what was left on {', '.join(nodes) or 'no node'}", job=name)
+    store.add_event(COLLECTED, f"collected what was left on {', '.join(nodes) or 'no node'}", job=name)
     experiments.finish(name, store)
     return job, nodes
 
@@ -91,7 +90,7 @@ async def _collect_all(name: str, newest: int) -> list[str]:
 def note_collecting(store: Store, gang: Gang) -> None:
     """Record that an attempt is being collected while the job goes on: whoever takes the job over sees to the rest."""
     text = f"collecting what attempt {gang.attempt} left on its nodes"
-    store.add_event(_COLLECTING, text, job=gang.job, data={"attempt": gang.attempt})
+    store.add_event(COLLECTING, text, job=gang.job, data={"attempt": gang.attempt})
 
 
 def note_collected(store: Store, gang: Gang) -> None:
@@ -99,7 +98,7 @@ def note_collected(store: Store, gang: Gang) -> None:
     if gang.attempt not in uncollected(store, gang.job):
         return
     text = f"attempt {gang.attempt} is collected"
-    store.add_event(_ATTEMPT_COLLECTED, text, job=gang.job, data={"attempt": gang.attempt})
+    store.add_event(ATTEMPT_COLLECTED, text, job=gang.job, data={"attempt": gang.attempt})
 
 
 def note_left(store: Store, job: str) -> None:
@@ -121,13 +120,8 @@ def _note_left(store: Store, job: str, what: str) -> None:
 
 def uncollected(store: Store, job: str) -> list[int]:
     """Return the attempts of a job that somebody began to collect while it went on, and never ended to, in order."""
-    begun: set[int] = set()
-    for event in store.find_events(10_000, job=job, kinds=(_COLLECTING, _ATTEMPT_COLLECTED, _COLLECTED)):
-        if event.kind == _COLLECTED:
-            begun.clear()
-        else:
-            (begun.add if event.kind == _COLLECTING else begun.discard)((event.data or {})["attempt"])
-    return sorted(begun)
+    told = store.find_events(10_000, job=job, kinds=_recovery.COLLECT_KINDS)
+    return sorted(_recovery.uncollected((event.kind, event.data) for event in told))
 
 
 async def bring_in_earlier(store: Store, gang: Gang) -> list[asyncio.Task[None]]:

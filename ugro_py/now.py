@@ -84,7 +84,7 @@ def _nodes(store: Store, cluster: Cluster, samples: Mapping[str, Mapping[str, An
         for row in store.nodes()
         if row.name not in described or described[row.name].address == row.address
     }
-    holding = {gpu.node for gpu in gpus if gpu.uuid in busy}
+    holding, in_use = {gpu.node for gpu in gpus if gpu.uuid in busy}, store.busy_nodes()
     found = []
     for name in [*described, *sorted(holding - described.keys())]:
         node, row, sample = described.get(name), rows.get(name), samples.get(name, {})
@@ -93,7 +93,7 @@ def _nodes(store: Store, cluster: Cluster, samples: Mapping[str, Mapping[str, An
             {
                 "node": name,
                 "address": node.address if node else row.address if row else None,
-                "state": shown(row, name in holding),
+                "state": shown(row, name in in_use),
                 "reason": _reason(row),
                 "gpu": node.gpu if node else None,
                 "cpu_percent": pace.finite(sample.get("cpu_percent")),

@@ -133,6 +133,7 @@ def test_gpus_are_free_while_the_checkpoint_is_copied(
         first = here.store.attempt(JOB, 1)
         assert first is not None and processes_here(first.token) == []
         assert set(here.store.busy().values()) == (set() if free else {JOB})
+        assert here.store.busy_nodes() == {"a", "b"}, "one that is drained is not drained yet"
         assert not list(here.paths.checkpoints.glob("step_*"))
         copied.set()
         return await asyncio.wait_for(work, 180)
@@ -140,7 +141,7 @@ def test_gpus_are_free_while_the_checkpoint_is_copied(
     outcome = asyncio.run(play())
     assert outcome.status == ("pending" if how == "preempted" else how)
     assert (here.paths.checkpoints / "step_1.pt").read_text() == "weights"
-    assert here.store.busy() == {}
+    assert here.store.busy() == {} and here.store.busy_nodes() == set()
     assert here.store.job(JOB).preempted == (how == "preempted")
 
 

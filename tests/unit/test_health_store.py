@@ -118,3 +118,32 @@ def test_a_node_is_busy_while_a_job_holds_a_gpu_of_it(store: Store) -> None:
         "one", place(Request(gpus=1), ["gpu1"], GPUS, {}), master_addr="10.0.0.101", master_port=1, token="t"
     )
     assert store.busy_nodes() == {"gpu1"}
+
+
+def test_a_node_is_busy_until_what_a_job_wrote_there_is_collected(store: Store) -> None:
+    from ugro_py import late
+    from ugro_py.plan import Gang
+    from ugro_py.scheduler import Placement
+
+    other = Gpu("GPU-other", "gpu2", 0, "cuda", "RTX", 12.0)
+    store.sync_node(Node("gpu1", "10.0.0.101"), GPUS, {})
+    store.sync_node(Node("gpu2", "10.0.0.102"), [other], {})
+    store.create_job("one", "ob", {})
+    gangs = []
+    for number, gpu in enumerate((GPUS[0], other), 1):
+        where = (Placement(0, gpu.node, 0, gpu),)
+        store.start_attempt("one", where, master_addr="10.0.0.101", master_port=1, token="t")
+        store.set_job("one", "running")
+        gangs.append(Gang("one", number, where, "10.0.0.101", 1, "t"))
+        if number == 1:  # it failed; the next attempt runs while this is collected
+            store.set_attempt("one", 1, status="failed")
+            late.note_collecting(store, gangs[0])
+    assert store.busy_nodes() == {"gpu1", "gpu2"}
+    late.note_collected(store, gangs[0])
+    assert store.busy_nodes() == {"gpu2"}
+    store.set_attempt("one", 2, status="completed")
+    store.release("one")
+    store.set_job("one", "collecting")
+    assert store.busy_nodes() == {"gpu2"}
+    store.set_job("one", "completed")
+    assert store.busy_nodes() == set()

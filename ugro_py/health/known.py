@@ -18,7 +18,7 @@ _SQLITE = "sqlite:///"
 
 
 def known_nodes(cluster: Cluster) -> tuple[dict[str, NodeRow], set[str]]:
-    """Return what the store has of the cluster's nodes, and which of them a job holds a GPU of.
+    """Return what the store has of the cluster's nodes, and which of them a job has something on.
 
     Both are empty where there is no database yet; none is made. Of a store that is not the caller's its agent tells.
 
@@ -30,8 +30,7 @@ def known_nodes(cluster: Cluster) -> tuple[dict[str, NodeRow], set[str]]:
     client = connect(reading=True)
     if client is not None:
         told = client.get("/v1/nodes")
-        holding = {entry["node"] for entry in told if any(gpu["job"] for gpu in entry["gpus"])}
-        return {entry["node"]: row_of(entry) for entry in told}, holding
+        return {entry["node"]: row_of(entry) for entry in told}, {entry["node"] for entry in told if busy(entry)}
     if not database_exists():
         return {}, set()
     from ugro_py.state import Store
@@ -53,7 +52,7 @@ def shown(row: NodeRow | None, busy: bool, observed: str | None = None) -> str:
 
     Args:
         row: what the store has of it, if anything.
-        busy: whether a job holds a GPU of it.
+        busy: whether a job has something on it, see `Store.busy_nodes`.
         observed: what was just seen, in place of what the last sweep saw.
     """
     drained = row is not None and row.drain
@@ -65,6 +64,11 @@ def why(row: NodeRow | None) -> str:
     if row is None or not row.drain:
         return ""
     return f"drained by {row.drained_by or 'somebody'}" + (f": {row.drain_reason}" if row.drain_reason else "")
+
+
+def busy(entry: Mapping[str, Any]) -> bool:
+    """Say whether a job has something on a node as the agent lists it."""
+    return bool(entry.get("busy")) or any(gpu["job"] for gpu in entry["gpus"])  # an older agent tells of GPUs alone
 
 
 def row_of(entry: Mapping[str, Any]) -> NodeRow:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from ugro_py.compare import Finding
 from ugro_py.health import catalog
-from ugro_py.health.known import row_of, shown, why
+from ugro_py.health.known import busy, row_of, shown, why
 from ugro_py.verify import Verdict, from_item, unreachable
 
 if TYPE_CHECKING:
@@ -100,11 +100,6 @@ def as_data(found: Told) -> dict[str, Any]:
 def state(entry: Mapping[str, Any]) -> str:
     """Return the one word for the state of a node as the agent lists it."""
     return shown(row_of(entry), busy(entry))
-
-
-def busy(entry: Mapping[str, Any]) -> bool:
-    """Say whether a job holds a GPU of a node as the agent lists it."""
-    return any(gpu["job"] for gpu in entry["gpus"])
 
 
 def drained(entry: Mapping[str, Any]) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -11,7 +12,8 @@ from sqlalchemy import Connection, delete, func, insert, select, update
 
 from ugro_py.state._base import now
 from ugro_py.state._drains import Drains
-from ugro_py.state.models import allocations, gpus, health_checks, nodes
+from ugro_py.state._recovery import COLLECT_KINDS, uncollected
+from ugro_py.state.models import allocations, attempts, events, gpus, health_checks, jobs, nodes, ranks
 from ugro_py.state.rows import HealthRow
 
 STALE_AFTER_S = 120.0
@@ -134,7 +136,10 @@ class Health(Drains):
         return found
 
     def busy_nodes(self) -> set[str]:
-        """Return the nodes of which a job holds a GPU: one of these that is drained is still draining."""
+        """Return the nodes where a job has something: one of these that is drained is still draining.
+
+        It holds a GPU there, or what an attempt of it wrote there is being brought in.
+        """
         query = (
             select(gpus.c.node)
             .join(allocations, allocations.c.gpu_uuid == gpus.c.uuid)
@@ -142,7 +147,25 @@ class Health(Drains):
             .distinct()
         )
         with self.database.read() as connection:
-            return set(connection.scalars(query))
+            collecting = select(ranks.c.node).where(ranks.c.attempt_id.in_(self._collecting(connection))).distinct()
+            return {*connection.scalars(query), *connection.scalars(collecting)}
+
+    @staticmethod
+    def _collecting(connection: Connection) -> set[int]:
+        """Return the ids of the attempts that are being collected: the newest of a job, or one before that."""
+        runs = jobs.c.status.in_(("starting", "running", "collecting"))
+        query = select(attempts.c.id, attempts.c.number, attempts.c.job_id, jobs.c.status).join(jobs).where(runs)
+        rows = connection.execute(query.order_by(attempts.c.id)).all()
+        newest = {row.job_id: row for row in rows}
+        found = {row.id for row in newest.values() if row.status == "collecting"}
+        retried = [row.job_id for row in newest.values() if row.number > 1]
+        told: dict[int, list[tuple[str, Mapping[str, Any] | None]]] = defaultdict(list)
+        if retried:
+            of = select(events).where(events.c.job_id.in_(retried), events.c.kind.in_(COLLECT_KINDS))
+            for event in connection.execute(of.order_by(events.c.id)):
+                told[event.job_id].append((event.kind, event.data))
+        left = {(job_id, number) for job_id, of_job in told.items() for number in uncollected(of_job)}
+        return found | {row.id for row in rows if (row.job_id, row.number) in left}
 
     def latest_checks(self) -> dict[str, HealthRow]:
         """Return the newest row of the history of every node."""

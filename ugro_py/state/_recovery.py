@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from sqlalchemy import null, select, update
@@ -11,6 +11,8 @@ from ugro_py.state._base import Part, now
 from ugro_py.state.models import ENDED, attempts, events, jobs
 
 _FAILED = "attempt_failed"
+COLLECTING, ATTEMPT_COLLECTED, COLLECTED = COLLECT_KINDS = ("collecting", "attempt_collected", "collected")
+"""Kinds of events: what an attempt (its number in `data`) wrote is being brought in; it is here; all of the job is."""
 
 
 class Recovery(Part):
@@ -115,3 +117,14 @@ class Recovery(Part):
                 select(attempts.c.started_at, attempts.c.ended_at).where(attempts.c.job_id == job_id)
             ).all()
         return float(sum(((row.ended_at or now()) - row.started_at).total_seconds() for row in rows))
+
+
+def uncollected(told: Iterable[tuple[str, Mapping[str, Any] | None]]) -> set[int]:
+    """Return the attempts that somebody began to collect and never ended to, by events of `COLLECT_KINDS` in order."""
+    begun: set[int] = set()
+    for kind, data in told:
+        if kind == COLLECTED:
+            begun.clear()
+        else:
+            (begun.add if kind == COLLECTING else begun.discard)((data or {})["attempt"])
+    return begun

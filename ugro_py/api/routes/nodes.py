@@ -43,7 +43,7 @@ def show_now(request: Request, agent: Agent, who: Who) -> Response:
 def list_nodes(agent: Agent, who: Who) -> list[dict[str, Any]]:
     """List the nodes of the inventory with their health, drains and GPUs."""
     rows = {row.name: row for row in agent.store.nodes()}
-    busy = agent.store.busy()
+    busy, in_use = agent.store.busy(), agent.store.busy_nodes()
     gpus = agent.store.gpus()
     unusable = agent.store.unusable_gpus()
     found = []
@@ -57,7 +57,7 @@ def list_nodes(agent: Agent, who: Who) -> list[dict[str, Any]]:
                 "health": row.health if row else "unknown", "reason": row.health_reason if row else "",
                 "since": row.health_since.isoformat() if row and row.health_since else None,
                 "drain": row.drain if row else False, "drain_reason": row.drain_reason if row else "",
-                "drained_by": row.drained_by if row else None,
+                "drained_by": row.drained_by if row else None, "busy": node.name in in_use,
                 "gpus": [
                     {"uuid": gpu.uuid, "index": gpu.index, "kind": gpu.kind, "name": gpu.name, "vram_gb": gpu.vram_gb,
                      "job": busy.get(gpu.uuid), "unusable": unusable.get(gpu.uuid)}
