@@ -86,6 +86,17 @@ def test_json_holds_everything(own: Experiments, tmp_path: Path) -> None:
     assert two["metrics"][-1]["deep"] == {"a": 1}
 
 
+def test_json_has_null_for_what_is_no_number(own: Experiments, tmp_path: Path) -> None:
+    with JobPaths("one").metrics.open("a") as lines:  # as a file from elsewhere may have it
+        lines.write(
+            '{"rank": 0, "step": 4, "training_loss": NaN, "deep": [1e999, {"x": -Infinity}], "lr": 0.5}\nbroken\n'
+        )
+    ugro("export", "one", "-o", tmp_path / "x.json")
+    found = json.loads((tmp_path / "x.json").read_text(), parse_constant=lambda word: pytest.fail(word))
+    line = found["jobs"][0]["metrics"][-1]
+    assert line == {"rank": 0, "step": 4, "training_loss": None, "deep": [None, {"x": None}], "lr": 0.5}
+
+
 def test_nothing_is_overwritten_unasked(own: Experiments, tmp_path: Path) -> None:
     target = tmp_path / "x.csv"
     target.write_text("mine")

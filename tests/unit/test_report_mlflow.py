@@ -144,6 +144,14 @@ def test_of_a_long_job_extremes_are_kept_and_the_rest_is_told(own: Experiments, 
         ugro("export", "one", "-o", tmp_path / "x.csv", "--points", "9")
 
 
+def test_how_far_it_is_is_told(own: Experiments, tmp_path: Path) -> None:
+    told: list[int] = []
+    found = [doors.details("one"), doors.details("two")]
+    written = report_mlflow.write(found, tmp_path / "runs", tell=told.append)
+    figures = sum(len(list(report_mlflow._figures(job["results"]))) for job in found)
+    assert len(told) > 2 and sum(told) + figures == written.numbers
+
+
 def test_what_is_no_number_is_no_point() -> None:
     steps = np.arange(10)
     values = np.array([np.nan, 1e308, -1e308, np.inf, 0, 1, 2, -np.inf, 3, np.nan])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import click
@@ -39,7 +40,7 @@ def command(
         if chosen == "mlflow":
             from ugro_py.reports import mlflow as report_mlflow
 
-            written = report_mlflow.write(found, target, _points(points), force)
+            written = report_mlflow.write(found, target, _points(points), force, _ticker())
             lines, left_out = written.numbers, written.left_out
         else:
             lines = export.write(found, target, chosen, force)
@@ -53,6 +54,23 @@ def command(
         click.echo(f"{lines:,} {what} of {len(names)} {'job' if len(names) == 1 else 'jobs'} in {target}")
     if left_out and not as_json:
         click.echo(f"{left_out:,} points were left out, no least and no greatest ones; `--points all` writes them")
+
+
+def _ticker() -> Callable[[int], None]:
+    """Return what says on a terminal, once a second, how many numbers are written: MLflow may take minutes."""
+    import sys
+    import time
+
+    shown_at, numbers = time.monotonic(), 0
+
+    def tell(more: int) -> None:
+        nonlocal shown_at, numbers
+        numbers += more
+        if sys.stderr.isatty() and time.monotonic() - shown_at > 1:
+            shown_at = time.monotonic()
+            click.echo(f"\r{numbers:,} numbers are in MLflow\x1b[K\r", nl=False, err=True)
+
+    return tell
 
 
 def _points(word: str | None) -> int | None:

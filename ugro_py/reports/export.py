@@ -97,9 +97,13 @@ def _write_metrics(job: str, stream: IO[str]) -> int:
     from ugro_py import metrics
     from ugro_py.paths import JobPaths
 
-    count = 0
+    count, encode = 0, json.JSONEncoder(allow_nan=False).encode
     for line in metrics.read(JobPaths(job)):
-        stream.write(f"{',' if count else ''}\n{json.dumps(_finite(line))}")
+        try:
+            text = encode(line)
+        except ValueError:  # to look at each number of each line takes longer than all the rest
+            text = encode(_finite(line))
+        stream.write(f"{',' if count else ''}\n{text}")
         count += 1
     return count
 

@@ -6,7 +6,7 @@ import json
 import logging
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -45,7 +45,13 @@ class Written:
     left_out: int
 
 
-def write(jobs: Sequence[Mapping[str, Any]], target: Path, points: int | None = POINTS, force: bool = False) -> Written:
+def write(
+    jobs: Sequence[Mapping[str, Any]],
+    target: Path,
+    points: int | None = POINTS,
+    force: bool = False,
+    tell: Callable[[int], None] = lambda _numbers: None,
+) -> Written:
     """Add jobs as runs to the MLflow store `target`.
 
     Each has what it was run with as parameters, its figures and every metric as the mean over its ranks by step, its
@@ -57,6 +63,7 @@ def write(jobs: Sequence[Mapping[str, Any]], target: Path, points: int | None = 
         target: a folder, or a SQLite file where its name ends so; made where it does not exist, in a folder that does.
         points: of each metric at most; minima and maxima are kept. None: all.
         force: a job that is there already gets a new run, and the old one goes into MLflow's trash.
+        tell: is called with how many numbers more are written, again and again: a million takes MLflow minutes.
 
     Raises:
         UsageError: MLflow is not installed, `target` is something else, or a job is there already.
@@ -77,7 +84,7 @@ def write(jobs: Sequence[Mapping[str, Any]], target: Path, points: int | None = 
             raise UsageError(what, "it is there already", "give --force: the run there goes into MLflow's trash")
         found = []
         for job in jobs:
-            found.append(_write_run(client, experiment, job, points))
+            found.append(_write_run(client, experiment, job, points, tell))
             for run in old[str(job["job"])]:
                 client.delete_run(run)
         return Written(sum(one.numbers for one in found), sum(one.left_out for one in found))
@@ -141,7 +148,9 @@ def _runs_of(client: MlflowClient, experiment: str, job: str) -> dict[str, str]:
     return {run.info.run_id: run.data.tags.get(_STATE, _WHOLE) for run in found}
 
 
-def _write_run(client: MlflowClient, experiment: str, job: Mapping[str, Any], points: int | None) -> Written:
+def _write_run(
+    client: MlflowClient, experiment: str, job: Mapping[str, Any], points: int | None, tell: Callable[[int], None]
+) -> Written:
     from mlflow.entities import Metric
 
     results = job["results"]
@@ -167,6 +176,7 @@ def _write_run(client: MlflowClient, experiment: str, job: Mapping[str, Any], po
             for start in range(0, len(numbers), _NUMBERS_AT_ONCE):
                 part = numbers[start : start + _NUMBERS_AT_ONCE]
                 client.log_batch(run, metrics=[Metric(name, *number) for number in part])
+                tell(len(part))
             count, left_out = count + len(numbers), left_out + without
         _tag(client, run, {f"ugro.name.{name}": _clean(thing) for name, thing in names.changed()})
         _tag(client, run, {"ugro.points_left_out": str(left_out)})
