@@ -31,8 +31,12 @@ def write(
     user: str,
     code_digest: str,
     code_git: dict[str, Any] | None,
+    code_root: Path | None = None,
 ) -> Path:
-    """Write `config.json` of an attempt (whole or not at all) and return its path; `code_git` is from `git`."""
+    """Write `config.json` of an attempt (whole or not at all) and return its path.
+
+    `code_git` is from `git`; `code_root` is where the code is that runs, as it was when the job was submitted.
+    """
     target = JobPaths(gang.job).config
     words = program(request, cluster)
     values = {
@@ -51,7 +55,7 @@ def write(
         "model": request.model if request.script is None else None,
         "dataset": request.dataset if request.script is None else None,
         "program": _masked_words(words),
-        "training": training.in_force(words[1:], request.model) if request.script is None else None,
+        "training": training.in_force(words[1:], request.model, code_root) if request.script is None else None,
         "seed": seed(request.args),
         "world_size": gang.world_size,
         "world_size_wanted": gang.world_size_wanted or gang.world_size,

@@ -194,8 +194,9 @@ class Launcher:
     def write_capsule(self, ready: Ready, gang: Gang) -> None:
         """Keep in the central store what the job is: its capsule, and its code for another attempt or `ugro rerun`."""
         git = self.sources.git or capsule.git(spool.wanted(self.request)[spool.CODE])
+        code = self.code
         capsule.write(
-            gang, self.request, self.cluster, ready.nodes, ready.reports, self.user, self.code.digest, git
+            gang, self.request, self.cluster, ready.nodes, ready.reports, self.user, code.digest, git, code.root
         )  # fmt: skip
         if not self._kept:
             spool.commit(spool.write(replace(self.sources, git=git), only_code=True), gang.job)

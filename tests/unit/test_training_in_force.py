@@ -5,6 +5,8 @@
 from __future__ import annotations
 
 import json
+import re
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -12,13 +14,16 @@ from typing import Any
 
 import pytest
 
-from ugro_py import capsule
+from ugro_py import capsule, paths
 from ugro_py.cluster import Cluster, TrainingDefaults
 from ugro_py.experiments.diff import differences
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
+from ugro_py.queue import spool
+from ugro_py.queue.spool_train import Training
 from ugro_py.request import training
 from ugro_py.request.job import JobRequest
+from ugro_py.stage import bundle
 
 TRAIN = Path(__file__).parents[2] / "train"
 
@@ -52,12 +57,14 @@ def test_models_decide_as_they_do_in_the_training() -> None:
             assert found[key] == preset[key], (name, key)
 
 
-def write(name: str, defaults: TrainingDefaults | None = None, **asked: Any) -> dict[str, Any]:
+def write(
+    name: str, defaults: TrainingDefaults | None = None, code: Path | None = None, **asked: Any
+) -> dict[str, Any]:
     """Write the capsule of a job, and return it."""
-    JobPaths(name).root.mkdir(parents=True)
+    JobPaths(name).root.mkdir(parents=True, exist_ok=True)
     cluster = Cluster(name="lab", source=Path("hosts.yml"), nodes=(), training=defaults or TrainingDefaults())
     gang = Gang(name, 1, (), "10.0.0.1", 29500, "token")
-    path = capsule.write(gang, JobRequest(name, **asked), cluster, {}, {}, "ob", "digest", None)
+    path = capsule.write(gang, JobRequest(name, **asked), cluster, {}, {}, "ob", "digest", None, code)
     return dict(json.loads(path.read_text()))
 
 
@@ -99,3 +106,31 @@ def test_older_capsules_tell_what_was_given() -> None:
     assert found["learning_rate"] == (0.1, 0.003)
     assert found["grad_clip"] == (0.5, 1.0)
     assert found["weight_decay"] == (None, 0.1), "what the default was then is not known"
+
+
+def test_a_job_that_waited_during_an_upgrade_has_the_defaults_of_the_code_that_it_runs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    installed = tmp_path / "installed"
+    shutil.copytree(TRAIN, installed, ignore=shutil.ignore_patterns("__pycache__"))
+    monkeypatch.setattr(paths, "train_dir", lambda: installed)
+    JobPaths("waited").root.mkdir(parents=True)
+    spool.commit(Training().spool(), "waited")
+    options = installed / "options.py"
+    options.write_text(re.sub(r'(add\("--weight-decay",.*default=)[\d.]+', r"\g<1>0.7", options.read_text()))
+    for name in ("waited", "newer"):
+        code = spool.load(name).code if spool.exists(name) else bundle(installed)
+        assert write(name, code=code.root)["training"]["weight_decay"] == {"waited": 0.1, "newer": 0.7}[name]
+    assert compared("waited", "newer")["weight_decay"] == (0.1, 0.7)
+
+
+@pytest.mark.parametrize("text", [None, "def (", 'add("--lr", default=1', "add()"])
+def test_of_code_that_is_too_old_only_what_was_given_is_told(tmp_path: Path, text: str | None) -> None:
+    code = tmp_path / "code"
+    code.mkdir()
+    if text is not None:
+        (code / "options.py").write_text(text)
+        (code / "model.py").write_text("")
+    made = write("older", code=code, args=("--learning-rate", "0.1"))
+    assert made["training"] == {}
+    assert compared("older")["learning_rate"] == (0.1,)

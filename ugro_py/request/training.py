@@ -21,27 +21,37 @@ _NAMES = {"num_epochs": "epochs"}
 """Options that a request calls otherwise."""
 
 
-def in_force(words: Sequence[str], model: str) -> dict[str, Any]:
+def in_force(words: Sequence[str], model: str, folder: Path | None = None) -> dict[str, Any]:
     """Return what the training makes of its arguments: what is given, else by the model, else its defaults.
 
     Args:
         words: the arguments of the training.
         model: a preset, a path, or a name on the hub.
+        folder: where the code of the training is that the job runs, which may be an older one; by default UGRO's own.
+            Nothing is returned of code that is too different.
     """
-    options, presets, pretrained = _known()
+    try:
+        options, presets, pretrained = _known(folder)
+    except (OSError, SyntaxError, ValueError, LookupError):
+        if folder is None:
+            raise
+        return {}
     found = {name: default for name, (default, _) in options.items() if default is not None}
     found |= {name: value for name, value in presets.get(model, pretrained).items() if name in options}
-    found |= given(words)
+    found |= _given(words, options)
     return {name: found[name] for name in options if name in found}
 
 
 def given(words: Sequence[str]) -> dict[str, Any]:
     """Return those of the training's options that its arguments give; of no other word anything is returned."""
-    options = _known()[0]
+    return _given(words, _known()[0])
+
+
+def _given(words: Sequence[str], options: _Options) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for place, word in enumerate(words):
         option, equals, value = word.partition("=")
-        name = name_of(option)
+        name = _name_of(option, options)
         if name is None or not (equals or place + 1 < len(words)):
             continue
         text = value if equals else words[place + 1]
@@ -53,18 +63,22 @@ def given(words: Sequence[str]) -> dict[str, Any]:
 
 def name_of(option: str) -> str | None:
     """Return what an option of the training (`--learning-rate`) is called here; None if it is none of them."""
+    return _name_of(option, _known()[0])
+
+
+def _name_of(option: str, options: _Options) -> str | None:
     name = option[2:].replace("-", "_") if option.startswith("--") else ""
     name = _NAMES.get(name, name)
-    return name if name in _known()[0] else None
+    return name if name in options else None
 
 
 _Options = dict[str, tuple[Any, tuple[str, ...]]]
 _Presets = Mapping[str, Mapping[str, Any]]
 
 
-def _known() -> tuple[_Options, _Presets, Mapping[str, Any]]:
+def _known(folder: Path | None = None) -> tuple[_Options, _Presets, Mapping[str, Any]]:
     """Return the options with default and choices, and what presets and pretrained models set."""
-    folder = paths.train_dir()
+    folder = folder or paths.train_dir()
     return _read(folder, *((folder / name).stat().st_mtime_ns for name in ("options.py", "model.py")))
 
 
