@@ -9,7 +9,9 @@ from collections.abc import Collection
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from ugro_py import step_folders
 from ugro_py.paths import JobPaths
+from ugro_py.step_folders import StepFolder
 
 if TYPE_CHECKING:
     from ugro_py.state import Store
@@ -47,22 +49,27 @@ def forget_old(paths: JobPaths, keep: int, in_use: Collection[Path] = ()) -> lis
     """Remove the oldest checkpoints of a job where a node wrote more than `keep`; return them, the oldest first.
 
     Only what has a manifest is taken for a checkpoint; files of one step in one folder are one, of several ranks, say.
-    The newest one, `final.pt`, whatever has `best` in its name or that of its folder, and what is `in_use` (resolved,
-    or a folder it lies in) stay and do not count.
+    So is a folder that is named like a step and whole (`step_folders`): it goes with all that is in it, and with what
+    other nodes wrote of it. The newest one, `final.pt`, whatever has `best` in its name or that of its folder, what
+    transformers took for the best, and what is `in_use` (resolved, or a folder it lies in) stay and do not count.
 
     Raises:
         OSError: one cannot be removed.
     """
     top, nodes = paths.checkpoints, {node for _, node, _ in paths.event_copies()}
-    spared = {newest(paths), *in_use}
+    last = newest(paths)
+    spared = {last, *in_use}
+    folders = step_folders.find(top, _complete_at)
+    whole = {folder.path for folder in folders if folder.whole}
     by_folder: dict[Path, dict[int, list[Path]]] = defaultdict(lambda: defaultdict(list))
     for manifest in top.rglob("[!.]*.json"):
         path = manifest.with_name(manifest.name.removesuffix(".json"))
+        if not whole.isdisjoint(path.parents):
+            continue
         resolved = real(path)
         if path.name == "final.pt" or path.is_symlink() or not spared.isdisjoint({path, resolved, *resolved.parents}):
             continue
-        parts = path.relative_to(top).parts
-        if any("best" in part.lower() for part in (parts[1:] if parts[0] in nodes else parts)):
+        if _is_best(path.relative_to(top), nodes):
             continue
         step = _complete_at(path) if path.is_file() else None
         if step is not None:
@@ -71,7 +78,54 @@ def forget_old(paths: JobPaths, keep: int, in_use: Collection[Path] = ()) -> lis
     for path in old:
         path.with_name(path.name + ".json").unlink(missing_ok=True)  # first: without it nothing counts on the other
         path.unlink(missing_ok=True)
+    for parts in _old_folders(folders, top, nodes, keep, last, in_use):
+        for part in parts:
+            step_folders.remove(part)
+        old.append(parts[0])
     return old
+
+
+def _old_folders(
+    folders: Collection[StepFolder],
+    top: Path,
+    nodes: Collection[str],
+    keep: int,
+    last: Path | None,
+    in_use: Collection[Path],
+) -> list[list[Path]]:
+    """Return the checkpoints that are folders and may go; each with what nodes hold of it: shards, random states."""
+    whole = {folder.path for folder in folders if folder.whole}
+    by_series: dict[tuple[Path, str], list[StepFolder]] = defaultdict(list)
+    for folder in sorted(folders, key=lambda one: one.number):
+        if folder.whole:
+            by_series[folder.series].append(folder)
+    old = []
+    for found in by_series.values():
+        best = step_folders.best(found[-1].path)
+        may_go = []
+        for path in [one.path for one in found if one.path.name != best]:
+            inside = path.relative_to(top)
+            others = [top / node / inside for node in sorted(nodes)] if inside.parts[0] not in nodes else []
+            parts = [path, *(one for one in others if one.is_dir() and not one.is_symlink() and one not in whole)]
+            names = [inside, *(below.relative_to(path) for below in path.rglob("*"))]
+            stays = any(_is_best(name, nodes) or name.name == "final.pt" for name in names)
+            if not stays and not _needed(parts, last, in_use):
+                may_go.append(parts)
+        old += may_go[:-keep]
+    return old
+
+
+def _needed(parts: Collection[Path], last: Path | None, in_use: Collection[Path]) -> bool:
+    """Say whether one of these folders is, or holds, the newest checkpoint or one that is in use."""
+    if last is not None and not {last, *last.parents}.isdisjoint(parts):
+        return True
+    resolved = [real(part) for part in parts]
+    return any(one == part or one in part.parents or part in one.parents for part in resolved for one in in_use)
+
+
+def _is_best(inside: Path, nodes: Collection[str]) -> bool:
+    parts = inside.parts
+    return any("best" in part.lower() for part in (parts[1:] if parts[0] in nodes else parts))
 
 
 def in_use(store: Store) -> set[Path]:

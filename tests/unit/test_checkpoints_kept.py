@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import threading
 import time
 from collections.abc import Mapping
@@ -176,3 +177,73 @@ def test_a_copy_that_another_job_is_to_resume_from_stays_while_the_job_runs(
 
     asyncio.run(play())
     assert {path.name for path in top.glob("*.pt")} == {f"step_{step}.pt" for step in (2, 4, 5, 6)}
+
+
+def _trainer(folder: Path, step: int, *, best: str = "", whole: bool = True) -> Path:
+    """Write what transformers does: weights first, `trainer_state.json` last."""
+    folder.mkdir(parents=True)
+    for name in ("config.json", "model.safetensors", "model.safetensors.index.json"):
+        (folder / name).write_text("weights")
+    state = {"global_step": step, "best_model_checkpoint": f"/node/out/{best}" if best else None, "log_history": [{}]}
+    text = json.dumps(state, indent=2) + "\n"
+    (folder / "trainer_state.json").write_text(text if whole else text[:-2])
+    return folder
+
+
+def _names(top: Path) -> list[str]:
+    return sorted(path.name for path in top.iterdir())
+
+
+def test_folders_of_transformers_go_as_a_whole_but_for_the_best_and_what_is_needed(
+    job_store: JobStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    top, number = job_store.paths.checkpoints, job_store.attempt()
+    job_store.event(number, NODES[1], 1.0, "rank_started", rank=1, pid=5)
+    for step in range(10, 80, 10):
+        _trainer(top / f"checkpoint-{step}", step, best="checkpoint-20", whole=step != 70)
+        state = top / NODES[1] / f"checkpoint-{step}" / "rng_state_1.pth"  # the other node's part of it
+        state.parent.mkdir(parents=True)
+        state.write_text("random")
+        os.utime(top / f"checkpoint-{step}" / "model.safetensors", (step, step))
+    (top / "checkpoint-9").mkdir()  # half of one: nobody knows what it is
+    _wanted(job_store, monkeypatch, top / "checkpoint-10" / "model.safetensors")
+    old = checkpoints.forget_old(job_store.paths, 1, checkpoints.in_use(job_store.store))
+    assert [path.name for path in old] == ["checkpoint-30", "checkpoint-40", "checkpoint-50"]
+    left = [f"checkpoint-{step}" for step in (10, 20, 60, 70)]
+    assert _names(top) == [*left, "checkpoint-9", NODES[1]]
+    assert _names(top / NODES[1]) == left
+    assert len(list((top / "checkpoint-60").iterdir())) == 4, "what stays is not touched"
+
+
+def test_a_folder_for_each_step_is_one_checkpoint_if_its_manifests_fit(job_store: JobStore) -> None:
+    top = job_store.paths.checkpoints / "run"
+    for step in (99, 100, 101, 102, 103):
+        _save(top / f"step_{step}", "model.pt", step)
+        _save(top / f"step_{step}", "optimizer.pt", step)
+        (top / f"step_{step}" / "tokenizer.json").write_text("{}")
+    (top / "step_100" / "optimizer.pt").write_text("half")
+    (top / "step_98").mkdir()
+    (top / "step_98" / "notes.txt").write_text("of a person")
+    (top / "step_97").symlink_to(top / "step_103")
+    for step in (1, 2, 3):
+        _save(top / "epoch_1", f"at_{step}.pt", step)  # not one checkpoint: each of its own
+        _save(top / f"step_{step}_best", "model.pt", step)
+    old = checkpoints.forget_old(job_store.paths, 1)
+    assert [path.name for path in old] == ["at_1.pt", "at_2.pt", "step_99", "step_101"]
+    best = [f"step_{step}_best" for step in (1, 2, 3)]
+    assert _names(top) == ["epoch_1", "step_100", "step_102", "step_103", *best, "step_97", "step_98"]
+    assert checkpoints.newest(job_store.paths) in (top / "step_103" / "model.pt", top / "step_103" / "optimizer.pt")
+    assert checkpoints.forget_old(job_store.paths, 1) == []
+
+
+def test_folders_of_torch_distributed_count_once_their_metadata_is_there(job_store: JobStore) -> None:
+    top = job_store.paths.checkpoints
+    for step in (8, 9, 10, 11):
+        (top / f"global_step{step}").mkdir()
+        (top / f"global_step{step}" / "__0_0.distcp").write_text("shard")
+        os.utime(top / f"global_step{step}" / "__0_0.distcp", (step, step))
+        if step != 9:
+            (top / f"global_step{step}" / ".metadata").write_text("all shards")
+            os.utime(top / f"global_step{step}" / ".metadata", (step, step))
+    assert [path.name for path in checkpoints.forget_old(job_store.paths, 1)] == ["global_step8"]
+    assert _names(top) == ["global_step10", "global_step11", "global_step9"]
