@@ -183,7 +183,7 @@ def test_who_is_no_owner_sees_no_buttons_and_no_code(start: Serve, token_file: P
     served = start(Listen.parse(f"127.0.0.1:{port}", token_file))
     job = Job(served)
     job.start()
-    request = {"args": ["--lr", "0.25"], "env": {"DATABASE_URL": "sql://me:hunter2@db"}}
+    request = {"args": ["--lr", "0.0625017"], "env": {"DATABASE_URL": "sql://me:hunter2@db"}}
     capsule = {"seed": 42, "code": {"git": {"diff": "+ my own idea"}}, "request": request}
     job.paths.config.write_text(json.dumps(capsule))
 
@@ -205,8 +205,8 @@ def test_who_is_no_owner_sees_no_buttons_and_no_code(start: Serve, token_file: P
         connection.request("GET", url, headers={"Authorization": f"Bearer {TOKEN}"})
         text = connection.getresponse().read().decode()
         connection.close()
-        assert "0.25" not in text and "hunter2" not in text, url
-        assert all(word in get(served, url)[1] for word in ("0.25", "hunter2")), url
+        assert "0.0625017" not in text and "hunter2" not in text, url
+        assert all(word in get(served, url)[1] for word in ("0.0625017", "hunter2")), url
     for url in ("/experiments/first", "/experiments/first/charts", "/experiments/first/logs?form=json",
                 "/experiments/first/artifacts/config.json", "/compare/chart?job=first"):  # fmt: skip
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
