@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import http.client
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
@@ -16,9 +17,12 @@ from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
 from tests.unit.browser import Browser, free_port
 from tests.unit.test_web_sessions_kept import OTHER, TOKEN, tokens, write  # noqa: F401 - a fixture
 from tests.unit.web_jobs import Job
+from ugro_py.api import guard, standing
 from ugro_py.api.server import Listen
+from ugro_py.paths import JobPaths
 
 API = ("/v1/events/stream", "/v1/jobs/first/metrics", "/v1/jobs/first/logs?follow=true")
+LARGE = 1 << 29
 PAGES = ("/live/queue", "/experiments/first/live?rank=all")
 
 
@@ -71,6 +75,36 @@ def test_streams_of_a_token_end_when_it_is_gone(served: Served, tokens: Path) ->
         read_to_the_end(second)
         assert not any(answer.isclosed() for answer in others)
     assert by_header.get("/v1/me", **said).status == 401 and by_session.get("/v1/me").status == 401
+
+
+@pytest.mark.parametrize(
+    "address",
+    ["/experiments/first/artifacts/checkpoints/large", "/v1/jobs/first/files/checkpoints/large", "/v1/jobs/first/logs"],
+)
+def test_a_download_is_cut_off_with_its_session(
+    served: Served, tokens: Path, monkeypatch: pytest.MonkeyPatch, address: str
+) -> None:
+    monkeypatch.setattr(standing, "CHECK_S", 0.2)
+    monkeypatch.setattr(guard, "READER_TIMEOUT_S", 600.0)
+    paths = JobPaths("first")
+    for path in (paths.checkpoints / "large", paths.rank_log(0)):
+        with path.open("wb") as file:
+            file.truncate(LARGE)
+    served.agent.store.set_job("first", "completed")  # else its logs are a stream
+    write(tokens, f"nobody {TOKEN}\ndaemon {OTHER}\n")
+    mine, stays = Browser(served), Browser(served)
+    mine.send("/login", {"token": TOKEN}, page="/login")
+    stays.send("/login", {"token": OTHER}, page="/login")
+    with stays.opened("GET", address) as other, mine.opened("GET", address) as answer:
+        assert other.status == answer.status == 200
+        write(tokens, f"daemon {OTHER}\n")
+        with pytest.raises((http.client.IncompleteRead, ConnectionError)):  # it is seen that it is not whole
+            for _ in range(LARGE >> 16):
+                if len(answer.read(1 << 16)) < 1 << 16:
+                    break
+                time.sleep(0.02)  # somebody with a slow line
+            answer.read()
+        assert len(other.read(1 << 24)) == 1 << 24
 
 
 def test_pages_begin_anew_with_another_role(served: Served) -> None:

@@ -1,12 +1,16 @@
-"""Whether a stream may go on: who began it may have signed out since, or be known and trusted no more."""
+"""Whether an answer may go on: who asked for it may have signed out since, or be known and trusted no more."""
 
 from __future__ import annotations
 
+import asyncio
 import time
+from collections.abc import AsyncIterable, Callable, Iterable, Mapping
 
 from fastapi import Request
 from starlette.concurrency import run_in_threadpool
 from starlette.exceptions import HTTPException
+from starlette.responses import StreamingResponse
+from starlette.types import Receive, Scope, Send
 
 from ugro_py.api.auth import Caller, caller_of
 from ugro_py.errors import StateError
@@ -44,3 +48,35 @@ class Standing:
         except StateError:
             return True  # the database is away for a while: it took nothing from anybody
         return (found.person.user, found.admin) == (self._who.person.user, self._who.admin)
+
+
+class Download(StreamingResponse):
+    """A long answer that is cut off, so that it is not taken for whole, where who asked for it may have it no more.
+
+    Args:
+        content: the answer.
+        request: that asked for it.
+        who: made it.
+        media_type, headers: of the answer.
+    """
+
+    def __init__(
+        self, content: Iterable[bytes] | AsyncIterable[bytes], request: Request, who: Caller, *, media_type: str,
+        headers: Mapping[str, str] | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(content, media_type=media_type, headers=headers)
+        self._standing = Standing(request, who)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send it, and look meanwhile: a reader that takes little at a time may keep it waiting for long."""
+        watching = asyncio.create_task(self._watch(scope["state"]["hang_up"]))
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            watching.cancel()
+            await asyncio.wait([watching])
+
+    async def _watch(self, hang_up: Callable[[], None]) -> None:
+        while await self._standing.lasts():
+            await asyncio.sleep(CHECK_S)
+        hang_up()

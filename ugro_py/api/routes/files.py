@@ -6,12 +6,12 @@ import os
 from collections.abc import Iterator
 from typing import Any
 
-from fastapi import APIRouter
-from starlette.responses import StreamingResponse
+from fastapi import APIRouter, Request
 
-from ugro_py.api.auth import Agent, Who
+from ugro_py.api.auth import Agent, Caller, Who
 from ugro_py.api.beneath import files_beneath, open_beneath
 from ugro_py.api.models import File
+from ugro_py.api.standing import Download
 from ugro_py.paths import JobPaths
 
 router = APIRouter(prefix="/v1/jobs/{job}/files", tags=["files"])
@@ -38,14 +38,14 @@ def list_files(job: str, agent: Agent, who: Who) -> list[dict[str, Any]]:
 
 
 @router.get("/{name:path}", responses={200: {"content": {"application/octet-stream": {}}}}, response_model=None)
-def get_file(job: str, name: str, agent: Agent, who: Who) -> StreamingResponse:
+def get_file(job: str, name: str, request: Request, agent: Agent, who: Who) -> Download:
     """Get one file, byte for byte. No link is followed."""
     paths = JobPaths(agent.store.job(job).name)
-    return send(paths, name if _shown(paths, name) else "")
+    return send(paths, name if _shown(paths, name) else "", request, who)
 
 
-def send(paths: JobPaths, name: str) -> StreamingResponse:
-    """Return a file of a job's folder as an answer, to be saved.
+def send(paths: JobPaths, name: str, request: Request, who: Caller) -> Download:
+    """Return a file of a job's folder as an answer to a request, to be saved.
 
     Raises:
         NotFoundError: there is no such file, or it is a link or lies behind one.
@@ -53,7 +53,7 @@ def send(paths: JobPaths, name: str) -> StreamingResponse:
     descriptor = open_beneath(paths.root, name)
     size = os.fstat(descriptor).st_size
     headers = {"content-length": str(size), "x-content-type-options": "nosniff", "content-disposition": "attachment"}
-    return StreamingResponse(_blocks(descriptor, size), media_type="application/octet-stream", headers=headers)
+    return Download(_blocks(descriptor, size), request, who, media_type="application/octet-stream", headers=headers)
 
 
 def _blocks(descriptor: int, size: int) -> Iterator[bytes]:

@@ -17,7 +17,7 @@ from ugro_py import logs
 from ugro_py.api import sse
 from ugro_py.api.auth import Agent, Who
 from ugro_py.api.beneath import open_beneath
-from ugro_py.api.standing import Standing
+from ugro_py.api.standing import Download, Standing
 from ugro_py.api.view import AgentView
 from ugro_py.errors import NotFoundError
 from ugro_py.paths import JobPaths
@@ -51,7 +51,8 @@ async def get_logs(
         content = _followed(follower, _end_of(agent, job), standing, request.app.state.closing)
         return StreamingResponse(content, media_type="text/plain; charset=utf-8")
     chosen = await run_in_threadpool(ranks)
-    return StreamingResponse(logs.pieces(paths, chosen, form, tail), media_type="text/plain; charset=utf-8")
+    pieces = logs.pieces(paths, chosen, form, tail)
+    return Download(pieces, request, who, media_type="text/plain; charset=utf-8")
 
 
 async def _followed(

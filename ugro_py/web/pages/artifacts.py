@@ -6,10 +6,11 @@ from itertools import islice
 from typing import Any
 
 from fastapi import APIRouter, Request
-from starlette.responses import HTMLResponse, StreamingResponse
+from starlette.responses import HTMLResponse
 
 from ugro_py.api.auth import Agent
 from ugro_py.api.routes import files
+from ugro_py.api.standing import Download
 from ugro_py.paths import JobPaths
 from ugro_py.state import JobRow
 from ugro_py.web.render import render
@@ -51,11 +52,11 @@ def show_artifacts(job: str, request: Request, agent: Agent, who: Viewer) -> HTM
     )
 
 
-@router.get("/{name:path}")
-def download(job: str, name: str, agent: Agent, who: Viewer) -> StreamingResponse:
+@router.get("/{name:path}", response_model=None)
+def download(job: str, name: str, request: Request, agent: Agent, who: Viewer) -> Download:
     """Send one file as the API does: byte for byte, to be saved; no link is followed."""
     row = agent.store.job(job)
     paths = JobPaths(row.name)
     if name == paths.config.name and _owns(row, who):
-        return files.send(paths, name)
-    return files.get_file(job, name, agent, who)
+        return files.send(paths, name, request, who)
+    return files.get_file(job, name, request, agent, who)
