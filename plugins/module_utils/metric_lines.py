@@ -22,8 +22,8 @@ import re
 
 # Longer lines are not metrics: a dump of a tensor, say. Only the end of a line of many bar updates matters.
 LONGEST_LINE = 65536
-# A metrics file may hold keys of its own; this many numbers are kept beside the known ones.
-MOST_OTHER_KEYS = 32
+# A metrics file may hold keys of its own; this many numbers are kept beside the known ones, as many as have columns.
+MOST_OTHER_KEYS = 256
 
 # What a key of a dict or a JSON object means; keys are compared in lower case, the first one wins.
 _SYNONYMS = """

@@ -52,7 +52,9 @@ def test_broken_metrics_lines_are_nothing(line: str) -> None:
 def test_metrics_are_bounded() -> None:
     metrics = MetricParser(0).feed_metrics(json.dumps({f"k{n}": n for n in range(1000)}))
     assert metrics is not None
-    assert len(metrics) < 40
+    assert len(metrics) < 260
+    eighty = {f"eval/{n}": float(n) for n in range(80)}
+    assert MetricParser(0).feed_metrics(json.dumps({"step": 3, **eighty})) == {"rank": 0, "step": 3, **eighty}
     assert MetricParser(0).feed_metrics('{"step": -1, "loss": "2.5"}') == {
         "rank": 0,
         "step": 1,
