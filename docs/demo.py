@@ -224,8 +224,6 @@ def served(view: Any, folder: Path, port: int, person: Person | None = None) -> 
         waiting.cancel()
         ready.set()
         await task
-        for left in asyncio.all_tasks() - {asyncio.current_task()}:
-            left.cancel()  # who watched a job for a page lingers a little
 
     def work() -> None:
         try:

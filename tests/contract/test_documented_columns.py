@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,28 +13,22 @@ import pytest
 from click.testing import CliRunner
 
 from tests.contract.project import ROOT
-from tests.unit.experiment_store import Experiments
+from tests.unit.experiment_store import Experiments, own_store  # noqa: F401 - a fixture
 from ugro_py import metrics, results
 from ugro_py.cli import cli
 from ugro_py.paths import JobPaths
 from ugro_py.series.chart import unit_of
 from ugro_py.series.samples import GPU_UNITS, JOINED, NODE_UNITS
-from ugro_py.state import Store
 from ugro_py.stragglers.times import COLUMNS
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Experiments]:
-    monkeypatch.setenv("UGRO_DATA", str(tmp_path / "data"))
-    for name in ("UGRO_DB", "UGRO_AGENT"):
-        monkeypatch.delenv(name, raising=False)
-    with Store.open() as store:
-        made = Experiments(store)
-        for job in ("one", "two"):
-            made.run(job, watts=300.0)
-        made.event("one", 1_700_000_009.0, "metrics", rank=0, step=9, nonfinite=["training_loss"], phase="warm")
-        metrics.rebuild(JobPaths("one"))
-        yield made
+def own(own_store: Experiments) -> Experiments:  # noqa: F811
+    for job in ("one", "two"):
+        own_store.run(job, watts=300.0)
+    own_store.event("one", 1_700_000_009.0, "metrics", rank=0, step=9, nonfinite=["training_loss"], phase="warm")
+    metrics.rebuild(JobPaths("one"))
+    return own_store
 
 
 def table(page: str, head: str) -> list[list[str]]:

@@ -80,3 +80,13 @@ def ran(store_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iter
     monkeypatch.setenv("UGRO_DB", store_url)
     with Store.open(store_url) as store:
         yield Experiments(store)
+
+
+@pytest.fixture
+def own_store(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Experiments]:
+    """An empty cluster in a store of the caller's own, without an agent."""
+    monkeypatch.setenv("UGRO_DATA", str(tmp_path / "data"))
+    for name in ("UGRO_DB", "UGRO_AGENT"):
+        monkeypatch.delenv(name, raising=False)
+    with Store.open() as store:
+        yield Experiments(store)

@@ -1,26 +1,19 @@
 """metrics.jsonl: derived from the copies of the nodes' events, at once or while they grow."""
 
+# ruff: noqa: F811 - the fixture
 from __future__ import annotations
 
 import json
 import threading
-from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.job_folder import paths  # noqa: F401 - a fixture
 from ugro_py import metrics
 from ugro_py.errors import StateError
 from ugro_py.paths import JobPaths
-
-
-@pytest.fixture
-def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobPaths:
-    monkeypatch.setenv("UGRO_DATA", str(tmp_path))
-    found = JobPaths("job_1")
-    found.root.mkdir(parents=True)
-    return found
 
 
 def event(t: float, rank: int, step: int, **values: object) -> bytes:

@@ -2,25 +2,16 @@
 # SPDX-License-Identifier: Apache-2.0
 """The newest metrics of each rank, from the end of a file of any size, with any number of ranks."""
 
+# ruff: noqa: F811 - the fixture
 from __future__ import annotations
 
 import json
-from pathlib import Path
 
 import pytest
 
+from tests.unit.job_folder import JOB, paths  # noqa: F401 - a fixture
 from ugro_py import status
 from ugro_py.paths import JobPaths
-
-JOB = "job_1"
-
-
-@pytest.fixture
-def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobPaths:
-    monkeypatch.setenv("UGRO_DATA", str(tmp_path))
-    found = JobPaths(JOB)
-    found.root.mkdir(parents=True)
-    return found
 
 
 def line(rank: int, step: int) -> bytes:

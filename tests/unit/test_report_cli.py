@@ -6,18 +6,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
 
 from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
-from tests.unit.experiment_store import Experiments
+from tests.unit.experiment_store import Experiments, own_store  # noqa: F401 - a fixture
 from ugro_py import experiments
 from ugro_py.cli import cli
 from ugro_py.errors import NotFoundError, RightsError, UgroError, UsageError
-from ugro_py.state import Store
 
 CAPSULE = {
     "ugro_version": "0.1.0",
@@ -38,14 +36,11 @@ def changed(**values: object) -> dict[str, object]:
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Experiments]:
-    """A store of the caller's own, without an agent."""
-    monkeypatch.setenv("UGRO_DATA", str(tmp_path / "data"))
+def own(own_store: Experiments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Experiments:  # noqa: F811
+    """A store of the caller's own, without an agent and an inventory."""
     monkeypatch.setenv("HOME", str(tmp_path))
-    for name in ("UGRO_DB", "UGRO_AGENT", "UGRO_INVENTORY"):
-        monkeypatch.delenv(name, raising=False)
-    with Store.open() as store:
-        yield Experiments(store)
+    monkeypatch.delenv("UGRO_INVENTORY", raising=False)
+    return own_store
 
 
 def ugro(*words: str, **options: object) -> Result:

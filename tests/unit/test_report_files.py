@@ -10,7 +10,6 @@ import os
 import re
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 from xml.etree import ElementTree
 
@@ -19,30 +18,23 @@ import pytest
 from click.testing import CliRunner, Result
 
 from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
-from tests.unit.experiment_store import START, Experiments
+from tests.unit.experiment_store import START, Experiments, own_store  # noqa: F401 - a fixture
 from ugro_py import metrics, results
 from ugro_py.cli import cli
 from ugro_py.errors import NotFoundError, StateError, UsageError
 from ugro_py.paths import JobPaths
-from ugro_py.state import Store
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Experiments]:
+def own(own_store: Experiments) -> Experiments:  # noqa: F811
     """A store of the caller's own with two jobs, one of which reports more than the other."""
-    monkeypatch.setenv("UGRO_DATA", str(tmp_path / "data"))
-    for name in ("UGRO_DB", "UGRO_AGENT"):
-        monkeypatch.delenv(name, raising=False)
-    with Store.open() as store:
-        made = Experiments(store)
-        made.run("one", [3.0, None, 1.0])
-        made.run("two", [4.0, 2.0], status=None)
-        made.event(
-            "two", START + 9, "metrics", rank=0, step=3, training_loss=1.5, epoch=0.5, phase="warm\nup", deep={"a": 1}
-        )
-        metrics.rebuild(JobPaths("two"))
-        store.set_job("two", "failed", "it broke", 1)
-        yield made
+    own_store.run("one", [3.0, None, 1.0])
+    own_store.run("two", [4.0, 2.0], status=None)
+    told = {"rank": 0, "step": 3, "training_loss": 1.5, "epoch": 0.5, "phase": "warm\nup", "deep": {"a": 1}}
+    own_store.event("two", START + 9, "metrics", **told)
+    metrics.rebuild(JobPaths("two"))
+    own_store.store.set_job("two", "failed", "it broke", 1)
+    return own_store
 
 
 def ugro(*words: object) -> Result:

@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import json
 import resource
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import numpy as np
 import pytest
 from click.testing import CliRunner, Result
 
-from tests.unit.experiment_store import START, Experiments
+from tests.unit.experiment_store import START, Experiments, own_store  # noqa: F401 - a fixture
 from ugro_py import metrics
 from ugro_py.cli import cli
 from ugro_py.errors import StateError, UsageError
@@ -23,23 +22,17 @@ from ugro_py.reports import doors
 from ugro_py.reports import mlflow as report_mlflow
 from ugro_py.reports.mlflow import thinned
 from ugro_py.reports.mlflow_names import Names
-from ugro_py.state import Store
 
 mlflow = pytest.importorskip("mlflow", reason="MLflow is not installed (extra `mlflow`)")
 
 
 @pytest.fixture
-def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Experiments]:
+def own(own_store: Experiments, monkeypatch: pytest.MonkeyPatch) -> Experiments:  # noqa: F811
     """A store of the caller's own with two jobs, one of which failed."""
-    monkeypatch.setenv("UGRO_DATA", str(tmp_path / "data"))
     monkeypatch.setenv("MLFLOW_ALLOW_FILE_STORE", "true")
-    for name in ("UGRO_DB", "UGRO_AGENT"):
-        monkeypatch.delenv(name, raising=False)
-    with Store.open() as store:
-        made = Experiments(store)
-        made.run("one", [3.0, None, 1.0])
-        made.run("two", [4.0, 2.0], status="failed")
-        yield made
+    own_store.run("one", [3.0, None, 1.0])
+    own_store.run("two", [4.0, 2.0], status="failed")
+    return own_store
 
 
 def ugro(*words: object) -> Result:

@@ -2,31 +2,22 @@
 # SPDX-License-Identifier: Apache-2.0
 """Columns beside metrics.jsonl: what charts show, whatever the lines hold, and what is written beside them."""
 
+# ruff: noqa: F811 - the fixture
 from __future__ import annotations
 
 import json
 import math
-from pathlib import Path
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.unit.job_folder import JOB, paths  # noqa: F401 - a fixture
 from ugro_py import metrics, series
 from ugro_py.errors import NotFoundError
 from ugro_py.paths import JobPaths
 from ugro_py.series.chart import thinned
-
-JOB = "job_1"
-
-
-@pytest.fixture
-def paths(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> JobPaths:
-    monkeypatch.setenv("UGRO_DATA", str(tmp_path))
-    found = JobPaths(JOB)
-    found.root.mkdir(parents=True)
-    return found
 
 
 def line(rank: int, step: int, loss: object, attempt: int = 1, **values: object) -> str:

@@ -2,26 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from datetime import datetime
 
 from sqlalchemy import delete, insert, or_, select, update
 
 from ugro_py.state._base import Part
 from ugro_py.state.models_web import web_sessions
-
-
-@dataclass(frozen=True)
-class WebSessionRow:
-    """A session of a browser; times are aware. See `ugro_py.state.models_web` for what each value is."""
-
-    digest: str
-    user: str
-    uid: int | None
-    gid: int | None
-    token_mark: str | None
-    ends: datetime
-    seen: datetime
+from ugro_py.state.rows import WebSessionRow
 
 
 class WebSessions(Part):

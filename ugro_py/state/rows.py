@@ -208,3 +208,16 @@ class AlertRow:
     count: int
     notified_at: datetime | None
     resolved_at: datetime | None
+
+
+@dataclass(frozen=True)
+class WebSessionRow:
+    """A session of a browser; times are aware. See `ugro_py.state.models_web` for what each value is."""
+
+    digest: str
+    user: str
+    uid: int | None
+    gid: int | None
+    token_mark: str | None
+    ends: datetime
+    seen: datetime

@@ -19,7 +19,7 @@ from starlette.exceptions import HTTPException
 from ugro_py import users
 from ugro_py.api.auth import Caller, caller_of
 from ugro_py.errors import StateError
-from ugro_py.state._web_sessions import WebSessionRow
+from ugro_py.state.rows import WebSessionRow
 from ugro_py.users import Person
 
 if TYPE_CHECKING:
