@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from typing import Any, Dict, List, Optional
 
 _PROC = "/proc"
-_UNIT = r"/ugro-(.+)-\d+-[^/]+\.service"
+_UNIT = r"/ugro-([^/]+-[0-9]+-[^/]+)\.service"
 
 # nvmlClocksEventReason* of nvml.h.
 _THROTTLE_BITS = (
@@ -157,4 +157,28 @@ def _job_by_unit(pid: int) -> Optional[str]:
             found = re.search(_UNIT, file.read())
     except OSError:
         return None
-    return found.group(1) if found else None
+    if not found:
+        return None
+    # job-attempt-node, and the names of jobs and nodes may hold such numbers themselves.
+    name = found.group(1)
+    splits = [(name[: at.start()], at.group(1)) for at in re.finditer(r"-(?=([0-9]+)-[a-z0-9])", name) if at.start()]
+    if len(splits) > 1:
+        folders = _last_words(pid)
+        for job, attempt in splits:
+            if any(folder.endswith("/jobs/%s/%s" % (job, attempt)) for folder in folders):
+                return job
+    return splits[-1][0] if splits else None
+
+
+def _last_words(pid: int) -> List[str]:
+    """Return the last argument of a process and of all above it: of a supervisor that is its attempt's folder."""
+    found: List[str] = []
+    try:
+        while pid > 1 and len(found) < 64:
+            with open("%s/%d/cmdline" % (_PROC, pid), "rb") as file:
+                found.append(file.read().rstrip(b"\0").rpartition(b"\0")[2].decode(errors="replace"))
+            with open("%s/%d/stat" % (_PROC, pid), "rb") as file:
+                pid = int(file.read().rpartition(b")")[2].split()[1])
+    except (OSError, ValueError, IndexError):
+        pass  # ended meanwhile
+    return found

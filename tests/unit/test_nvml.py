@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from ansible_collections.ugro.cluster.plugins.module_utils import gpu_values
 
 from tests import nvml
 
@@ -168,6 +169,27 @@ unusable = gpu_findings.unusable_gpus(report, {{"temperature_c_critical": 95.0}}
 print(json.dumps([report["gpus"][0]["processes"][0]["job"], len(unusable)]))
 """
     assert nvml.run(library, "processes", program, UGRO_TEST_PIDS="4711,1") == [job, 0 if job else 1]
+
+
+@pytest.mark.parametrize(("folder", "job"), [("a/1", "a"), ("a-1-gpu/2", "a-1-gpu"), ("other/1", "a-1-gpu")])
+def test_a_job_of_another_account_is_told_from_one_whose_name_reads_the_same_with_its_node(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, folder: str, job: str
+) -> None:
+    """ugro-a-1-gpu-2-x: attempt 1 of `a` on `gpu-2-x`, or attempt 2 of `a-1-gpu` on `x`; the supervisor above tells."""
+    above = {
+        4711: (4710, "python main.py --out /data/jobs/x"),
+        4710: (1, f"python -I -c code /u /home/e/n/jobs/{folder}"),
+    }
+    for pid, (parent, words) in above.items():
+        process = tmp_path / str(pid)
+        process.mkdir()
+        (process / "comm").write_text("python\n")
+        (process / "cgroup").write_text("0::/user.slice/app.slice/ugro-a-1-gpu-2-x.service\n")
+        (process / "environ").mkdir()  # cannot be read, not even by root
+        (process / "stat").write_text(f"{pid} (a ) b) S {parent} 1 1\n")
+        (process / "cmdline").write_bytes(words.replace(" ", "\0").encode() + b"\0")
+    monkeypatch.setattr(gpu_values, "_PROC", str(tmp_path))
+    assert gpu_values.process(4711, "compute", None)["job"] == job
 
 
 def test_the_sampler_opens_nvml_once(library: Path) -> None:
