@@ -83,6 +83,21 @@ def test_a_lost_gpu_leaves_its_node_in(options: dict[str, object], wanted: list[
     assert [(one.gpus, one.include, one.exclude) for one in found] == wanted
 
 
+@pytest.mark.parametrize(("rank", "trusted"), [(0, False), (1, True), (None, True)])
+def test_a_gpu_that_failed_and_is_back_is_not_trusted_though_another_of_its_node_is_left_out(
+    here: Here, rank: int | None, trusted: bool
+) -> None:
+    node = replace(here.cluster.nodes[0], gpu_count=2)
+    gpus = [Gpu(f"GPU-{n}", "a", n, "cuda", "GPU", 12.0) for n in (0, 1)]
+    here.store.sync_node(node, gpus, {})
+    here.store.gpu_is_gone("GPU-1")
+    places = tuple(Placement(n, "a", n, gpu) for n, gpu in enumerate(gpus))
+    launcher = Launcher(JobRequest(JOB, script="main.py"), here.cluster, here.store, "ob", None, here.me)
+    failure = Failure(1.0, "lost", rank, "a", kind="gpu")
+    unfit, gone = _unfit(launcher, Gang(JOB, 1, places, "127.0.0.1", 1, "t"), Outcome("failed", failure=failure))
+    assert (unfit, list(gone)) == (({}, [places[1]]) if trusted else ({"a": "lost a GPU"}, []))
+
+
 @pytest.mark.skipif(nvml.skip_reason() is not None, reason=str(nvml.skip_reason()))
 def test_the_next_attempt_gets_the_other_gpu_of_the_node(
     here: Here, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

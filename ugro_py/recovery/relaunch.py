@@ -115,9 +115,11 @@ def _unfit(launcher: Launcher, last: Gang, outcome: Outcome) -> tuple[dict[str, 
         if place.gpu.uuid in unusable and place.node not in unfit
     }
     failure = outcome.failure
-    if failure and failure.kind == "gpu" and failure.node and failure.node not in {place.node for place in gone}:
-        unfit.setdefault(failure.node, "lost a GPU")  # which is there again by now: not to be trusted
-    return unfit, gone
+    if failure and failure.kind == "gpu" and failure.node:
+        known = [place for place in gone if place.node == failure.node and failure.rank in (None, place.rank)]
+        if not known:  # the GPU is there again by now: not to be trusted, whatever ails others of its node
+            unfit.setdefault(failure.node, "lost a GPU")
+    return unfit, {place: why for place, why in gone.items() if place.node not in unfit}
 
 
 async def _find_place(launcher: Launcher, last: Gang, unfit: Mapping[str, str], gone: Mapping[Placement, str]) -> Ready:
