@@ -9,7 +9,6 @@ from __future__ import annotations
 import io
 import re
 import secrets
-import shlex
 import signal
 import subprocess
 import sys
@@ -18,11 +17,10 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from ugro_py.errors import NodeError, UsageError
+from ugro_py.master_ssh import shell_there, ugro_there
 
 _DESTINATION = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*(@[A-Za-z0-9_\[][A-Za-z0-9._:%\[\]-]*)?")
 _SSH_FAILED = 255
-# A login shell, because that has the PATH on which people install `ugro`.
-_RUN = 'exec ugro "$@"'
 _SENT = ".cache/ugro/sent"
 # First what was sent a day ago or earlier goes: a launch has made its own copy within seconds. Only folders that are
 # named as ours; what cannot be removed (another launch removes it too) keeps nobody from launching.
@@ -47,7 +45,7 @@ def run(destination: str, arguments: Sequence[str]) -> int:
     terminal = all(stream.isatty() for stream in (sys.stdin, sys.stdout, sys.stderr))
     # With a terminal Ctrl-C goes through it. Without one the verb ends as by Ctrl-C when its input ends.
     front = [] if terminal else ["--until-eof"]
-    command = _ssh(destination, _RUN, [*front, *words], terminal=terminal)
+    command = ugro_there(destination, [*front, *words], terminal=terminal)
     process = subprocess.Popen(command, stdin=None if terminal else subprocess.PIPE)
 
     def hang_up(number: int, frame: object) -> None:
@@ -73,19 +71,6 @@ def _dashboard(destination: str, arguments: list[str]) -> int:
     with dashboard.command.make_context("ugro dashboard", after) as context:
         dashboard.lead_here(destination, before, context.params)
     return 0
-
-
-def ssh_command(destination: str, arguments: Sequence[str]) -> list[str]:
-    """Return the command that runs `ugro` with these arguments on the master, without a terminal."""
-    return _ssh(destination, _RUN, arguments)
-
-
-def _ssh(destination: str, script: str, words: Sequence[str], *, terminal: bool = False) -> list[str]:
-    """Return the command that runs `script` there with `words` as its arguments, each quoted for the shell."""
-    line = shlex.join(["sh", "-lc", script, "ugro", *words])
-    # A process group of its own without a terminal: Ctrl-C here is told to the verb, not to ssh.
-    alone = [] if terminal else ["setsid", "-w"]
-    return [*alone, "ssh", *(["-t"] if terminal else []), "--", destination, line]
 
 
 def until_eof() -> None:
@@ -128,7 +113,7 @@ def _send_code(destination: str, words: list[str]) -> list[str]:
         for name in content.files:
             tar.add(content.root / name, name, recursive=False)
     there = f"{_SENT}/{secrets.token_hex(12)}"  # new each time: nobody removes it as an old one meanwhile
-    command = _ssh(destination, _TAKE, [there])
+    command = shell_there(destination, _TAKE, [there])
     done = subprocess.run(command, input=stream.getvalue(), capture_output=True, check=False)
     if done.returncode:
         said = done.stderr.decode(errors="replace").strip().splitlines()

@@ -14,6 +14,7 @@ from ugro_py import audit, users
 from ugro_py.api.tokens import bearer, user_of_token
 from ugro_py.api.view import AgentView
 from ugro_py.errors import RightsError
+from ugro_py.web.cookie import key_of
 
 
 @dataclass(frozen=True)
@@ -53,9 +54,8 @@ def caller_of(request: Request) -> Caller:
 
 
 def _signed_in(request: Request) -> users.Person | None:
-    from ugro_py.web.session import key_of, sessions_of
-
-    return sessions_of(request).person(key_of(request), request.app.state.tokens)
+    person: users.Person | None = request.app.state.sessions.person(key_of(request), request.app.state.tokens)
+    return person
 
 
 Agent = Annotated[AgentView, Depends(agent_of)]

@@ -18,7 +18,7 @@ from ugro_py.scheduler import Gpu
 from ugro_py.state._health import Check
 
 if TYPE_CHECKING:
-    from ugro_py.health.sweeper import NodeHealth
+    from ugro_py.health.node_health import NodeHealth
     from ugro_py.state import Store
 
 KEEP_EVERY_S = 60.0

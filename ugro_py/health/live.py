@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from ugro_py.cluster import Cluster
 from ugro_py.health.known import known_nodes, shown, why
-from ugro_py.health.sweeper import NodeHealth, Sweeper
+from ugro_py.health.node_health import NodeHealth
+from ugro_py.health.sweeper import Sweeper
 from ugro_py.interrupt import run
 
 if TYPE_CHECKING:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from ansible_collections.ugro.cluster.plugins.module_utils import health as readings
@@ -13,6 +12,7 @@ from ansible_collections.ugro.cluster.plugins.module_utils import health as read
 from ugro_py.cluster import Cluster, Node
 from ugro_py.compare import Finding
 from ugro_py.health import catalog, findings, states
+from ugro_py.health.node_health import NodeHealth
 from ugro_py.health.probe import NodeProbe
 
 if TYPE_CHECKING:
@@ -22,38 +22,6 @@ if TYPE_CHECKING:
 PULSE_S = 0.5
 _LATE_S = 0.5
 """A pulse that comes later than this was held up here: the nodes are not to blame for the silence."""
-
-
-@dataclass(frozen=True)
-class NodeHealth:
-    """What is known of a node's health.
-
-    Attributes:
-        state: unknown, healthy, degraded or unreachable, after hysteresis.
-        reason: why it is not healthy, in one line.
-        summary: what it trains with, "" as long as it never answered.
-        findings: all findings of the newest probe, good and bad.
-        problems: those that count: they were seen often enough.
-        latency_ms: the best of the last few round trips.
-        age_s: how old the readings are; None without any.
-    """
-
-    node: str
-    state: states.Observed
-    reason: str = ""
-    summary: str = ""
-    findings: tuple[Finding, ...] = ()
-    problems: tuple[Finding, ...] = ()
-    latency_ms: float | None = None
-    age_s: float | None = None
-
-    @property
-    def severity(self) -> str:
-        """The highest severity of the findings that count."""
-        if self.state == "unreachable":
-            return "critical"
-        severity: str = readings.worst([{"severity": item.severity} for item in self.problems])
-        return severity
 
 
 class Sweeper:

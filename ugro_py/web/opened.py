@@ -14,6 +14,7 @@ from typing import Any
 
 from ugro_py.api.client import Client, connect
 from ugro_py.errors import NodeError, StateError
+from ugro_py.master_ssh import ugro_there
 
 _TUNNEL_S = 30.0
 
@@ -67,10 +68,8 @@ def tunnel(destination: str, words: Sequence[str], port: int, told: Callable[[st
         NodeError: the master cannot be reached, or has no dashboard.
         StateError: the port is taken.
     """
-    from ugro_py.master import ssh_command
-
     asked = subprocess.run(
-        ssh_command(destination, [*words, "dashboard", "--link", "--json"]), capture_output=True, text=True, check=False
+        ugro_there(destination, [*words, "dashboard", "--link", "--json"]), capture_output=True, text=True, check=False
     )
     if asked.returncode:
         said = asked.stderr.strip().splitlines()

@@ -21,6 +21,7 @@ from ugro_py.api.auth import Caller, caller_of
 from ugro_py.errors import StateError
 from ugro_py.state.rows import WebSessionRow
 from ugro_py.users import Person
+from ugro_py.web.cookie import key_of
 
 if TYPE_CHECKING:
     from ugro_py.api.tokens import Tokens
@@ -40,7 +41,6 @@ _KEEP_S = 600.0
 """So often the store is told that a session is used."""
 _MARKED_S = 300.0
 """How long it is known here that a session was ended; then the store alone says so."""
-COOKIE = "ugro_session"
 
 
 class LoginNeeded(Exception):
@@ -239,17 +239,6 @@ def sessions_of(request: Request) -> Sessions:
     """Return the sessions of the application."""
     found: Sessions = request.app.state.sessions
     return found
-
-
-def cookie_name(request: Request) -> str:
-    """Return the cookie's name: browsers share cookies among all ports of a host, so it has the port in it."""
-    port = request.url.port
-    return f"{COOKIE}_{port}" if port else COOKIE
-
-
-def key_of(request: Request) -> str | None:
-    """Return the session's key that the browser sent."""
-    return request.cookies.get(cookie_name(request))
 
 
 def session_of(request: Request) -> Session | None:

@@ -9,6 +9,7 @@ from ugro_py import users
 from ugro_py.api.auth import Agent, Who
 from ugro_py.api.tokens import bearer, user_of_token
 from ugro_py.errors import UsageError
+from ugro_py.web.cookie import cookie_name, key_of
 from ugro_py.web.errors import error_page
 from ugro_py.web.render import THEME_COOKIE, THEMES, render
 from ugro_py.web.security import Form, local_path, refuse_foreign_navigation
@@ -16,8 +17,6 @@ from ugro_py.web.session import (
     LINK_S,
     SESSION_S,
     LoginNeeded,
-    cookie_name,
-    key_of,
     sessions_of,
     viewer_of,
 )
