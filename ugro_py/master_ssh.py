@@ -1,4 +1,4 @@
-"""The command lines that run something on the master over SSH, as `ugro --master` does."""
+"""The command lines that run something on the master over SSH, for `ugro --master USER@HOST VERB`."""
 
 from __future__ import annotations
 
