@@ -91,7 +91,8 @@ async def prepare(
 
     The nodes are asked first, unless that was done just now (`reached`). What still runs there of attempts that
     are over is ended. A `dry_run` leaves it alone, and returns findings that would stop a launch as `blockers`.
-    `unfit` are GPUs (UUIDs, by node) that the store knows to be so: what is wrong with them is no finding.
+    `unfit` are GPUs (UUIDs, by node) that the store knows to be so: what is wrong with them is no finding. With
+    `decided` these are the ones that the job itself lost: a retry that had to wait is not kept from the others.
 
     Raises:
         UgroError: as the exit codes say: UsageError, NodeError, VerificationError, AllocationError.
@@ -110,6 +111,7 @@ async def prepare(
         else:
             placements = list(decided)
             await store.patiently(confirm, placements, request.name, cluster, store, reports, errors)
+            unfit = unfit or await store.patiently(_lost_before, store, request.name, placements)
         chosen = list(dict.fromkeys(rank.node for rank in placements))
         judged = verify.spared({cluster.node(name): reports[name] for name in chosen}, unfit or {})
         findings = verify.findings(judged, {node.name: report for node, report in judged.items()})
@@ -134,6 +136,20 @@ async def prepare(
         port,
         [finding.line for finding in findings if finding.severity == "critical"],
     )
+
+
+def _lost_before(store: Store, job: str, now: Sequence[Placement]) -> dict[str, list[str]]:
+    """Return the GPUs, by node, that attempts of a job had and that nobody may have now; none of those it gets now."""
+    newest = store.attempt(job)
+    if newest is None:
+        return {}
+    unusable = store.unusable_gpus().keys() - {rank.gpu.uuid for rank in now}
+    found: dict[str, list[str]] = {}
+    for number in range(1, newest.number + 1):
+        for rank in store.ranks(job, number):
+            if rank.gpu_uuid in unusable:
+                found.setdefault(rank.node, []).append(rank.gpu_uuid)
+    return found
 
 
 def check_possible(request: JobRequest, cluster: Cluster, store: Store, reached: Reached) -> None:

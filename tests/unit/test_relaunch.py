@@ -134,6 +134,12 @@ def test_the_next_attempt_gets_the_other_gpu_of_the_node(
             await prepare(request, cluster, here.store)
         ready = await _find_place(launcher, gang, unfit, gone)
         await close_all(ready.sessions.values())
+        # The same where the retry waited and the queue has chosen for it; what never ran is kept from such a node.
+        queued = await prepare(request, cluster, here.store, decided=[places[0]])
+        await close_all(queued.sessions.values())
+        here.store.create_job("new", "ob", {})
+        with pytest.raises(VerificationError, match="GPU 1"):
+            await prepare(replace(request, name="new"), cluster, here.store, decided=[places[0]])
         return ready.placements
 
     assert [place.gpu.uuid for place in asyncio.run(play())] == [gpus[0].uuid]
