@@ -44,6 +44,26 @@ def test_a_running_experiment_is_live(page: Page) -> None:
     expect(page.locator("[data-part=facts]")).to_contain_text("Time left")
 
 
+def test_the_greatest_numbers_there_are_have_a_curve(page: Page) -> None:
+    page.goto("/experiments/done")
+    figure = page.locator("figure", has=page.locator("figcaption", has_text="huge")).first
+    expect(figure.locator(".u-legend")).to_contain_text("-1.50e+308")
+    # The curve itself, between its axes: it goes from bottom to top and back, step by step.
+    share = figure.locator("canvas").evaluate(
+        """canvas => {
+        const marker = [...canvas.closest('.chart').querySelectorAll('.u-marker')].at(-1);
+        const [red, green, blue] = getComputedStyle(marker).borderTopColor
+            .match(/[0-9.]+/g).map(Number);
+        const data = canvas.getContext('2d').getImageData(0, 0, canvas.width, canvas.height).data;
+        const rows = new Set();
+        for (let at = 0; at < data.length; at += 4)
+            if (data[at + 3] > 200 && Math.abs(data[at] - red) + Math.abs(data[at + 1] - green)
+                + Math.abs(data[at + 2] - blue) < 30) rows.add(Math.floor(at / 4 / canvas.width));
+        return rows.size / canvas.height; }"""
+    )
+    assert share > 0.5, f"on {share:.0%} of the rows"
+
+
 def test_curves_are_drawn_as_one_wants(page: Page) -> None:
     page.goto("/experiments/live")
     drawn(page, "[data-charts] canvas")

@@ -46,6 +46,8 @@ def main(mode):
             "throughput_tokens_sec": 900 + RANK, "gradient_norm": 1 + 1 / step, "gpu_util": 80 + RANK,
             "gpu_mem_used_gb": 3.5, "<img src=x onerror=alert('metric')>": step,
         }  # fmt: skip
+        if mode == "short":
+            line["huge"] = 1.5e308 * (-1) ** step
         write(json.dumps(line))
         print(f"step {step} loss={loss:.4f}", flush=True)
         time.sleep(0.5)

@@ -36,6 +36,20 @@
 
   const positive = (values) => values.map((value) => (value !== null && value > 0 ? value : null));
   const translucent = (value) => value.replace(/^rgb\((.*)\)$/, "rgba($1, 0.2)");
+  // What lies between two numbers near 1e308 is no number any more: from here on values are drawn in units of a power of ten.
+  const HUGE = 1e300;
+
+  /** The exponent of the unit that lines are drawn in: 0 but for huge numbers. */
+  function unitOf(lines) {
+    let most = 0;
+    for (const line of lines) {
+      for (const values of [line.y, line.min, line.max]) {
+        for (const value of values || []) if (Number.isFinite(value) && Math.abs(value) > most) most = Math.abs(value);
+      }
+    }
+    return most > HUGE ? Math.floor(Math.log10(most)) : 0;
+  }
+
   const newest = (values) => values?.findLast((value) => value !== null && value !== undefined);
 
   /** Times along an axis, UTC as everywhere on the pages: with the day where they are of more than one. */
@@ -63,6 +77,11 @@
      */
     set(lines, options) {
       const log = Boolean(options.log);
+      this.exponent = unitOf(lines);
+      const values = (found) => {
+        const inUnits = this.exponent ? found.map((value) => (value === null ? null : value / 10 ** this.exponent)) : found;
+        return log ? positive(inUnits) : inUnits;
+      };
       const tables = [];
       const series = [
         {
@@ -72,11 +91,11 @@
       ];
       const bands = [];
       lines.forEach((line, index) => {
-        const parts = [line.x, log ? positive(line.y) : line.y];
+        const parts = [line.x, values(line.y)];
         const at = series.length;
         series.push(this.series(line, index));
         if (lines.length <= MOST_BANDS && line.min && line.max && line.min.length === line.x.length) {
-          parts.push(log ? positive(line.max) : line.max, log ? positive(line.min) : line.min);
+          parts.push(values(line.max), values(line.min));
           const edge = { stroke: "transparent", width: 0, points: { show: false }, label: "", class: "chart-edge" };
           series.push(edge, { ...edge });
           bands.push({ series: [at + 1, at + 2], fill: translucent(colour(line.colour ?? index)) });
@@ -84,7 +103,7 @@
         tables.push(parts);
       });
       const data = tables.length > 1 ? uPlot.join(tables) : tables[0] || [[], []];
-      const shape = JSON.stringify([series.map((one) => one.label), bands.length, log, options.by, options.unit]);
+      const shape = JSON.stringify([series.map((one) => one.label), bands.length, log, options.by, options.unit, this.exponent]);
       this.options = options;
       this.lines = lines;
       if (this.plot && shape === this.shape) {
@@ -108,7 +127,7 @@
           scales: { x: { time: options.by === "time" }, y: log ? { distr: 3 } : {} },
           axes: [
             { ...axis, values: (_, xs) => (options.by === "time" ? clocks(xs) : xs.map((x) => this.shownX(x, options.by))) },
-            { ...axis, size: 64, values: (_, ys) => ys.map((y) => (y === null ? "" : ugro.figure(y))) },
+            { ...axis, size: 64, values: (_, ys) => ys.map((y) => (y === null ? "" : this.shownY(y))) },
           ],
           cursor: { sync: { key: this.group, setSeries: false }, drag: { x: true, y: false } },
           legend: { live: true },
@@ -130,7 +149,7 @@
         spanGaps: true,
         points: { show: line.x.length < 3 },
         // Without a pointer over the chart the newest values are shown.
-        value: (plot, y, series, at) => ugro.figure(at === null || at === undefined ? newest(plot.data[series]) : y),
+        value: (plot, y, series, at) => this.shownY(at === null || at === undefined ? newest(plot.data[series]) : y),
       };
     }
 
@@ -157,6 +176,14 @@
       if (x === null || x === undefined) return "-";
       if (by === "since") return ugro.span(x);
       return by === "time" ? new Date(x * 1000).toISOString().slice(0, 19).replace("T", " ") : ugro.figure(x);
+    }
+
+    /** A value that was drawn as it is; an axis may have one that is greater than any number. */
+    shownY(y) {
+      if (!this.exponent || !Number.isFinite(y)) return ugro.figure(y);
+      if (Number.isFinite(y * 10 ** this.exponent)) return ugro.figure(y * 10 ** this.exponent);
+      const [digits, exponent] = y.toExponential(2).split("e");
+      return `${digits}e+${Number(exponent) + this.exponent}`;
     }
 
     /** A thin line where an attempt began. */
