@@ -101,6 +101,8 @@ def _old_folders(
             by_series[folder.series].append(folder)
     old = []
     for found in by_series.values():
+        if len(found) <= keep:
+            continue  # nothing can go; there may be very many files
         best = step_folders.best(found[-1].path)
         may_go = []
         for path in [one.path for one in found if one.path.name != best]:
