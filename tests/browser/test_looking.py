@@ -5,11 +5,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable
 
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.site import Site, drawn, says, until
+from tests.browser.site import Site, Visitor, drawn, says, until
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -204,3 +205,24 @@ def test_the_cluster_and_its_events_are_live(site: Site, page: Page) -> None:
     expect(page.locator("tbody")).not_to_contain_text("not asked for")
     page.goto("/events?severity=error")
     expect(page.locator("tbody")).not_to_contain_text("a new event")
+
+
+def test_many_windows_take_turns_and_none_hangs(site: Site, visit: Callable[..., Visitor]) -> None:
+    visitor = visit()
+    # Turns of a second: a test need not wait for as long as a person.
+    visitor.context.add_init_script("const each = setInterval; setInterval = (f, ms) => each(f, Math.min(ms, 1000))")
+    windows = [visitor.page, *(visitor.context.new_page() for _ in range(6))]  # a browser has six connections
+    for number, window in enumerate(windows):
+        window.goto("/experiments/live" if number == 6 else "/queue")
+    for window in windows:
+        expect(window.locator("#live-state")).to_have_text("Live")
+    site.launch("turns", "--nodes", "3", "--hold")
+    for window in windows[:-1]:
+        says(window, "turns")
+    for window in windows:
+        expect(window.locator("#live-state")).to_have_text("Waits for its turn: other windows are open")
+    for window in windows[3:]:
+        window.close()
+    for window in windows[:3]:
+        expect(window.locator("#live-state")).to_have_text("Live")
+    site.ugro.run("stop", "turns")

@@ -105,11 +105,19 @@
     }
   }
 
-  // One stream for the page, and none while nobody looks: browsers have only six connections to one host.
+  // One stream for the page, by turns with other windows, and none while nobody looks.
   function follow(region) {
     let source = null;
+    let leave = null;
     function open() {
-      if (source || document.hidden) return;
+      if (leave || document.hidden) return;
+      leave = window.ugro.turns(begin, end);
+      setTimeout(waits, 1000);
+    }
+    function waits() {
+      if (leave && !source) say("waits", window.ugro.WAITS);
+    }
+    function begin() {
       source = new EventSource(region.dataset.live);
       source.addEventListener("open", () => say("live", "Live"));
       source.addEventListener("parts", (event) => {
@@ -129,9 +137,15 @@
         }
       });
     }
-    function close() {
-      if (source) source.close();
+    function end() {
+      source?.close();
       source = null;
+      waits();
+    }
+    function close() {
+      const left = leave;
+      leave = null;
+      left?.();
     }
     document.addEventListener("visibilitychange", () => (document.hidden ? close() : open()));
     window.addEventListener("pagehide", close);

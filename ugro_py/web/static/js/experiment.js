@@ -184,13 +184,23 @@
     setTimeout(open, found ? 0 : 1000);
   }
 
-  // One stream for the page, and none while nobody looks: browsers have only six connections to one host.
+  // One stream for the page, by turns with other windows, and none while nobody looks.
   let source = null;
+  let leave = null;
   let ended = page.dataset.active !== "true" || !window.EventSource;
   let at = root?.dataset.places || "";
 
   function open() {
-    if (source || ended || document.hidden) return;
+    if (leave || ended || document.hidden) return;
+    leave = ugro.turns(begin, end);
+    setTimeout(waits, 1000);
+  }
+
+  function waits() {
+    if (leave && !source) say(ugro.WAITS, "waits");
+  }
+
+  function begin() {
     const query = new URLSearchParams({ rank: root?.dataset.rank || "all", places: at });
     if (root && root.dataset.grows !== "true") query.set("logs", "false");
     const opened = (source = new EventSource(`/experiments/${job}/live?${query}`));
@@ -224,9 +234,16 @@
     });
   }
 
-  function close() {
-    if (source) source.close();
+  function end() {
+    source?.close();
     source = null;
+    waits();
+  }
+
+  function close() {
+    const left = leave;
+    leave = null;
+    left?.();
   }
 
   // A job that had ended goes on when somebody resumes it here.
