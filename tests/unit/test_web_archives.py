@@ -21,7 +21,7 @@ import pytest
 
 from tests.unit.api_server import Served
 from tests.unit.browser import Browser, browser, served, start  # noqa: F401 - fixtures
-from tests.unit.test_web_launch import code_of, nothing_left, send, tarred, zipped
+from tests.unit.launch_form import code_of, nothing_left, send, tarred, zipped
 from tests.unit.web_jobs import words
 from ugro_py import users
 from ugro_py.api import uploads
