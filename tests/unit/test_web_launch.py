@@ -1,6 +1,6 @@
 # Copyright (c) 2026 The UGRO developers
 # SPDX-License-Identifier: Apache-2.0
-"""The dashboard's form to launch a job: secrets, all options, and errors at their fields."""
+"""The dashboard's form to launch a job: files, secrets, all options, and errors at their fields."""
 
 # ruff: noqa: F811 - the fixture
 from __future__ import annotations
