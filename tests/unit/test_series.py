@@ -197,6 +197,21 @@ def test_thinning_keeps_minima_maxima_and_both_ends(values: list[float], points:
         assert (line.y[told] <= line.high[told] + 1e-6).all()
 
 
+def test_steps_of_one_second_are_one_point_along_time(paths: JobPaths) -> None:
+    texts = [line(rank, step, float(step), timestamp=f"2026-01-20T12:00:{step // 4:02}Z") for step in range(40)
+             for rank in (0, 1)]  # fmt: skip
+    paths.metrics.write_text("".join(texts))
+    (mean,) = chart(paths, by="time")["lines"]
+    start = mean["x"][0]
+    assert [x - start for x in mean["x"]] == list(range(10))
+    assert mean["y"][:2] == [1.5, 5.5]
+    assert (mean["min"][1], mean["max"][1]) == (4.0, 7.0)
+    few = chart(paths, by="time", points=3)["lines"][0]
+    assert (few["x"][0], few["x"][-1], len(few["x"])) == (start, start + 9, 3)
+    assert (min(few["min"]), max(few["max"])) == (0.0, 39.0)
+    assert [one["x"] for one in chart(paths, by="time", ranks="each")["lines"]] == [mean["x"], mean["x"]]
+
+
 def test_a_smoothed_line_is_the_one_of_tensorboard() -> None:
     y = np.array([1.0, 0.0, np.nan, 1.0])
     smooth = thinned("mean", np.arange(4), y, 10, 0.5)

@@ -189,7 +189,7 @@ def chart(
 
 
 def thinned(name: str, x: Array, y: Array, points: int, smooth: float = 0.0) -> Line:
-    """Return a line of at most `points` points; each holds the mean and the extremes of those it stands for.
+    """Return a line of at most `points` points, one at an x; each has the mean and the extremes of what it stands for.
 
     Args:
         x: what it is drawn over; points without one are left out, and the rest put in order.
@@ -201,13 +201,19 @@ def thinned(name: str, x: Array, y: Array, points: int, smooth: float = 0.0) -> 
     known = np.isfinite(x)
     if not known.all():
         x, y = x[known], y[known]
-    if len(x) and (np.diff(x) < 0).any():
+    apart = np.diff(x)
+    if (apart < 0).any():
         order = np.argsort(x, kind="stable")
         x, y = x[order], y[order]
+        apart = np.diff(x)
     y = np.where(np.isfinite(y), y, np.nan)
     low = high = y
-    if len(x) > points:
-        begins = np.linspace(0, len(x), points, endpoint=False).astype(np.int64)
+    # Steps of one second are one point along time, or the line would be a saw of vertical strokes.
+    alone = bool(apart.all())
+    if not alone or len(x) > points:
+        begins = np.arange(len(x)) if alone else np.flatnonzero(np.append(True, apart != 0))
+        if len(begins) > points:
+            begins = begins[np.linspace(0, len(begins), points, endpoint=False).astype(np.int64)]
         counts = np.add.reduceat(np.isfinite(y).astype(np.int64), begins)
         with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
             mean = np.add.reduceat(np.nan_to_num(y), begins) / counts
