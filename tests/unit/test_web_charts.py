@@ -71,6 +71,24 @@ def test_charts_have_names_that_people_read(start: Serve) -> None:
     assert held["colour"] == clocks[1]["colour"] != clocks[0]["colour"]  # a GPU has one colour in all charts
 
 
+def test_what_is_too_much_for_a_page_is_told_and_drawn_when_chosen(start: Serve) -> None:
+    served = start()
+    job = Job(served)
+    attempt = job.start()
+    own = [f"eval_{number}" for number in range(1, 31)]  # in this order, not as texts are sorted
+    for step in (1, 2):
+        told = {name: float(step) for name in reversed(own)} | {"a" * 60: None, "eval_007": None, "²": 1.0}
+        job.tell(attempt, 0, step, training_loss=1.0, nonfinite=["a" * 60], **told)
+    found = values(served, "/experiments/first/charts")
+    drawn = [chart["column"] for chart in found["charts"]]
+    assert drawn == ["training_loss", *own[:23]], "what nobody has a number of takes no place"
+    assert found["left_out"] == [*own[23:], "²"]
+    more = values(served, "/experiments/first/charts?more=eval_29&more=eval_25&more=eval_1&more=nope")
+    assert [chart["column"] for chart in more["charts"]] == [*drawn, "eval_25", "eval_29"]
+    assert more["left_out"] == ["eval_24", "eval_26", "eval_27", "eval_28", "eval_30", "²"]
+    assert get(served, "/experiments/first/charts?" + "&".join(["more=x"] * 257))[0] == 400
+
+
 def test_charts_are_made_once_until_there_is_more(start: Serve) -> None:
     served = start()
     job = Job(served)

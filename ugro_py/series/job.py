@@ -61,6 +61,23 @@ class Series:
         left_out = ("timestamp", "attempt", "rank", "step", "nonfinite", "other", *_TAKEN)
         return tuple(name for name in self.fields if name not in left_out)
 
+    @cached_property
+    def with_numbers(self) -> frozenset[str]:
+        """Those of `columns` in which any line has a finite number; a column is read up to the first part that has."""
+        import numpy as np
+        import pyarrow as pa
+
+        found: set[str] = set()
+        for chunk in self._chunks:
+            rest = [name for name in self.columns if name not in found]
+            batch = chunk.columns(rest)
+            for name in batch.schema.names:
+                values = pa.chunked_array([batch.column(name)])
+                finite, known = np.isfinite(numbers(values)), are_known(values)
+                if (finite if known is None else finite & known).any():
+                    found.add(name)
+        return frozenset(found)
+
     def raw(self, names: Sequence[str] | None = None) -> pa.Table:
         """Return lines as they are, in the order of the file, with the columns `names` or all: null is not known."""
         import pyarrow as pa

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -45,16 +46,21 @@ _PER_RANK = ("gpu_util", "gpu_mem_used_gb")
 # Of every line of metrics, but no curve that anybody wants to see.
 _NO_CURVES = ("attempt", "rank", "step", "time", "total_steps", "epoch", "gradient_bytes")
 _MOST = 24
+"""So many charts are drawn unasked."""
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """How charts are to be drawn: along steps or time, ranks together or each, smoothed, with so many points."""
+    """How charts are to be drawn: along steps or time, ranks together or each, smoothed, with so many points.
+
+    `more` are columns that are wanted though they are too many.
+    """
 
     by: By = "step"
     ranks: Ranks = "mean"
     smooth: float = 0.0
     points: int = 800
+    more: tuple[str, ...] = ()
 
 
 def title_of(column: str) -> str:
@@ -63,13 +69,22 @@ def title_of(column: str) -> str:
 
 
 def columns_of(series: Series) -> list[str]:
-    """Return the columns that have a chart: those that every training has, the times, then the script's own."""
-    known = [column for column in (*_FIRST, *TIMES) if column in series.columns]
-    return known + sorted(column for column in series.columns if column not in known and column not in _NO_CURVES)
+    """Return the columns that have a chart: those that every training has, the times, then the script's own.
+
+    What no line has a number of is left out; `eval_2` stands before `eval_10`.
+    """
+    known = [column for column in (*_FIRST, *TIMES) if column in series.with_numbers]
+    return known + sorted(series.with_numbers.difference(known, _NO_CURVES), key=_natural)
+
+
+def _natural(name: str) -> list[tuple[int, str]]:
+    """Return what sorts names with numbers in them as people do; each odd part is a number, told by its length."""
+    parts = re.split("([0-9]+)", name)
+    return [(len(part.lstrip("0")), part.lstrip("0")) if at % 2 else (0, part) for at, part in enumerate(parts)]
 
 
 def chart_set(job: str, wanted: Wanted) -> dict[str, Any]:
-    """Return all charts of a job as JSON values: `charts`, and `left_out`, the columns that are too many.
+    """Return charts of a job as JSON values: `charts`, and `left_out`, the columns that are too many.
 
     The `section` of a chart is "times" where it is of `TIMES`, else empty.
 
@@ -80,14 +95,15 @@ def chart_set(job: str, wanted: Wanted) -> dict[str, Any]:
 
     found = series.open_job(job)
     names = columns_of(found)
+    left_out = [column for column in names[_MOST:] if column not in wanted.more]
     charts = []
-    for column in names[:_MOST]:
+    for column in (*names[:_MOST], *(column for column in names[_MOST:] if column in wanted.more)):
         ranks = "each" if column in _PER_RANK else wanted.ranks
         chart = found.chart(column, by=wanted.by, ranks=ranks, points=wanted.points, smooth=wanted.smooth)
         values = _short(chart.to_json(), column)
         if any(y is not None for line in values["lines"] for y in line["y"]):
             charts.append({**values, "section": "times" if column in TIMES else ""})
-    return {"charts": _with_computing(charts), "left_out": names[_MOST:]}
+    return {"charts": _with_computing(charts), "left_out": left_out}
 
 
 def sample_set(job: str, points: int = 240) -> dict[str, Any]:

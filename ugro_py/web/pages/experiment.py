@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
@@ -73,10 +73,11 @@ def show_charts(
     ranks: chart_sets.Ranks = "mean",
     smooth: float = Query(0.0, ge=0.0, le=0.999),
     points: int = Query(800, ge=10, le=5000),
+    more: Annotated[list[str] | None, Query(max_length=256)] = None,
 ) -> Response:
-    """Return all charts of an experiment as JSON; the answer is made once for all who look."""
+    """Return the charts of an experiment as JSON, and of `more` than are drawn unasked; made once for all who look."""
     agent.store.job(job)
-    wanted = chart_sets.Wanted(by, ranks, smooth, points)
+    wanted = chart_sets.Wanted(by, ranks, smooth, points, tuple(more or ()))
     return _tagged(request, *kept_of(request.app).get(job, wanted, _charts(job, wanted)))
 
 

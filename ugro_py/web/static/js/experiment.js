@@ -19,6 +19,9 @@
   let busy = false;
   let again = false;
 
+  const more = document.querySelector("[data-left-out]");
+  const drawToo = new Set();
+
   const chosen = (name, otherwise) => (form ? new FormData(form).get(name) || otherwise : otherwise);
 
   function card(kind, chart) {
@@ -44,6 +47,17 @@
     return made;
   }
 
+  /** What was reported too, but is not drawn unless somebody asks: a page has room for so many charts. */
+  function offer(names) {
+    const select = more.querySelector("select");
+    more.hidden = !names.length;
+    more.querySelector("label").textContent = `${names.length} more ${names.length === 1 ? "number is" : "numbers are"} not drawn:`;
+    if (names.join("\n") === [...select.options].map((one) => one.value).join("\n")) return;
+    const before = select.value;
+    select.replaceChildren(...names.map((name) => new Option(name, name)));
+    if (names.includes(before)) select.value = before;
+  }
+
   async function read(kind, query) {
     const answer = await fetch(`/experiments/${job}/${kind}?${query}`, {
       credentials: "same-origin",
@@ -53,7 +67,8 @@
     if (answer.status === 304) return;
     if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
     tags[kind] = answer.headers.get("etag") || "";
-    const found = (await answer.json()).charts;
+    const { charts: found, left_out } = await answer.json();
+    if (left_out) offer(left_out);
     const log = chosen("log", "") === "on";
     for (const chart of found) {
       const marks = (chart.attempts || []).slice(1).map((one) => ({ x: one.x, text: `attempt ${one.attempt}` }));
@@ -79,7 +94,7 @@
     asked = performance.now();
     try {
       const query = { by: chosen("by", "step"), ranks: chosen("ranks", "mean"), smooth: chosen("smooth", "0") };
-      await read("charts", new URLSearchParams(query));
+      await read("charts", new URLSearchParams([...Object.entries(query), ...[...drawToo].map((name) => ["more", name])]));
       if (samplesSeen) await read("samples", "");
       failed("");
     } catch (error) {
@@ -118,6 +133,12 @@
     form.addEventListener("submit", (event) => event.preventDefault());
     form.hidden = false;
   }
+  more?.addEventListener("submit", (event) => {
+    event.preventDefault();
+    drawToo.add(more.querySelector("select").value);
+    tags = {};
+    drawCharts();
+  });
   if (places.charts) drawCharts();
   if (places.samples) {
     // Further down on the page: read when somebody comes near.
