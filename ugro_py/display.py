@@ -44,15 +44,21 @@ def number(value: float | None, unit: str = "") -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """Return a time span for people: "12.3 s", "4 min 05 s", "3 h 07 min"; "-" for None."""
+    """Return a length of time as people read it: `3.2s`, `42s`, `7m05s`, `3h07m`, `2d04h`; "-" for None.
+
+    Like a clock it tells what has passed in full: 61.9 s are `1m01s`, wherever they are shown.
+    """
     if seconds is None:
         return "-"
-    if seconds < 60:
-        return f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    return f"{minutes // 60} h {minutes % 60:02d} min"
+    if seconds < 10:
+        return f"{max(0, int(seconds * 10)) / 10:g}s"
+    whole = int(seconds)
+    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
+    if days:
+        return f"{days}d{hours % 24:02}h" if days < 10_000 else f"{days:.4g}d"
+    if hours:
+        return f"{hours}h{minutes % 60:02}m"
+    return f"{minutes}m{whole % 60:02}s" if minutes else f"{whole}s"
 
 
 def curve(

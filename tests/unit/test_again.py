@@ -35,7 +35,7 @@ def ran(store: JobStore, seconds: float, limit_s: float | None) -> None:
 
 def test_a_limit_that_is_used_up_is_refused_with_what_to_type(job_store: JobStore) -> None:
     ran(job_store, 61, 60)
-    with pytest.raises(UsageError, match=r"limit of 1 min 00 s is used up; .*ugro resume first_test --time-limit"):
+    with pytest.raises(UsageError, match=r"limit of 1m00s is used up; .*ugro resume first_test --time-limit"):
         again.reopen(job_store.store, JOB, None, {})
     row = job_store.store.job(JOB)
     assert (row.status, row.exit_code) == ("failed", 124)

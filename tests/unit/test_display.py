@@ -43,8 +43,8 @@ def test_a_spike_between_columns_is_drawn() -> None:
 def test_numbers_for_people() -> None:
     assert [number(x) for x in (None, 3, 1234.5, 0.00001234, 152.34)] == ["-", "3", "1,234", "1.234e-05", "152.3"]
     assert number(80.0, "%") == "80 %"
-    assert [duration(x) for x in (None, 3.21, 59.99, 245, 11220)] == [
-        "-", "3.2 s", "60.0 s", "4 min 05 s", "3 h 07 min",
+    assert [duration(x) for x in (None, -1, 0.06, 3.21, 59.99, 61.6, 245, 11220, 187200, 1e300)] == [
+        "-", "0s", "0s", "3.2s", "59s", "1m01s", "4m05s", "3h07m", "2d04h", "1.157e+295d",
     ]  # fmt: skip
 
 

@@ -239,7 +239,7 @@ def test_a_job_that_waits_to_be_tried_again_and_the_attempt_that_failed() -> Non
 def test_jobs_that_have_not_failed() -> None:
     early = NOW - timedelta(minutes=10)
     waits = Facts(job("pending", "3 GPUs wanted, 1 is free; job big holds 2", created_at=early), now=NOW)
-    assert explain(waits).title == "it has waited for 10 min 00 s: 3 GPUs wanted, 1 is free; job big holds 2"
+    assert explain(waits).title == "it has waited for 10m00s: 3 GPUs wanted, 1 is free; job big holds 2"
     held = Facts(job("pending", held=True, held_by="root", created_at=early), now=NOW)
     assert explain(held).cause == "held" and "root" in explain(held).title
     assert why(status="completed").cause == "completed"

@@ -6,16 +6,19 @@ from __future__ import annotations
 
 import json
 import re
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from sqlalchemy import update
 
 from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
 from tests.unit.experiment_store import Experiments, own_store  # noqa: F401 - a fixture
 from ugro_py import experiments
 from ugro_py.cli import cli
 from ugro_py.errors import NotFoundError, RightsError, UgroError, UsageError
+from ugro_py.state.models import jobs
 
 CAPSULE = {
     "ugro_version": "0.1.0",
@@ -83,7 +86,7 @@ def test_ls_filters_sorts_and_speaks_json(own: Experiments) -> None:
     assert ugro("results", "tag", "alpha", "-paper").output == "job alpha has the tags good\n"
     assert ugro("results", "note", "beta", "too", "hot").output == "note of job beta kept\n"
     shown = ugro("results", "ls").output
-    assert re.search(r"^beta +failed +ob +tiny-llama +1\.0000 ", shown, re.MULTILINE)
+    assert re.search(r"^beta +failed +ob +tiny-llama +1 ", shown, re.MULTILINE)
     assert re.search(r"^alpha .* good", shown, re.MULTILINE)
     assert "too hot" in shown
     found = json.loads(ugro("results", "ls", "--sort", "loss", "--json").output)
@@ -95,6 +98,20 @@ def test_ls_filters_sorts_and_speaks_json(own: Experiments) -> None:
     assert "1 of 2" in ugro("results", "ls", "-n", "1").output
     with pytest.raises(UsageError, match="sort by"):
         ugro("results", "ls", "--sort", "colour")
+
+
+def test_a_loss_and_a_duration_read_the_same_everywhere(own: Experiments) -> None:
+    own.run("alpha", [8e307, 0.002506])
+    began = datetime.now(UTC)
+    with own.store.database.write() as connection:
+        connection.execute(update(jobs).values(started_at=began, ended_at=began + timedelta(seconds=61.6)))
+    notes = experiments.finish("alpha", own.store).read_text()
+    shown = ugro("results", "alpha").output
+    own.run("beta")
+    for text in (ugro("results").output, shown, notes, ugro("compare", "alpha", "beta").output):
+        assert "0.002506" in text and "1m01s" in text
+    for text in (shown, notes):
+        assert "8e+307 at step 1" in text
 
 
 def test_without_any_job(own: Experiments) -> None:

@@ -35,7 +35,7 @@ def test_nodes_jobs_and_the_curve_of_the_one_that_runs() -> None:
         job = hand.rows("jobs")[JOB]
         assert (job["STATUS"], job["USER"], job["STEP"], job["LOSS"]) == ("running", "ob", "119/1000", "1.512")
         assert job["TOKENS/S"] == "303"
-        assert job["ETA"] == "14 min 41 s"  # a step a second, 881 are left
+        assert job["ETA"] == "14m41s"  # a step a second, 881 are left
         assert hand.rows("jobs")["done"]["STATUS"] == "completed"
         assert JOB in hand.text("title")
 

@@ -170,7 +170,7 @@ def figures(results: JobResults, more: Mapping[str, Any], tags: Sequence[str] = 
 
 def loss(point: LossPoint | None) -> str:
     """Return a loss and its step for people."""
-    return f"{point.loss:.4f} at step {point.step}" if point else "-"
+    return f"{number(point.loss)} at step {point.step}" if point else "-"
 
 
 def _capsule(job: str) -> dict[str, Any]:

@@ -11,7 +11,6 @@ from rich.table import Table
 from rich.text import Text
 
 from ugro_py.display import duration, number, plain_line
-from ugro_py.state.views import span
 
 _STYLES = {"running": "yellow", "starting": "yellow", "collecting": "yellow", "completed": "green", "failed": "red"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -28,9 +27,9 @@ def print_experiments(rows: Sequence[Mapping[str, Any]], total: int) -> None:
             *map(
                 _cell,
                 (
-                    row["job"], row["status"], row["user"], row["model"], _loss(row["loss_last"]),
-                    _loss(row["loss_best"]), curve(row["spark"], 12), number(row["steps"]), span(row["duration_s"]),
-                    number(row["gpu_hours"]), " ".join(row["tags"]), row["note"],
+                    row["job"], row["status"], row["user"], row["model"], number(row["loss_last"]),
+                    number(row["loss_best"]), curve(row["spark"], 12), number(row["steps"]),
+                    duration(row["duration_s"]), number(row["gpu_hours"]), " ".join(row["tags"]), row["note"],
                 ),
             )
         )  # fmt: skip
@@ -97,14 +96,10 @@ def curve(losses: Iterable[float | None], width: int) -> str:
     return "".join(_BLOCKS[round(share * (len(_BLOCKS) - 1))] for share in shares)
 
 
-def _loss(value: float | None) -> str:
-    return "-" if value is None else f"{value:.4f}" if abs(value) < 1e6 else f"{value:.4g}"
-
-
 def _value(value: Any, unit: str) -> str:
     if isinstance(value, bool) or not isinstance(value, int | float):
         return "-" if value is None else str(value)
-    return duration(value) if unit == "s" else f"{value:.4g}" if abs(value) < 100 else number(value, "")
+    return duration(value) if unit == "s" else number(value)
 
 
 def _cell(value: object) -> Text:

@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ugro_py.state.views import span
+from ugro_py.display import duration
 
 _STYLES = {
     "available": "green",
@@ -61,8 +61,8 @@ def print_jobs(jobs: Sequence[dict[str, Any]]) -> None:
             " ".join(job["gpus"]),
             job["ranks"],
             job["user"],
-            span(job["age_s"]),
-            span(job["duration_s"]),
+            duration(job["age_s"]),
+            duration(job["duration_s"]),
         )
         for job in jobs
     ]
@@ -73,7 +73,7 @@ def print_queue(jobs: Sequence[dict[str, Any]]) -> None:
     """Print what `ugro_py.queue.shown.entries` returns."""
     rows = [
         (
-            job["place"], job["job"], job["user"], job["priority"], job["asks"], span(job["age_s"]),
+            job["place"], job["job"], job["user"], job["priority"], job["asks"], duration(job["age_s"]),
             _here(job["expected"]), job["reason"],
         )
         for job in jobs

@@ -146,16 +146,3 @@ def _model(job: JobRow) -> str | None:
 def iso(at: datetime | None) -> str | None:
     """Return a time as every verb prints it in JSON: UTC, whole seconds."""
     return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")
-
-
-def span(seconds: float | None) -> str:
-    """Return a length of time as people read it: `42s`, `7m05s`, `3h07m`, `2d04h`; `-` for None."""
-    if seconds is None:
-        return "-"
-    whole = max(0, int(seconds))
-    minutes, hours, days = whole // 60, whole // 3600, whole // 86400
-    if days:
-        return f"{days}d{hours % 24:02}h"
-    if hours:
-        return f"{hours}h{minutes % 60:02}m"
-    return f"{minutes}m{whole % 60:02}s" if minutes else f"{whole}s"

@@ -14,7 +14,6 @@ from starlette.responses import HTMLResponse
 
 from ugro_py import __version__, paths
 from ugro_py.display import duration, number, plain_line
-from ugro_py.state.views import span
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -49,7 +48,6 @@ def environment() -> Environment:
     )
     made.globals.update(static=static_url, menu=MENU, version=__version__, themes=THEMES)
     made.filters.update(
-        span=span,
         duration=duration,
         number=number,
         line=_line,
