@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.site import Site, says, until
+from tests.browser.site import Site, until
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 _numbers = itertools.count(1)
@@ -109,14 +109,19 @@ def test_what_a_person_writes_stays(site: Site, page: Page) -> None:
     page.goto("/experiments/done")
     page.locator("#note").fill("first line\nsecond <script>alert('note')</script>")
     page.get_by_role("button", name="Save note").click()
-    says(page, "The note of job done was kept.")
+    beside = page.locator(".answered", has=page.get_by_role("button", name="Save note"))  # the top is far above
+    expect(beside.locator(".answer")).to_have_text("The note of job done was kept.")
     page.goto("/experiments/done")
     expect(page.locator("#note")).to_have_value("first line\nsecond <script>alert('note')</script>")
     with site.ugro.store() as store:
         assert store.note("done") == "first line\nsecond <script>alert('note')</script>"
     page.locator("#tags").fill("b<ad")
     page.get_by_role("button", name="Save tags").click()
-    expect(page.locator("#notices .notice-error")).to_be_visible()
+    beside = page.locator(".answered", has=page.get_by_role("button", name="Save tags"))
+    expect(beside.get_by_role("alert")).to_contain_text("b<ad")
+    shift = "one => one.querySelector('.answer').getBoundingClientRect().top - one.getBoundingClientRect().top"
+    assert abs(beside.evaluate(shift)) < 5
+    expect(page.locator("#notices")).to_be_empty()
 
 
 def test_a_job_from_the_form_to_its_end_and_again(site: Site, page: Page) -> None:

@@ -60,6 +60,13 @@ def test_a_job_is_stopped_noted_and_tagged(browser: Browser, store: Store) -> No
     assert sorted(store.tags("one")) == ["baseline", "good"]
     browser.send("/experiments/one/tags", {"tags": ""})
     assert list(store.tags("one")) == []
+    with_tags = {"tags": "", "next": "/experiments/one#tags"}
+    assert browser.send("/experiments/one/tags", with_tags).headers["location"] == "/experiments/one#tags"
+    text = browser.get("/experiments/one").text  # it is told in the form that asked, far below the top of the page
+    places = [text.index(word) for word in ("/experiments/one/tags", "Job one has no tags.", "/experiments/one/note")]
+    assert places == sorted(places)
+    browser.send("/experiments/one/tags", with_tags)
+    assert "Job one has no tags." in browser.get("/queue").text and "no tags." not in browser.get("/queue").text
     part = browser.send("/experiments/one/stop", {}, hx_request="true")
     assert part.status == 200 and "was stopped" in part.text and store.job("one").status == "stopped"
     assert "had ended already" in browser.send("/experiments/one/stop", {}, hx_request="true").text

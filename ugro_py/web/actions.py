@@ -38,7 +38,7 @@ def answer(request: Request, form: Mapping[str, str], text: str, to: str, *, mov
     if is_part(request) and not move:
         return render(request, "parts/notices.html", notices=[("done", text)])
     if session is not None:
-        session.notices = [*session.notices[-4:], ("done", text)]
+        session.notices = [*session.notices[-4:], ("done", text, there.partition("#")[2])]
     if is_part(request):
         return Response(status_code=204, headers={"hx-redirect": there})
     return RedirectResponse(there, 303)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import hashlib
 import secrets
+from collections.abc import Collection
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
@@ -83,12 +84,14 @@ def page_context(request: Request) -> dict[str, Any]:
 
     session = session_of(request)
 
-    def take_notices() -> list[tuple[str, str]]:
-        """Return what was done since the last page, once."""
+    def take_notices(place: str | None = None, but: Collection[str] = ()) -> list[tuple[str, str]]:
+        """Return what was done since the last page, once: what belongs to a place of it, or all but for some places."""
         if session is None:
             return []
-        taken, session.notices = session.notices, []
-        return taken
+        given, session.notices = session.notices, []
+        here = [notice for notice in given if (notice[2] not in but if place is None else notice[2] == place)]
+        session.notices = [notice for notice in given if notice not in here]
+        return [(kind, text) for kind, text, _ in here]
 
     theme = request.cookies.get(THEME_COOKIE, "auto")
     return {

@@ -65,7 +65,8 @@ class Session:
     ends: float
     seen: float
     kept: float
-    notices: list[tuple[str, str]] = field(default_factory=list)
+    notices: list[tuple[str, str, str]] = field(default_factory=list)
+    """What was done: its kind, the text, and the id of the field on the next page that it belongs to, or ""."""
 
     def lives(self, now: float) -> bool:
         """Say whether it has not ended by itself."""

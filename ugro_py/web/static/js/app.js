@@ -46,12 +46,13 @@
   });
 
   // Nobody answered: what was asked for was not done, as far as is known.
-  document.addEventListener("htmx:sendError", () => {
+  document.addEventListener("htmx:sendError", (event) => {
     const notice = document.createElement("div");
     notice.className = "notice notice-error";
     notice.setAttribute("role", "alert");
     notice.textContent = "The dashboard does not answer. See what is live here before you try again.";
-    document.getElementById("notices").replaceChildren(notice);
+    const beside = event.detail.target?.matches(".answer") ? event.detail.target : null;
+    (beside || document.getElementById("notices")).replaceChildren(notice);
   });
 
   // Escape leaves a question that a button has opened.
