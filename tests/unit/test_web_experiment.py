@@ -175,6 +175,11 @@ def test_a_command_is_shown_as_it_would_be_typed(start: Serve) -> None:
     rows = {key: value for section in found.sections for key, value in section.rows} if found else {}
     assert rows == {"program": "a.py --name 'two words' --lr=0.1", "args": "--name 'two words' --lr=0.1",
                     "include": "a, b"}  # fmt: skip
+    request = {"script": "a.py", "model": "tiny-llama", "dataset": "python-docs", "epochs": 1, "retry": 2}
+    job.paths.config.write_text(json.dumps({"program": ["a.py"], "model": "tiny-llama", "request": request}))
+    found = capsule_view("first", owner=True)
+    rows = {key: value for section in found.sections for key, value in section.rows} if found else {}
+    assert rows == {"program": "a.py", "script": "a.py", "retry": "2"}  # it trains none of UGRO's models
     job.paths.config.write_text(json.dumps({"program": {"no": "list"}, "request": {"args": 7}}))
     assert capsule_view("first", owner=True) is not None
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from ugro_py.paths import JobPaths
 from ugro_py.request import training
-from ugro_py.request.job import TRAIN_SCRIPT
+from ugro_py.request.job import TRAIN_SCRIPT, used
 
 SECTIONS = ("hyper-parameters", "code", "packages", "hardware")
 ENVIRONMENT = "env "
@@ -92,8 +92,7 @@ def _unmasked(request: Mapping[str, Any]) -> Mapping[str, Any]:
 
 def _parameters(run: Mapping[str, Any], request: Mapping[str, Any]) -> _Values:
     found = {key: _plain(value) for key, value in request.items() if key not in _NOT_TRAINED and value not in ((), [])}
-    if request.get("script"):
-        found = {key: value for key, value in found.items() if key not in ("model", "dataset", "epochs")}
+    found = used(found, request.get("script"))
     found |= {key: _plain(run[key]) for key in ("seed", "world_size") if key in run}
     own = {} if request.get("script") else _training(run)
     options = _options(_list(request.get("args")))

@@ -25,6 +25,8 @@ NOT_AT_ONCE = "it could not start at once"
 """How the reason of a job begins that was not to wait (`no_wait`) and would have had to."""
 TRAIN_SCRIPT = "train_production.py"
 _ENV_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+OF_TRAINING = ("model", "dataset", "epochs", "batch_size", "gradient_accumulation")
+"""What a request says to UGRO's own training; a script of one's own gets nothing of it."""
 _WORD = re.compile(r"(model|dataset|epochs|nodes|name)=(.*)", re.DOTALL)
 
 
@@ -98,6 +100,16 @@ class JobRequest:
         )
 
 
+def used(values: Mapping[str, Any], script: object) -> dict[str, Any]:
+    """Return what of recorded values a job used: one with a script of its own takes nothing of UGRO's training.
+
+    Args:
+        values: of a request or a run capsule, by key.
+        script: the script that the request named, if any.
+    """
+    return {key: value for key, value in values.items() if not script or key not in OF_TRAINING}
+
+
 def request_of(cluster: Cluster, options: Mapping[str, Any]) -> JobRequest:
     """Return the request that the options of `ugro launch` make, defaults from the inventory.
 
@@ -108,7 +120,7 @@ def request_of(cluster: Cluster, options: Mapping[str, Any]) -> JobRequest:
     script = options["script"]
     if script is None:
         options = _with_words(options)
-    for option in ("model", "dataset", "epochs", "batch_size", "gradient_accumulation"):
+    for option in OF_TRAINING:
         if script is not None and options[option] is not None:
             raise UsageError(
                 f"--{option.replace('_', '-')}", "is for UGRO's own training, not for --script", "pass it after `--`"

@@ -13,6 +13,7 @@ from ugro_py.api.beneath import open_beneath
 from ugro_py.display import plain_line
 from ugro_py.errors import NotFoundError
 from ugro_py.paths import JobPaths
+from ugro_py.request.job import used
 
 _LARGEST = 4 << 20
 _LONGEST = 500
@@ -78,6 +79,8 @@ def _sections(
         )
     }  # fmt: skip
     request = _mapping(values.get("request"))
+    script = request.get("script")
+    run, request = used(run, script), used(request, script)
     if owner:
         run["program"] = _shell_line(values.get("program"))
     else:  # arguments and environment are masked by their names alone: an address may have a password in it

@@ -10,6 +10,7 @@ from typing import Any
 from ugro_py.errors import UgroError, UsageError
 from ugro_py.names import check_name
 from ugro_py.request import options
+from ugro_py.request.job import OF_TRAINING
 from ugro_py.scheduler import parse_selection
 
 LABELS: Mapping[str, str] = {
@@ -27,7 +28,6 @@ HIDDEN = ("secrets", "csrf")
 """Fields that no page shows again."""
 _LONGEST = 1 << 15
 """Characters of a field of one line: to split 1 MB of arguments would keep a thread busy for a minute."""
-_OF_TRAINING = ("model", "dataset", "epochs", "batch_size", "gradient_accumulation")
 _VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
 # How errors of the request begin that are about a field; else their first word names it: `--gpus 2x`, `epochs 0`.
 _ABOUT = {
@@ -51,7 +51,7 @@ def wanted(form: Mapping[str, str], own_code: bool) -> tuple[dict[str, Any], dic
     wrong: dict[str, UgroError] = {}
     for name, reader in _READERS.items():
         text = form.get(name, "")
-        if not text.strip() or (own_code and name in _OF_TRAINING):
+        if not text.strip() or (own_code and name in OF_TRAINING):
             continue
         try:
             if len(text) > _LONGEST and name not in ("env", "secrets"):
