@@ -102,8 +102,9 @@ def test_nothing_is_overwritten_unasked(own: Experiments, tmp_path: Path) -> Non
         ugro("export", "one", "-o", tmp_path / "x.dat")
     with pytest.raises(NotFoundError, match="nope"):
         ugro("export", "nope", "-o", tmp_path / "y.csv")
-    with pytest.raises(StateError, match="missing"):
-        ugro("export", "one", "-o", tmp_path / "missing" / "y.csv")
+    for words in (("export", "one", "-o", tmp_path / "no where" / "y.csv"), ("plot", "one", "-o", "no where/y.html")):
+        with pytest.raises(UsageError, match=r"there is no folder .*no where; make it .`mkdir -p '.*no where'`"):
+            ugro(*words)
     assert not (tmp_path / "y.csv").exists()
 
 
@@ -121,10 +122,20 @@ def test_what_cannot_be_replaced_is_said(own: Experiments, tmp_path: Path, monke
             assert "--force" not in str(caught.value), "it would not help"
     assert Path("/dev/full").is_char_device()
     monkeypatch.chdir(tmp_path)
-    for kind in ("csv", "json"):
-        with pytest.raises(UsageError, match="standard output"):
-            ugro("export", "one", "--format", kind, "-o", "-")
+    with pytest.raises(UsageError, match="standard output"):
+        ugro("export", "one", "--format", "parquet", "-o", "-")
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file"]
+
+
+def test_standard_output_has_the_export_and_nothing_else(own: Experiments, tmp_path: Path) -> None:
+    for kind in ("csv", "json"):
+        ugro("export", "one", "two", "-o", tmp_path / f"x.{kind}")
+        for option, told in ((), "11 lines of 2 jobs"), (("--json",), '"lines": 11'):
+            said = ugro("export", "one", "two", "--format", kind, "-o", "-", *option)
+            assert said.stdout_bytes == (tmp_path / f"x.{kind}").read_bytes()
+            assert told in said.stderr
+    with pytest.raises(UsageError, match="no format"):
+        ugro("export", "one", "-o", "-")
 
 
 def test_pandas_reads_the_open_format(own: Experiments) -> None:

@@ -214,7 +214,7 @@ def test_missing_folders_are_refused_as_by_the_other_formats(
     own: Experiments, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     for name in ("away/runs/", "away/runs.db", "away/further/runs"):
-        with pytest.raises(StateError, match="there is no folder"):
+        with pytest.raises(UsageError, match="there is no folder"):
             export("one", "-o", tmp_path / name)
     with pytest.raises(StateError, match="too long"):
         export("one", "-o", tmp_path / ("x" * 300))

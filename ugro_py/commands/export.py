@@ -12,7 +12,7 @@ from ugro_py.complete import job_names
 
 @click.command()
 @click.argument("jobs", metavar="JOB...", nargs=-1, required=True, shell_complete=job_names)
-@click.option("-o", "target", required=True, type=click.Path(path_type=Path), metavar="PATH", help="File to write; for mlflow a folder or FILE.db.")  # fmt: skip  # noqa: E501
+@click.option("-o", "target", required=True, type=click.Path(path_type=Path), metavar="PATH", help="File to write, - for standard output (csv, json); for mlflow a folder or FILE.db.")  # fmt: skip  # noqa: E501
 @click.option(
     "--format", "kind", type=click.Choice(["csv", "parquet", "json", "mlflow"]), help="[default: as PATH ends]"
 )
@@ -44,14 +44,15 @@ def command(
             lines, left_out = written.numbers, written.left_out
         else:
             lines = export.write(found, target, chosen, force)
+    aside = export.goes_to_standard_output(target, chosen)  # what is said is no part of it
     if as_json:
         import json
 
         said = {"path": str(target), "format": chosen, "jobs": list(names), "lines": lines, "left_out": left_out}
-        click.echo(json.dumps(said))
+        click.echo(json.dumps(said), err=aside)
     else:
         what = "numbers" if chosen == "mlflow" else "lines"
-        click.echo(f"{lines:,} {what} of {len(names)} {'job' if len(names) == 1 else 'jobs'} in {target}")
+        click.echo(f"{lines:,} {what} of {len(names)} {'job' if len(names) == 1 else 'jobs'} in {target}", err=aside)
     if left_out and not as_json:
         click.echo(f"{left_out:,} points were left out, no least and no greatest ones; `--points all` writes them")
 

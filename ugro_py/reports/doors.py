@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -212,6 +213,15 @@ def refuse_standard_output(target: Path) -> None:
         raise UsageError("write to `-`", "standard output is not written to here", "name a file")
 
 
+def refuse_missing_folder(target: Path) -> None:
+    """See to it that the folder of `target` is there: UsageError, OSError if nobody can tell."""
+    try:
+        target.parent.stat()
+    except FileNotFoundError:
+        advice = f"make it (`mkdir -p {shlex.quote(str(target.parent))}`), or name another"
+        raise UsageError(f"write {target}", f"there is no folder {target.parent}", advice) from None
+
+
 def refuse_what_is_there(target: Path, force: bool) -> None:
     """See to it that a file can take the place of `target`.
 
@@ -236,11 +246,12 @@ def replacing(target: Path, force: bool = False) -> Iterator[Path]:
     """Give a file to write; it takes the place of `target` when all of it is there.
 
     Raises:
-        UsageError: `target` is there already, or no name for a file.
+        UsageError: `target` is there already, is no name for a file, or its folder is missing.
         StateError: it cannot be written.
     """
     refuse_standard_output(target)
     try:
+        refuse_missing_folder(target)
         refuse_what_is_there(target, force)
     except OSError as error:  # a folder that may not be entered, a name that is too long
         raise StateError(f"write {target}", error.strerror or str(error), "check the folder and the disk") from error

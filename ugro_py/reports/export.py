@@ -3,11 +3,15 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
-from ugro_py.errors import UsageError
+from ugro_py.errors import StateError, UsageError
 from ugro_py.reports.doors import replacing
 
 if TYPE_CHECKING:
@@ -36,7 +40,7 @@ def write(jobs: Sequence[Mapping[str, Any]], target: Path, kind: str, force: boo
 
     Args:
         jobs: what `reports.doors.details` says of each; their metrics are in the central store.
-        target: the file.
+        target: the file; `-` is standard output, for csv and json.
         kind: csv, parquet or json.
         force: replace a file that is there.
 
@@ -44,7 +48,7 @@ def write(jobs: Sequence[Mapping[str, Any]], target: Path, kind: str, force: boo
         UsageError: there is something at `target`.
         StateError: the file cannot be written.
     """
-    with replacing(target, force) as part:
+    with _standard_output() if goes_to_standard_output(target, kind) else replacing(target, force) as part:
         if kind == "json":
             return _write_json(jobs, part)
         frame = _together([str(job["job"]) for job in jobs])
@@ -55,6 +59,24 @@ def write(jobs: Sequence[Mapping[str, Any]], target: Path, kind: str, force: boo
         else:
             frame.to_parquet(part, index=False, engine="pyarrow", compression="zstd")
         return len(frame)
+
+
+def goes_to_standard_output(target: Path, kind: str) -> bool:
+    """Say whether the export is for the next program of a pipe: what is no text is for files alone."""
+    return str(target) == "-" and kind in ("csv", "json")
+
+
+@contextmanager
+def _standard_output() -> Iterator[Path]:
+    """Give a file to write; it goes to standard output when all of it is there."""
+    with tempfile.TemporaryDirectory(prefix="ugro-") as folder:
+        part = Path(folder) / "export"
+        try:
+            yield part
+        except OSError as error:
+            raise StateError(f"write {part}", error.strerror or str(error), "make room in TMPDIR") from error
+        with part.open("rb") as stream:
+            shutil.copyfileobj(stream, sys.stdout.buffer)
 
 
 def _together(jobs: Sequence[str]) -> pd.DataFrame:

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from ugro_py import series
 from ugro_py.errors import StateError, UsageError
-from ugro_py.reports.doors import refuse_standard_output
+from ugro_py.reports.doors import refuse_missing_folder, refuse_standard_output
 from ugro_py.reports.mlflow_names import Names
 
 if TYPE_CHECKING:
@@ -66,8 +66,9 @@ def write(
         tell: is called with how many numbers more are written, again and again: a million takes MLflow minutes.
 
     Raises:
-        UsageError: MLflow is not installed, `target` is something else, or a job is there already.
-        StateError: it cannot be written, or the folder it is to be in is missing.
+        UsageError: MLflow is not installed, `target` is something else, its folder is missing, or a job is there
+            already.
+        StateError: it cannot be written.
     """
     _check(target)
     from mlflow.exceptions import MlflowException
@@ -97,11 +98,10 @@ def write(
 def _check(target: Path) -> None:
     refuse_standard_output(target)
     try:
-        parent, there = target.parent.is_dir(), target.exists()
+        refuse_missing_folder(target)
+        there = target.exists()
     except OSError as error:  # a folder that may not be entered, a name that is too long
         raise StateError(f"write to {target}", error.strerror or str(error), "check the folder") from error
-    if not parent:  # no other format makes folders either
-        raise StateError(f"write to {target}", f"there is no folder {target.parent}", "make it, or name another")
     if there and target.is_dir() == _is_database(target):
         advice = "name a folder for MLflow's file store, or a file that ends in .db for its SQLite store"
         raise UsageError(f"export to {target}", f"it is a {'folder' if target.is_dir() else 'file'}", advice)
