@@ -37,6 +37,8 @@ JOB = "million"
 class View:
     """What the application needs of an agent: a store with one job."""
 
+    watches = True
+
     def __init__(self, folder: Path) -> None:
         self.store = Store.open(f"sqlite:///{folder}/ugro.db")
         self.cluster = Cluster("bench", (Node("here", "127.0.0.1", "master", "local"),), folder / "hosts.yml")

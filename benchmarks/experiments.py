@@ -40,6 +40,8 @@ PAGES = ("", "?sort=loss", "?q=llama-7", "?tag=good", "?page=20", "?sort=-throug
 class View:
     """What the application needs of an agent: a store with many jobs."""
 
+    watches = True
+
     def __init__(self, folder: Path) -> None:
         self.store = Store.open(f"sqlite:///{folder}/ugro.db")
         self.cluster = Cluster("bench", (Node("here", "127.0.0.1", "master", "local"),), folder / "hosts.yml")

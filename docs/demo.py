@@ -49,6 +49,8 @@ HOT = {
 class Demo:
     """The cluster of the seed with some weeks of work behind it; what the application needs of an agent."""
 
+    watches = True
+
     def __init__(self, folder: Path, nodes: int = len(NODES), gpus: int = 1) -> None:
         self.store = Store.open(f"sqlite:///{folder}/ugro.db")
         self.store.acquire_lease(Controller.me(), 86400.0)  # as an agent does: without one nothing would start

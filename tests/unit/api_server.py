@@ -23,6 +23,8 @@ from ugro_py.state import Store
 class FakeAgent:
     """What the API needs of an agent, with a real store."""
 
+    watches = True
+
     def __init__(self, folder: Path) -> None:
         self.store = Store.open(f"sqlite:///{folder}/ugro.db")
         self.cluster = Cluster("test", (Node("here", "127.0.0.1", "master", "local"),), folder / "hosts.yml")

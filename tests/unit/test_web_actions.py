@@ -125,6 +125,8 @@ def test_a_form_that_cannot_be_used_comes_back(browser: Browser, store: Store, w
 
 
 def test_nodes_are_drained_and_get_jobs_again(browser: Browser, served: Served) -> None:
+    health = browser.get("/health").text
+    assert "The agent has not looked at it yet." in health and "No agent runs" not in health
     browser.send("/nodes/here/drain", {"reason": "new\r\n<b>fan</b>"})
     (row,) = [row for row in served.agent.store.nodes() if row.name == "here"]
     assert row.drain and row.drain_reason == "new <b>fan</b>" and row.drained_by == ME

@@ -81,6 +81,8 @@ class Agent:
         self.jobs.sweep = lambda: sweep_all(store, self.cluster)
         self._rounds = Loop(store, self.jobs, me, store.former_holders(), held.check)
 
+    watches = True
+
     @property
     def store(self) -> Store:
         """The state of the cluster."""

@@ -34,6 +34,11 @@ class AgentView(Protocol):
         """The inventory as it is now."""
         ...
 
+    @property
+    def watches(self) -> bool:
+        """Whether it looks at the nodes again and again; without an agent nobody does."""
+        ...
+
     def timings(self) -> Mapping[str, Timing]:
         """Return the timing of each loop by its name: `schedule`, `sweep`, …"""
         ...

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 class Alone:
     """What the application needs of an agent, where there is none: nobody looks at nodes."""
 
+    watches = False
+
     def __init__(self, store: Store, cluster: Cluster) -> None:
         self.store = store
         self.cluster = cluster

@@ -22,7 +22,13 @@ _ALERTS = 50
 @router.get("/health")
 def show(request: Request, who: Viewer) -> HTMLResponse:
     """Show the health of the nodes."""
-    return render(request, "health.html", title="Health", **parts_of(request, "health", who))
+    return render(
+        request,
+        "health.html",
+        title="Health",
+        watched=request.app.state.agent.watches,
+        **parts_of(request, "health", who),
+    )
 
 
 @live("health")
