@@ -48,6 +48,7 @@ def main(mode):
         }  # fmt: skip
         if mode == "short":
             line["huge"] = 1.5e308 * (-1) ** step
+            line |= {f"many_{number}": number for number in range(20)}  # more than a page draws unasked
         write(json.dumps(line))
         print(f"step {step} loss={loss:.4f}", flush=True)
         time.sleep(0.5)

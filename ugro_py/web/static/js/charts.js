@@ -52,12 +52,30 @@
 
   const newest = (values) => values?.findLast((value) => value !== null && value !== undefined);
 
-  /** Times along an axis, UTC as everywhere on the pages: with the day where they are of more than one. */
-  function clocks(seconds) {
-    const texts = seconds.map((x) => new Date(x * 1000).toISOString());
-    const oneDay = texts.every((text) => text.slice(0, 10) === texts[0].slice(0, 10));
+  const DAY = 86400;
+  const DAYS = [1, 2, 5, 10, 15, 30, 60, 90, 180, 365, 730, 1825, 3650, 18250].map((days) => days * DAY);
+  // Seconds between ticks along time: what clocks and calendars are divided into, where 1000 is 16m40s.
+  const TICKS = [1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 10800, 21600, 43200, ...DAYS];
+  const GAP = 14; // pixels between texts
+
+  const instant = (x) => new Date(x * 1000).toISOString();
+  const oneDay = (from, to) => instant(from).slice(0, 10) === instant(to).slice(0, 10);
+
+  /** Times along an axis, UTC as everywhere on the pages: with the day where the axis is of more than one. */
+  function clocks(seconds, { min, max }) {
+    const days = !oneDay(min, max);
     const fine = seconds.length > 1 && seconds[1] - seconds[0] < 60;
-    return texts.map((text) => (oneDay ? "" : `${text.slice(5, 10)} `) + text.slice(11, fine ? 19 : 16));
+    return seconds.map((x) => (days ? `${instant(x).slice(5, 10)} ` : "") + instant(x).slice(11, fine ? 19 : 16));
+  }
+
+  /** How wide the longest text at a tick of the x axis may be, in pixels, where `size` pixels go from least to most. */
+  function widest(by, least, most, size) {
+    const pixels = (letters) => Math.ceil(letters * 7.5);
+    if (by === "since") return pixels(6);
+    if (by !== "time") return pixels(ugro.figure(most).length);
+    const day = oneDay(least, most) ? 0 : 6;
+    // Seconds are told where ticks may be less than a minute apart.
+    return ((most - least) / size) * (pixels(day + 5) + GAP) <= 30 ? pixels(day + 8) : pixels(day + 5);
   }
 
   /** One chart in a `.chart` element; what the server drew there stays until there is something to show. */
@@ -126,9 +144,16 @@
           tzDate: (seconds) => uPlot.tzDate(new Date(seconds * 1e3), "Etc/UTC"),
           scales: { x: { time: options.by === "time" }, y: log ? { distr: 3 } : {} },
           axes: [
-            { ...axis, values: (_, xs) => (options.by === "time" ? clocks(xs) : xs.map((x) => this.shownX(x, options.by))) },
+            {
+              ...axis,
+              values: ({ scales }, xs) =>
+                options.by === "time" ? clocks(xs, scales.x) : xs.map((x) => this.shownX(x, options.by)),
+              space: (_, __, least, most, size) => widest(options.by, least, most, size) + GAP,
+              incrs: options.by === "step" ? undefined : TICKS,
+            },
             { ...axis, size: 64, values: (_, ys) => ys.map((y) => (y === null ? "" : this.shownY(y))) },
           ],
+          padding: [null, (plot) => this.margin(plot), null, null],
           cursor: { sync: { key: this.group, setSeries: false }, drag: { x: true, y: false } },
           legend: { live: true },
           hooks: { setSelect: [() => (this.zoomed = true)], draw: [(plot) => this.marks(plot)] },
@@ -170,6 +195,12 @@
           });
         }
       });
+    }
+
+    /** Pixels on the right: the last text of the x axis is not cut. */
+    margin({ scales, width }) {
+      const { min, max } = scales?.x || {};
+      return Math.max(25, Number.isFinite(min) ? Math.ceil(widest(this.options.by, min, max, width) / 2) : 0);
     }
 
     shownX(x, by) {

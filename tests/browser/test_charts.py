@@ -1,0 +1,67 @@
+# Copyright (c) 2026 The UGRO developers
+# SPDX-License-Identifier: Apache-2.0
+"""Charts in Chromium: what stands at their axes can be read, and what a page does not draw unasked can be chosen."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests.browser.site import Visitor, drawn, no_overflow
+
+pytestmark = [pytest.mark.lab, pytest.mark.slow]
+
+# Draws a line along x from 1.7e9 (or from 0) over so many seconds; gives texts, their places and widths in pixels.
+AXIS = """([by, span, width]) => {
+    const place = document.createElement('div');
+    place.style.width = `${width}px`;
+    document.body.append(place);
+    const start = by === 'time' ? 1.7e9 : 0;
+    const x = Array.from({length: 50}, (_, at) => start + span * at / 49);
+    const chart = new ugro.Chart(place, 'test');
+    chart.set([{name: 'a', x, y: x.map(() => 1)}], {by});
+    return new Promise(done => requestAnimationFrame(() => {
+        const plot = chart.plot, axis = plot.axes[0];
+        plot.ctx.font = `${12 * devicePixelRatio}px system-ui, sans-serif`;
+        done({width: plot.width, texts: axis._values, incr: axis._found[0],
+              at: axis._splits.map(tick => plot.valToPos(tick, 'x') + plot.over.offsetLeft),
+              wide: axis._values.map(text => plot.ctx.measureText(text).width / devicePixelRatio)});
+        place.remove();
+    })); }"""
+SPANS = (20, 75, 400, 2000, 5000, 16_600, 90_000, 400_000, 6_000_000)
+
+
+@pytest.mark.parametrize("by", ["time", "since", "step"])
+def test_texts_of_an_axis_do_not_run_into_each_other(page: Page, by: str) -> None:
+    page.goto("/experiments/done")
+    drawn(page, "[data-charts] canvas")
+    for span in SPANS:
+        for width in (310, 560, 1300):
+            axis = page.evaluate(AXIS, [by, span, width])
+            what = f"{by} {span} s on {width}: {axis['texts']}"
+            ends = [at + wide / 2 for at, wide in zip(axis["at"], axis["wide"], strict=True)]
+            begins = [at - wide / 2 for at, wide in zip(axis["at"], axis["wide"], strict=True)]
+            assert all(end + 4 <= begin for end, begin in zip(ends, begins[1:], strict=False)), what
+            assert begins[0] >= 0 and ends[-1] <= axis["width"], what
+            assert len(axis["texts"]) >= (1 if width < 400 else 2), what
+            if by != "step" and axis["incr"] > 60:
+                assert axis["incr"] % 60 == 0, what
+                assert 3600 % axis["incr"] == 0 or axis["incr"] % 3600 == 0, what
+
+
+def test_what_is_not_drawn_unasked_is_told_and_can_be_chosen(visit: Callable[..., Visitor]) -> None:
+    page = visit(viewport={"width": 390, "height": 844}).go("/experiments/done")
+    more = page.get_by_role("form", name="More curves")
+    expect(more).to_contain_text("4 more numbers are not drawn")
+    titles = page.locator("[data-charts] figcaption")
+    expect(titles).to_have_count(24)
+    more.get_by_role("combobox").select_option("many_18")
+    more.get_by_role("button").press("Enter")
+    expect(titles).to_have_count(25)
+    expect(titles.last).to_have_text("many_18")
+    expect(more).to_contain_text("3 more numbers are not drawn")
+    page.locator("#chart-by").select_option("time")
+    expect(page.locator("[data-charts] figure", has_text="many_18").locator(".u-legend")).to_contain_text("time")
+    no_overflow(page)
