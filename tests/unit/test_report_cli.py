@@ -79,6 +79,18 @@ def test_no_note_is_said_so(own: Experiments) -> None:
     assert (said.stdout, said.stderr) == ("", "job alpha has no note\n")
 
 
+def test_tags_alone_are_listed(own: Experiments) -> None:
+    own.run("alpha")
+    assert ugro("results", "tag", "alpha").stderr == "job alpha has no tag\n"
+    ugro("results", "tag", "alpha", "+good", "+json", "+bad")
+    assert ugro("results", "tag", "alpha").stdout == "bad\ngood\njson\n"
+    said = ugro("results", "tag", "alpha", "-json", "-bad", "--json").stdout
+    assert json.loads(said) == {"job": "alpha", "changed": True, "tags": ["good"]}
+    assert json.loads(ugro("results", "tag", "--json", "alpha").stdout)["changed"] is False
+    with pytest.raises(NotFoundError, match="nope"):
+        ugro("results", "tag", "nope")
+
+
 def test_ls_filters_sorts_and_speaks_json(own: Experiments) -> None:
     own.run("alpha", [3.0, 2.0])
     own.run("beta", [3.0, 1.0], status="failed")
@@ -241,6 +253,7 @@ def test_through_an_agent_with_the_rights_of_the_caller(
     found = json.loads(ugro("results", "ls", "--sort", "loss", "--json").output)
     assert [row["job"] for row in found["experiments"]] == ["mine", "theirs"]
     assert ugro("results", "tag", "mine", "+good").output == "job mine has the tags good\n"
+    assert ugro("results", "tag", "mine").output == "good\n"
     ugro("results", "note", "mine", "via the agent")
     assert served.agent.store.note("mine") == "via the agent"
     assert json.loads(ugro("compare", "mine", "theirs", "--json").output)["figures"][0]["values"] == [1.0, 2.0]

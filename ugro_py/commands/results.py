@@ -125,13 +125,20 @@ def ls(
 
 @command.command("tag", context_settings={"ignore_unknown_options": True})
 @click.argument("job", shell_complete=job_names)
-@click.argument("changes", metavar="+TAG|-TAG...", nargs=-1, required=True, type=click.UNPROCESSED)
-def tag(job: str, changes: tuple[str, ...]) -> None:
-    """Give JOB tags (`+good`, or `good`), or take some away (`-bad`)."""
+@click.argument("changes", metavar="+TAG|-TAG...", nargs=-1, type=click.UNPROCESSED)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+def tag(job: str, changes: tuple[str, ...], as_json: bool) -> None:
+    """Give JOB tags (`+good`, or `good`), or take some away (`-bad`); with neither list those it has."""
     from ugro_py.reports import doors
 
-    changed, tags = doors.tag(job, changes)
-    click.echo(f"job {job} {'has' if changed else 'had already'} {'the tags ' + ' '.join(tags) if tags else 'no tag'}")
+    changed, tags = doors.tag(job, changes) if changes else (False, doors.tags(job))
+    if as_json:
+        click.echo(json.dumps({"job": job, "changed": changed, "tags": tags}))
+    elif not changes:
+        click.echo("\n".join(tags) if tags else f"job {job} has no tag", err=not tags)
+    else:
+        has = "has" if changed else "had already"
+        click.echo(f"job {job} {has} {'the tags ' + ' '.join(tags) if tags else 'no tag'}")
 
 
 @command.command("note")

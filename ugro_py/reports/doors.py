@@ -89,6 +89,17 @@ def tag(job: str, changes: Sequence[str]) -> tuple[bool, list[str]]:
         return changed, list(store.tags(job))
 
 
+def tags(job: str) -> list[str]:
+    """Return the tags of a job; NotFoundError if there is no such job."""
+    client = connect(reading=True)
+    if client is not None:
+        return list(client.get(job_path(job, "tags"))["tags"])
+    from ugro_py.state import Store
+
+    with Store.open() as store:
+        return list(store.tags(job))
+
+
 def set_note(job: str, text: str) -> bool:
     """Replace the note of a job; return whether it was another.
 
