@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
+import subprocess
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -140,6 +142,16 @@ def test_the_queue_and_who_is_starved(agent: FakeAgent) -> None:
     assert (figure(found, "ugro_queue_length"), figure(found, "ugro_queue_jobs", state="held")) == (2, 1)
     start_job(agent)
     assert figure(scrape(agent), "ugro_queue_wait_seconds", quantile="0.9") >= 0
+
+
+@pytest.mark.skipif(shutil.which("promtool") is None, reason="promtool is not installed (prometheus)")
+def test_prometheus_finds_nothing_odd_in_them(agent: FakeAgent) -> None:
+    start_job(agent)
+    report_metrics("job", {"attempt": 1, "rank": 0, "step": 3, "training_loss": 2.5})
+    done = subprocess.run(
+        ["promtool", "check", "metrics"], input=exposition(agent), capture_output=True, check=False, timeout=120
+    )
+    assert (done.returncode, done.stdout + done.stderr) == (0, b"")
 
 
 def test_ranks_that_stand_still(agent: FakeAgent) -> None:

@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 from statistics import quantiles
 from typing import TYPE_CHECKING, Any
 
-from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.core import GaugeMetricFamily, SummaryMetricFamily
 
 from ugro_py.paths import JobPaths
 from ugro_py.state.models import JOB_STATUSES
@@ -82,13 +82,12 @@ def _queue(active: Sequence[JobRow], ended: Sequence[JobRow]) -> Iterator[Metric
         for job in (*active, *ended)
         if job.started_at is not None
     ]  # fmt: skip
-    recent = GaugeMetricFamily(
-        "ugro_queue_wait_seconds", "How long the newest jobs waited until they ran.", labels=["quantile"]
-    )
+    # No sum and no count: those count up for ever, and this is of the newest jobs alone.
+    recent = SummaryMetricFamily("ugro_queue_wait_seconds", "How long the newest jobs waited until they ran.")
     if past:
         cuts = quantiles([*past, *past] if len(past) == 1 else past, n=100, method="inclusive")
         for quantile in (50, 90, 99):
-            recent.add_metric([str(quantile / 100)], cuts[quantile - 1])
+            recent.add_sample(recent.name, {"quantile": str(quantile / 100)}, cuts[quantile - 1])
     yield recent
 
 
