@@ -92,6 +92,23 @@ def test_errors_are_pages_for_browsers_and_values_for_programs(served: Served) -
     assert browser.get("/events?job=nope").status == 404
 
 
+def test_head_is_answered_as_get(served: Served) -> None:
+    browser = Browser(served)
+    browser.sign_in()
+    served.agent.store.create_job("one", "ob", {})
+    for path in ("/", "/experiments", "/experiments/one", "/experiments/one/logs", "/compare", "/queue", "/health",
+                 "/events", "/launch", "/login", "/experiments/none"):  # fmt: skip
+        head, page = browser.ask("HEAD", path), browser.get(path)
+        assert (head.status, head.headers.get("content-type")) == (page.status, page.headers.get("content-type")), path
+        assert head.text == "" and head.status != 405, path
+    stranger = Browser(served)
+    assert stranger.ask("HEAD", "/queue").headers["location"] == "/login?next=%2Fqueue"
+    link = stranger.client.post("/v1/dashboard/link")["path"]
+    assert stranger.ask("HEAD", link).status == 200 and not stranger.cookies
+    assert stranger.get(link).status == 303 and stranger.cookies
+    assert stranger.ask("HEAD", "/live/queue").status == 405
+
+
 def test_the_theme_is_kept_in_the_browser_and_read_by_the_server(served: Served) -> None:
     browser = Browser(served)
     page = browser.get("/login").text

@@ -88,10 +88,10 @@ async def login_needed(request: Request, error: Exception) -> Response:
 
 def _to_login(request: Request) -> Response:
     where = request.url.path + (f"?{request.url.query}" if request.url.query else "")
-    if request.method != "GET":
+    if request.method not in ("GET", "HEAD"):
         where = "/"
     login = f"/login?next={quote(where, safe='')}"
-    if is_part(request) and request.method != "GET":
+    if is_part(request) and request.method not in ("GET", "HEAD"):
         # What somebody typed, a note for example, is still on the page: it is not left.
         return error_page(
             request,

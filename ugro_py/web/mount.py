@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from fastapi import FastAPI
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import APIRoute
 
 from ugro_py import paths
 from ugro_py.web import actions
@@ -41,6 +42,14 @@ def mount(app: FastAPI) -> None:
     for router in (actions.jobs, actions.router):
         app.include_router(router)
     for page in PAGES:
+        _answer_head(page.router)
         app.include_router(page.router)
     app.add_exception_handler(LoginNeeded, login_needed)
     app.add_middleware(Headers)
+
+
+def _answer_head(router: APIRouter) -> None:
+    """Have HEAD answered as GET is, without a body: `curl -I`, and programs that look whether a page is there."""
+    for route in router.routes:
+        if isinstance(route, APIRoute) and "GET" in route.methods and "/live" not in route.path:  # streams have no end
+            route.methods.add("HEAD")

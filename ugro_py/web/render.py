@@ -86,7 +86,7 @@ def page_context(request: Request) -> dict[str, Any]:
 
     def take_notices(place: str | None = None, but: Collection[str] = ()) -> list[tuple[str, str]]:
         """Return what was done since the last page, once: what belongs to a place of it, or all but for some places."""
-        if session is None:
+        if session is None or request.method == "HEAD":
             return []
         given, session.notices = session.notices, []
         here = [notice for notice in given if (notice[2] not in but if place is None else notice[2] == place)]

@@ -43,7 +43,7 @@ def make_link(request: Request, agent: Agent, who: Who) -> dict[str, object]:
 def login(request: Request, once: str | None = None, next: str = "/") -> Response:
     """Show where one signs in, or begin the session that a one-time link is for."""
     there = local_path(next)
-    if once is not None:
+    if once is not None and request.method != "HEAD":  # who only looks whether it is there does not use it up
         # Nor from here: `/login?next=` in somebody's link could lead on to a one-time link of theirs.
         refuse_foreign_navigation(request, ours=False)
         key = sessions_of(request).redeem(once)
