@@ -11,12 +11,13 @@ from concurrent.futures import ThreadPoolExecutor
 import pytest
 
 from tests.unit.experiment_store import START, Experiments, ran  # noqa: F401 - a fixture
-from ugro_py import experiments, metrics
+from ugro_py import experiments, metrics, results
 from ugro_py.errors import NotFoundError, UsageError
 from ugro_py.experiments import figures as experiment_figures
 from ugro_py.experiments.filters import changed_tags, check_note
 from ugro_py.paths import JobPaths, experiment_notes
 from ugro_py.reports.text import curve, print_experiments
+from ugro_py.results.text import text as results_text
 
 
 def names(page: experiments.Page) -> list[str]:
@@ -49,7 +50,18 @@ def test_figures_of_an_ended_job_are_read_once(ran: Experiments) -> None:  # noq
     assert listed(ran).rows[0].loss_last == 1.0
     shutil.rmtree(paths.root)
     assert listed(ran).rows[0].loss_last == 1.0
-    assert experiment_figures.of_job(ran.store, "one")["loss_last"] == {"step": 3, "loss": 1.0}
+    kept = experiment_figures.of_job(ran.store, "one")
+    assert kept["loss_last"] == {"step": 3, "loss": 1.0}
+    found = results.summary("one", ran.store)
+    assert (found.folder_gone, found.loss_last, found.steps) == (True, results.LossPoint(3, 1.0), 3)
+    shown = results_text(found)
+    assert "1 at step 3" in shown
+    assert f"There is no folder {paths.root} any more" in shown and "keeps" in shown
+    assert results.from_json(**json.loads(json.dumps({"results": found.to_json(), "curve": []}))) == found
+    experiments.finish("one", ran.store)  # a new tag does so: it takes none of them away
+    assert experiment_figures.of_job(ran.store, "one") == kept
+    shutil.rmtree(ran.run("two").root)
+    assert "so no curve." in results_text(results.summary("two", ran.store))
 
 
 def test_a_job_that_ends_again_has_other_figures(ran: Experiments) -> None:  # noqa: F811

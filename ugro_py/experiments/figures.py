@@ -50,6 +50,8 @@ def read(store: Store, job: str) -> dict[str, Any]:
 
 def keep(store: Store, found: JobResults, ended_at: Any) -> dict[str, Any]:
     """Keep the figures of a job, with what `results.summary` does not know, and return all of them."""
+    if found.folder_gone and (kept := store.kept_figures(found.job)):
+        return dict(kept)  # they were read when there was more to read
     try:
         energy = experiment_energy.measured(JobPaths(found.job))
     except OSError as error:

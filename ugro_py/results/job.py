@@ -40,6 +40,7 @@ class JobResults:
         checkpoint: the newest complete checkpoint, `final.pt` if there is one.
         tensorboard: the folder of event files, if it has any.
         store: the job's folder in the central store.
+        folder_gone: it is not there though the job has ended; known is what the state database keeps of it.
     """
 
     job: str
@@ -64,6 +65,7 @@ class JobResults:
     checkpoint: str | None
     tensorboard: str | None
     store: str
+    folder_gone: bool = False
     curve: Sequence[LossPoint] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -109,7 +111,7 @@ def summary(job: str, store: Store | None = None) -> JobResults:
     ended = row.ended_at if row else last
     until = ended or (datetime.now(UTC) if started else None)
     curve = lines.curve()
-    return JobResults(
+    found = JobResults(
         job=job,
         status=row.status if row else "unknown",
         reason=row.reason if row else "",
@@ -135,6 +137,15 @@ def summary(job: str, store: Store | None = None) -> JobResults:
         store=str(paths.root),
         curve=curve,
     )
+    is_gone = row is not None and row.started_at is not None and row.ended_at is not None and not paths.root.is_dir()
+    return _kept(found, store) if is_gone and store is not None else found
+
+
+def _kept(found: JobResults, store: Store) -> JobResults:
+    """Return the figures that the state database keeps of a job without a folder, where it has them."""
+    known = found.to_json()
+    known |= {key: value for key, value in (store.kept_figures(found.job) or {}).items() if key in known}
+    return from_json({**known, "checkpoint": None, "tensorboard": None, "folder_gone": True}, ())
 
 
 def load(job: str, *, samples: bool = False, columns: Sequence[str] | None = None) -> pd.DataFrame:

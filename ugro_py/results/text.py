@@ -44,6 +44,9 @@ def text(results: JobResults, width: int | None = None) -> str:
     if results.curve:
         points = [(point.step, point.loss) for point in thin(results.curve)]
         lines.append(curve(points, width=columns, title="training loss, mean of the ranks", braille=_has_unicode()))
+    elif results.folder_gone:
+        rest = "" if results.loss_last is None else "; the figures are those that the state database keeps"
+        lines.append(f"There is no folder {results.store} any more, and so no curve{rest}.")
     else:
         active = results.status not in ("completed", "failed", "stopped", "unknown")
         found = "yet" if active else "was found in what the ranks printed or wrote to UGRO_METRICS_FILE"
