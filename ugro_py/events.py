@@ -38,7 +38,7 @@ def since(text: str, now: datetime | None = None) -> datetime:
         at = datetime.fromisoformat(text.strip())
     except (ValueError, OverflowError) as error:
         wanted = "give an age (90s, 30m, 1h, 2d, 1w) or a time (2026-01-20T12:00)"
-        raise UsageError(f"--since {text!r}", "is no time", wanted) from error
+        raise UsageError(f"{text!r:.60}", "is no time", wanted) from error
     return at if at.tzinfo else at.replace(tzinfo=UTC)
 
 
