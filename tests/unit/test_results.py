@@ -270,10 +270,13 @@ def test_notes_hold_hostile_text_as_text(trained: JobStore) -> None:
     program = ["train.py", "--x", f"```\n<script>{END}"]
     trained.paths.config.write_text(json.dumps({"program": program}))
     trained.end("failed", "a|b <img src=x> [link](javascript:1)", 1)
+    trained.store.set_note(JOB, "_not_ __emphasis__, some_words")
     for _ in range(2):
         text = experiments.finish(JOB, trained.store).read_text()
     assert text.count(END) == text.count(BEGIN) == 1
-    assert "| Status | failed a\\|b &lt;img src=x> \\[link\\](javascript:1) |" in text
+    assert "| Status | failed (a\\|b &lt;img src=x> \\[link\\](javascript:1)) |" in text
+    assert f"| Files | {trained.paths.root} |" in text and "first_test" in str(trained.paths.root)
+    assert "> \\_not\\_ \\_\\_emphasis\\_\\_, some_words" in text
     assert "````console\ntrain.py --x " in text
 
 

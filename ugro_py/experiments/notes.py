@@ -139,7 +139,7 @@ def _rename(part: Path, target: Path, how: int) -> bool:
 def figures(results: JobResults, more: Mapping[str, Any], tags: Sequence[str] = (), note: str = "") -> str:
     """Return the figures of a job as a Markdown table, and what it ran."""
     rows = [
-        ("Status", f"{results.status} {results.reason}"),
+        ("Status", f"{results.status} ({results.reason})" if results.reason else results.status),
         ("Started", f"{results.started_at:%Y-%m-%d %H:%M:%S} UTC" if results.started_at else "-"),
         ("Duration", duration(results.duration_s)),
         ("Ranks", f"{results.ranks} on {', '.join(results.nodes) or '-'}"),
@@ -184,7 +184,8 @@ def _capsule(job: str) -> dict[str, Any]:
 def _cell(text: str) -> str:
     """Return text that cannot end a cell, nor be read as HTML."""
     text = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
-    return re.sub(r"([\\|`*_\[\]])", r"\\\1", text)
+    # An underscore within a word means nothing in Markdown: paths read as they are.
+    return re.sub(r"([\\|`*\[\]]|(?<![^\W_])_|_(?![^\W_]))", r"\\\1", text)
 
 
 def _fenced(text: str) -> str:
