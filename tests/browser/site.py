@@ -188,7 +188,7 @@ def drawn(page: Page, selector: str) -> None:
 
 
 def no_overflow(page: Page) -> None:
-    """The page is not wider than the window."""
+    """The page is not wider than the window, nor a card on a phone wider than its place."""
     wide = page.evaluate(
         """() => { const width = document.documentElement.clientWidth;
         if (document.scrollingElement.scrollWidth <= innerWidth) return [];
@@ -199,6 +199,12 @@ def no_overflow(page: Page) -> None:
         }).slice(0, 5).map(one => one.outerHTML.slice(0, 200)) }"""
     )
     assert page.evaluate("document.scrollingElement.scrollWidth <= innerWidth"), f"{page.url} is too wide: {wide}"
+    # Nor are rows that are cards on a phone wider than these: what is cut there, nobody looks for.
+    cut = page.evaluate(
+        """() => innerWidth > 640 ? [] : [...document.querySelectorAll('.scroll:has(> table.cards)')]
+        .filter(box => box.scrollWidth > box.clientWidth).map(box => `${box.ariaLabel}: ${box.scrollWidth} pixels`)"""
+    )
+    assert not cut, f"{page.url} has cards that are cut: {cut}"
 
 
 def until(condition: Any, what: str, every_s: float = 0.1) -> Any:
