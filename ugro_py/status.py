@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import json
+import sys
 import time
 from collections.abc import Collection, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from ugro_py.display import duration, number, safe_line
 from ugro_py.paths import JobPaths
@@ -156,7 +157,9 @@ def render(status: dict[str, Any]) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False, markup=False)
+    # In a pipe nothing is cut or wrapped: the reader is a program.
+    width = None if sys.stdout.isatty() else 2000
+    console = Console(highlight=False, markup=False, soft_wrap=True, width=width)
     console.print(f"Job: {status['job_id']}")
     reason = f" ({safe_line(status['reason'])})" if status["reason"] else ""
     console.print(f"Status: {status['status']}{reason}")
@@ -165,8 +168,10 @@ def render(status: dict[str, Any]) -> None:
     console.print(f"Elapsed: {duration(status['elapsed_seconds'])}")
     if status["ranks"]:
         table = Table()
+        side: Literal["left", "right"]
         for column in ("rank", "node", "GPU", "status", "pid", "step", "loss", "tokens/s"):
-            table.add_column(column, justify="left" if column in ("node", "GPU", "status") else "right")
+            side = "left" if column in ("node", "GPU", "status") else "right"
+            table.add_column(column, justify=side, overflow="fold")
         for rank in status["ranks"]:
             line = rank["metrics"] or {}
             state = rank["status"] if not rank["exit_code"] else f"{rank['status']} ({rank['exit_code']})"
@@ -175,7 +180,7 @@ def render(status: dict[str, Any]) -> None:
                 number(line.get("step")), number(line.get("training_loss")),
                 number(line.get("throughput_tokens_sec")),
             )  # fmt: skip
-        console.print(table)
+        console.print(table, soft_wrap=False)
     for row in status["attempts"] if len(status["attempts"]) > 1 else ():
         console.print(
             f"Attempt {row['attempt']}: {row['status']}" + (f" ({safe_line(row['reason'])})" if row["reason"] else "")

@@ -19,6 +19,7 @@ from ugro_py import experiments
 from ugro_py.cli import cli
 from ugro_py.errors import NotFoundError, RightsError, UgroError, UsageError
 from ugro_py.state.models import jobs
+from ugro_py.status import render, status_of
 
 CAPSULE = {
     "ugro_version": "0.1.0",
@@ -124,6 +125,17 @@ def test_a_loss_and_a_duration_read_the_same_everywhere(own: Experiments) -> Non
         assert "0.002506" in text and "1m01s" in text
     for text in (shown, notes):
         assert "8e+307 at step 1" in text
+
+
+def test_the_status_of_a_job_is_neither_cut_nor_wrapped_in_a_pipe(
+    own: Experiments, capsys: pytest.CaptureFixture[str]
+) -> None:
+    own.run("alpha", status=None)
+    long = {"gpu": f"CPU-{'gpu-master-' * 6}0", "reason": "one word and another " * 9 + "end"}
+    found = status_of(own.store, "alpha")
+    render({**found, "reason": long["reason"], "ranks": [{**found["ranks"][0], "gpu": long["gpu"]}]})
+    said = capsys.readouterr().out
+    assert all(text in said for text in long.values())
 
 
 def test_without_any_job(own: Experiments) -> None:
