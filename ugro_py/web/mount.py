@@ -51,5 +51,6 @@ def mount(app: FastAPI) -> None:
 def _answer_head(router: APIRouter) -> None:
     """Have HEAD answered as GET is, without a body: `curl -I`, and programs that look whether a page is there."""
     for route in router.routes:
-        if isinstance(route, APIRoute) and "GET" in route.methods and "/live" not in route.path:  # streams have no end
-            route.methods.add("HEAD")
+        methods = route.methods if isinstance(route, APIRoute) and "/live" not in route.path else None
+        if methods and "GET" in methods:  # the streams of `/live` have no end
+            methods.add("HEAD")
