@@ -6,6 +6,7 @@ import json
 import re
 import subprocess
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -47,7 +48,7 @@ def write(
         "ugro_version": __version__,
         "cluster": cluster.name,
         "inventory": str(cluster.source),
-        "request": request.as_dict()
+        "request": replace(request, tags=(), note="").as_dict()  # they are no part of how it was run, and change
         | {
             "env": {key: _masked(key, value) for key, value in request.env.items()},
             "args": _masked_words(request.args),

@@ -206,6 +206,24 @@ def test_what_fails_for_all_is_raised_for_each() -> None:
     assert together(4) == 8
 
 
+def test_tags_and_a_note_are_there_with_the_job(start: Serve) -> None:
+    served = start()
+    client, store = Client(served.path), served.agent.store
+    said = {"tags": ["lr:3e-4", "good", "good"], "note": "why\r\nand how"}
+    client.submit({"name": "job", "hold": True, **said})
+    assert (store.tags("job"), store.note("job")) == (("good", "lr:3e-4"), "why\nand how")
+    asked = store.job("job").request
+    assert (asked["tags"], asked["note"]) == ([], "")  # they may change: the job's are those above
+    store.create_job("here", "ob", said)
+    assert (store.tags("here"), store.note("here")) == (("good", "lr:3e-4"), "why\nand how")
+    for wrong in ({"tags": ["bad!tag"]}, {"note": "x" * 20_001}, {"tags": [f"t{n}" for n in range(31)]}):
+        with pytest.raises(UsageError, match=r"tag|note"):
+            client.submit({"name": "wrong", "hold": True, **wrong})
+        with pytest.raises(UsageError, match=r"tag|note"):
+            store.create_job("wrong", "ob", wrong)
+    assert {job.name for job in store.jobs()} == {"job", "here"}
+
+
 def test_a_secret_that_no_variable_can_hold_is_refused(start: Serve) -> None:
     served = start()
     client = Client(served.path)

@@ -43,7 +43,7 @@ def test_no_template_is_taken_as_job_or_switch(template: str) -> None:
 
 def test_a_playbook_takes_what_the_command_takes() -> None:
     options = {parameter.name for parameter in command.params}
-    assert set(LAUNCH) == options - {"dry_run", "detach", "as_json", "no_wait", "secret_env"}
+    assert set(LAUNCH) == options - {"dry_run", "detach", "as_json", "no_wait", "secret_env", "tags", "note"}
 
 
 def test_text_of_a_command_line_and_json_mean_the_same() -> None:

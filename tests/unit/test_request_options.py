@@ -84,6 +84,8 @@ def test_any_text_is_read_or_refused(text: str) -> None:
         ({"secret_env": ("UGRO_TOKEN",)}, "--secret-env"),
         ({"secret_env": ("A",), "env": {"A": "1"}}, "--env too"),
         ({"priority": 101}, "--priority"),
+        ({"tags": ("good", "bad!tag")}, "tag 'bad!tag'"),
+        ({"note": "x" * 20_001}, "note"),
     ],
 )
 def test_requests_refused(values: dict[str, object], said: str) -> None:

@@ -189,7 +189,12 @@ def test_what_is_asked_without_an_agent_is_in_the_trail(tmp_path: Path) -> None:
     (tmp_path / "code").mkdir()
     (tmp_path / "code" / "train.py").write_text("print('x')\n")
     held = ("launch", "--script", str(tmp_path / "code" / "train.py"), "--name", "held", "--hold", "-d", "--nodes", "1")
-    ugro(tmp_path, *held)
+    assert "tag 'bad!'" in ugro(tmp_path, *held, "--tag", "bad!", code=2)
+    ugro(tmp_path, *held, "--tag", "good", "--tag", "lr:3e-4", "--note", "what it is for")
+    assert json.loads(ugro(tmp_path, "results", "note", "held", "--json"))["text"] == "what it is for"
+    assert [row["tags"] for row in json.loads(ugro(tmp_path, "results", "ls", "--json"))["experiments"]] == [
+        ["good", "lr:3e-4"]
+    ]
     ugro(tmp_path, *held, code=2)  # the name is taken
     ugro(tmp_path, "queue", "priority", "held", "urgent")
     ugro(tmp_path, "queue", "hold", "no-such-job", code=8)

@@ -84,6 +84,7 @@ WRONG = (
     ("priority", "1000", "no priority"), ("include", "gpu1:x", "is not NODE"), ("resume", "none", "no such job"),
     ("resume", "../x", "not a valid name"), ("after", "../x", "not a valid name"), ("name", "A B", "not a valid name"),
     ("model", "/etc/passwd", "no name of the hub"), ("min_nodes", "0", "at least 1"), ("env", "1A=2", "line 1"),
+    ("tags", "good bad!", "not valid"),
     ("env", "UGRO_A=2", "not a name that a job may set"), ("entry", "x.py", "no x.py among the files"),
 )  # fmt: skip
 
@@ -146,7 +147,7 @@ def test_all_errors_are_told_at_once_and_all_options_reach_the_job(browser: Brow
     form = {
         "name": "all", "gpus": "2x8GB..", "min_nodes": "1", "retry": "2", "time_limit": "2h", "stall_timeout": "20m",
         "priority": "batch", "include": "a, b:0,1", "exclude": "c", "after": "before", "batch_size": "4", "epochs": "2",
-        "gradient_accumulation": "8", "args": "--x ''",
+        "gradient_accumulation": "8", "args": "--x ''", "tags": "good, lr:3e-4", "note": "first\r\nsecond <b>",
     }  # fmt: skip
     assert send(browser, form).status == 303
     asked = served.agent.store.job("all").request
@@ -156,6 +157,8 @@ def test_all_errors_are_told_at_once_and_all_options_reach_the_job(browser: Brow
         "gradient_accumulation": 8, "args": ["--x", ""],
     }  # fmt: skip
     assert {key: asked[key] for key in expected} == expected
+    store = served.agent.store
+    assert (store.tags("all"), store.note("all")) == (("good", "lr:3e-4"), "first\nsecond <b>")
 
 
 def test_check_shows_the_plan_and_launches_nothing(browser: Browser, served: Served) -> None:

@@ -55,6 +55,8 @@ from ugro_py.complete import node_names
 @click.option("--hold", is_flag=True, help="Join the queue but do not start until `ugro queue release`.")
 @click.option("--time-limit", metavar="T", help="Stop the job when it has run so long: 2h30m, 90m or seconds.")
 @click.option("--stall-timeout", type=float, default=0, metavar="S", help="Stop when no rank writes for S seconds.")
+@click.option("--tag", "tags", multiple=True, metavar="TAG", help="Give the job this tag, as `ugro results tag` does.")
+@click.option("--note", metavar="TEXT", help="Keep TEXT as the note of the job, as `ugro results note` does.")
 @click.option("--dry-run", is_flag=True, help="Show nodes, ranks, GPUs and commands; start nothing.")
 @click.option("--no-wait", is_flag=True, help="Refuse (exit code 6) instead of waiting for GPUs that are not free.")
 @click.option("-d", "--detach", is_flag=True, help="Return as soon as every node has started its ranks, or it waits.")

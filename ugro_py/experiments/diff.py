@@ -21,7 +21,7 @@ _WORDS = "arguments"
 # What a request says of how a job waits and is looked after: it changes nothing of what was trained.
 _NOT_TRAINED = frozenset({
     "name", "args", "env", "workdir", "retry", "stall_timeout_s", "priority", "hold", "after", "time_limit_s",
-    "no_wait", "include", "exclude", "min_vram_gb", "max_vram_gb", "min_nodes",
+    "no_wait", "tags", "note", "include", "exclude", "min_vram_gb", "max_vram_gb", "min_nodes",
 })  # fmt: skip
 _Values = dict[str, Any]
 

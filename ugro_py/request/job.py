@@ -38,7 +38,7 @@ class JobRequest:
     is copied to every node, `script` the path inside it. `resume` is the checkpoint that the first attempt goes on
     from. `stall_timeout_s` 0 means never. `priority` (0 to 100), `hold`, `after` (jobs that must end first) are for the
     queue, as is `no_wait` (end where it cannot start at once); `min_nodes` is with how few nodes a retry may go on;
-    `secret_env` names variables never kept.
+    `secret_env` names variables never kept; `tags` and `note` are what the job begins with: they are changed there.
     """
 
     name: str
@@ -67,6 +67,8 @@ class JobRequest:
     max_vram_gb: float | None = None
     secret_env: tuple[str, ...] = ()
     no_wait: bool = False
+    tags: tuple[str, ...] = ()
+    note: str = ""
 
     def as_dict(self) -> dict[str, Any]:
         """Return the request as JSON values, to be kept with the job."""
@@ -81,7 +83,7 @@ class JobRequest:
         """
         try:
             known = {key: values[key] for key in cls.__dataclass_fields__ if key in values}
-            for key in ("include", "exclude", "args", "after", "secret_env"):
+            for key in ("include", "exclude", "args", "after", "secret_env", "tags"):
                 known[key] = tuple(known.get(key) or ())
             return cls(**known)
         except TypeError as error:
@@ -158,6 +160,8 @@ def request_of(cluster: Cluster, options: Mapping[str, Any]) -> JobRequest:
         time_limit_s=request_options.time_limit(options.get("time_limit")),
         min_nodes=options.get("min_nodes"),
         secret_env=tuple(dict.fromkeys(options.get("secret_env") or ())),
+        tags=tuple(options.get("tags") or ()),
+        note=options.get("note") or "",
     )
 
 
@@ -213,6 +217,10 @@ def check(request: JobRequest, *, ask_hub: bool = True) -> JobRequest:
         if "\0" in text:
             raise UsageError("an argument", "holds a NUL byte", "remove it")
     values = request.as_dict()
+    if request.tags or request.note:
+        from ugro_py.experiments.filters import check_note, check_tags
+
+        values |= {"tags": check_tags(request.tags), "note": check_note(request.note)}
     if request.resume is not None:
         values["resume"] = _check_resume(request.resume)
     if request.script is not None:

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
-from ugro_py.experiments.filters import Filter, changed_tags, check_note, is_text
+from ugro_py.experiments.filters import Filter, changed_tags, check_note, check_tags, is_text
 from ugro_py.state._base import Part, check_values, now
 from ugro_py.state.experiment_row import ExperimentRow, experiment_row
 from ugro_py.state.models import allocations, attempts, jobs
@@ -204,6 +204,29 @@ class Experiments(Part):
             request = connection.scalar(select(jobs.c.request).where(jobs.c.id == job_id))
             connection.execute(insert(experiments).values(**_of_request(job_id, request or {})))
         return here
+
+
+Words = tuple[tuple[str, ...], str]
+"""What people say of a job: its tags and its note."""
+
+
+def words_of(request: Mapping[str, Any]) -> Words:
+    """Return the tags and the note that a request brings along; UsageError where one is not valid."""
+    return check_tags(request.get("tags") or ()), check_note(request.get("note") or "")
+
+
+def without_words(request: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a request without what people say of the job: that may change, and has tables of its own."""
+    return {**request, **{key: empty for key, empty in (("tags", []), ("note", "")) if request.get(key)}}
+
+
+def keep_words(connection: Connection, job_id: int, request: Mapping[str, Any], words: Words) -> None:
+    """Give a new job the tags and the note of its request."""
+    tags, note = words
+    if tags:
+        connection.execute(insert(job_tags), [{"job_id": job_id, "tag": tag} for tag in tags])
+    if note:
+        connection.execute(insert(experiments).values(**_of_request(job_id, request) | {"note": note}))
 
 
 def _of_request(job_id: int, request: Mapping[str, Any]) -> dict[str, Any]:

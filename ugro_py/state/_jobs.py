@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from ugro_py.errors import StateError, UsageError
 from ugro_py.names import check_name
 from ugro_py.state._base import Part, now
+from ugro_py.state._experiments import keep_words, without_words, words_of
 from ugro_py.state._queue import holds_loosely
 from ugro_py.state.models import ENDED, JOB_STATUSES, jobs, leases
 from ugro_py.state.rows import Controller, JobRow
@@ -26,11 +27,12 @@ class Jobs(Part):
         What the queue needs to know (`priority`, `hold`, `after`, `time_limit_s`) is taken from the request.
 
         Raises:
-            UsageError: the name is not valid or another job has it.
+            UsageError: the name is not valid or another job has it; or a tag or the note is not valid.
         """
         check_name(name)
+        words = words_of(request)
         values = {
-            "name": name, "user": user, "request": dict(request), "status": "pending", "unix_group": group,
+            "name": name, "user": user, "request": without_words(request), "status": "pending", "unix_group": group,
             "priority": request.get("priority", 50), "time_limit_s": request.get("time_limit_s"),
             "after": list(request.get("after") or ()), "held": bool(request.get("hold")),
             "held_by": user if request.get("hold") else None,
@@ -39,6 +41,7 @@ class Jobs(Part):
             with self.database.write() as connection:
                 result = connection.execute(insert(jobs).values(created_at=now(), **values).returning(jobs))
                 row = result.one()
+                keep_words(connection, row.id, request, words)
                 self._event(connection, "job_status", "pending", job_id=row.id)
         except IntegrityError as error:
             other = self.job(name)

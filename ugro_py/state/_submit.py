@@ -12,6 +12,7 @@ from sqlalchemy.exc import IntegrityError
 from ugro_py.errors import RightsError, UgroError
 from ugro_py.names import NameTakenError
 from ugro_py.state._base import Part, now
+from ugro_py.state._experiments import keep_words, without_words, words_of
 from ugro_py.state._jobs import _job_row
 from ugro_py.state.models import ENDED, accounts, attempts, audit, events, jobs
 from ugro_py.state.rows import JobRow
@@ -88,6 +89,7 @@ class Submit(Part):
         try:
             for other in request.get("after") or ():
                 self._job_id(connection, other)
+            words = words_of(request)
             _check_limits(connection, limits, asked)
         except UgroError as error:
             return error
@@ -96,13 +98,14 @@ class Submit(Part):
             return _taken(asked.name, f"a job of {taken.user}")
         at = now()
         values = {
-            "name": asked.name, "user": asked.user, "request": dict(request), "status": "pending",
+            "name": asked.name, "user": asked.user, "request": without_words(request), "status": "pending",
             "unix_group": asked.group, "priority": request.get("priority", 50),
             "time_limit_s": request.get("time_limit_s"), "after": list(request.get("after") or ()),
             "held": bool(request.get("hold")), "held_by": asked.user if request.get("hold") else None,
             "created_at": at,
         }  # fmt: skip
         row = connection.execute(_NEW_JOB, values).one()
+        keep_words(connection, row.id, request, words)
         event = {"at": at, "kind": "job_status", "severity": "info", "text": "pending", "job_id": row.id}
         connection.execute(_NEW_EVENT, event)
         line = {

@@ -20,7 +20,7 @@ LABELS: Mapping[str, str] = {
     "env": "Environment variables", "secrets": "Secret variables",
     "retry": "Retries", "min_nodes": "Fewest nodes", "time_limit": "Time limit", "stall_timeout": "Stall timeout",
     "priority": "Priority", "include": "Only on", "exclude": "Not on", "resume": "Go on from", "after": "After",
-    "batch_size": "Batch size", "gradient_accumulation": "Gradient accumulation",
+    "tags": "Tags", "note": "Note", "batch_size": "Batch size", "gradient_accumulation": "Gradient accumulation",
 }  # fmt: skip
 FILES = ("script", "files", "folder", "archive")
 """Fields that files are chosen in."""
@@ -35,6 +35,7 @@ _ABOUT = {
     "request: script": "entry", "request: hold": "", "choose GPUs": "include", "an argument": "args",
     "job '": "after", "submit a job as": "exclude",
 }  # fmt: skip
+_FIELDS = {"secret_env": "secrets", "tag": "tags", "time_limit_s": "time_limit", "stall_timeout_s": "stall_timeout"}
 
 
 def wanted(form: Mapping[str, str], own_code: bool) -> tuple[dict[str, Any], dict[str, str], dict[str, UgroError]]:
@@ -75,7 +76,7 @@ def field_of(error: UgroError) -> str:
             return name
     word = re.match(r"(?:request: |--)?([a-z_-]+)", error.what)
     name = word[1].replace("-", "_") if word else ""
-    name = {"secret_env": "secrets", "time_limit_s": "time_limit", "stall_timeout_s": "stall_timeout"}.get(name, name)
+    name = _FIELDS.get(name, name)
     return name if name in LABELS else ""
 
 
@@ -172,5 +173,7 @@ _READERS: Mapping[str, Callable[[str], dict[str, Any]]] = {
     "priority": lambda text: {"priority": options.priority(text)},
     "include": _places("include"), "exclude": _places("exclude"), "after": _jobs,
     "resume": lambda text: {"resume": _job(text)},
+    "tags": lambda text: {"tags": text.replace(",", " ").split()},
+    "note": lambda text: {"note": text.replace("\r\n", "\n")},
     "batch_size": _number("batch_size"), "gradient_accumulation": _number("gradient_accumulation"),
 }  # fmt: skip
