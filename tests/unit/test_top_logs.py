@@ -5,13 +5,15 @@
 # ruff: noqa: F811 - the fixtures
 from __future__ import annotations
 
-from textual.widgets import Input, Static
+import pytest
+from textual.widgets import DataTable, Input, Static
 
 from tests.unit.top_hand import Hand, in_folder, top  # noqa: F401 - a fixture
 from tests.unit.top_world import JOB, World, job_store, world  # noqa: F401 - fixtures
+from ugro_py.paths import JobPaths
 from ugro_py.top.app import TopApp
 from ugro_py.top.log_lines import LogLines
-from ugro_py.top.screens import LogsScreen
+from ugro_py.top.screens import KEYS, LogsScreen
 
 LONG = "x" * 6_000_000 + "NeedLe" + "x" * 4_000_000
 
@@ -55,6 +57,42 @@ class Logs:
             for segment in self.lines.render_line(y)
             if segment.style is not None and segment.style.reverse
         ]
+
+
+def test_a_job_that_waits_says_for_what(world: World) -> None:
+    async def check(app: TopApp, hand: Hand) -> None:
+        await hand.until(lambda: "waits" in hand.rows("jobs"), "the job that waits")
+        app.query_one("#jobs", DataTable).move_cursor(row=list(hand.rows("jobs")).index("waits"))
+        await hand.until(lambda: hand.text("title").startswith("waits"), "it is chosen")
+        await hand.press("l")
+        lines = app.screen.query_one(LogLines)
+        await hand.until(lambda: any("waits: waits for" in strip.text for strip in lines.lines), "why it waits")
+        own = JobPaths("waits").rank_log(0)
+        own.parent.mkdir(parents=True)
+        own.write_text("it has begun\n")
+        await hand.until(lambda: any("it has begun" in strip.text for strip in lines.lines), "its first line")
+        assert not any("waits for" in strip.text for strip in lines.lines)
+
+    top(check)
+
+
+@pytest.mark.parametrize("size", [(100, 30), (76, 24), (30, 12)])
+def test_the_keys_are_told_whole(size: tuple[int, int]) -> None:
+    async def check(app: TopApp, hand: Hand) -> None:
+        await hand.press("question_mark")
+        await hand.until(lambda: bool(app.screen.query("#keys Static")), "the box")
+        told, box = app.screen.query_one("#keys Static", Static), app.screen.query_one("#keys")
+        await hand.until(lambda: told.size.height > 0, "it is drawn")
+        shown = [told.render_line(y).text.split() for y in range(told.size.height)]
+        words = " ".join(word for line in shown for word in line)
+        for meaning in KEYS.values():
+            assert meaning in words or size[0] < 76
+            assert set(meaning.split()) <= set(words.split())
+        await hand.press("end")
+        await hand.until(lambda: box.scroll_offset.y == max(0, told.size.height - size[1] + 2), "down to its end")
+        assert size[0] < 76 or told.size.height <= len(KEYS) + 1
+
+    top(check, size)
 
 
 def test_forth_back_and_around(world: World) -> None:

@@ -6,14 +6,17 @@
 from __future__ import annotations
 
 import os
+import re
 from pathlib import Path
 
 import pytest
+from rich.text import Text
 
 from tests.integration.support import UGRO
 from tests.terminal import Terminal
 from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
 from tests.unit.top_world import JOB, World, job_store, world  # noqa: F401 - fixtures
+from ugro_py import metrics
 from ugro_py.cluster import Cluster
 from ugro_py.top import look
 
@@ -72,6 +75,29 @@ def test_sizes_of_terminals(world: World, size: tuple[int, int]) -> None:
         terminal.wait_for("119/1000")
         terminal.press("q")
         assert terminal.end() == 0
+
+
+def test_no_number_is_cut(world: World) -> None:
+    """As long as numbers can be, on terminals of any width: a column is there with all of its numbers, or not there."""
+    rows = [
+        {column: Text("0.002506" if column == "LOSS" else "x" * 9) for column in look.JOB_COLUMNS},
+        {column: Text("-1.7e+308" if column == "LOSS" else "a" * 7) for column in look.JOB_COLUMNS},
+    ]
+    shown = [look.fitting(rows, look.JOB_COLUMNS, look.JOBS_NEED, width) for width in range(1, 200)]
+    for width, columns in enumerate(shown, 1):
+        whole = [column for column in columns if column != "WHY"]
+        assert columns[0] == "JOB" and (11 * len(whole) <= width or len(whole) == 1), (width, columns)
+    assert shown[39] == ("JOB", "STATUS", "LOSS") and shown[199 - 1] == look.JOB_COLUMNS
+    for at in range(3):
+        world.jobs.step(world.attempt, at, 200, -1.7e308 / (at + 1), total_steps=1000)
+    metrics.rebuild(world.paths)
+    for words in ((), ("--once",)):
+        with Terminal([UGRO, "-i", world.inventory, "top", *words], {**os.environ}, 40, 24) as terminal:
+            screen = terminal.wait_for("LOSS", "e+")
+            assert "e+30" in screen and not re.search(r"e\+(3|30)?\s", screen), screen
+            if not words:
+                terminal.press("q")
+            assert terminal.end() == 0
 
 
 def test_the_first_line_says_as_much_as_there_is_room_for() -> None:

@@ -132,7 +132,7 @@ def test_where_no_screen_can_be(world: World) -> None:  # noqa: F811
         assert b"\x1b" not in terminal.raw
     piped = subprocess.run([UGRO, "top"], capture_output=True, text=True, stdin=subprocess.DEVNULL, timeout=120)
     assert piped.returncode == 2
-    assert piped.stderr.startswith("ugro: ugro top: needs a terminal; `ugro top --once`")
+    assert piped.stderr.startswith("ugro: a live screen needs a terminal; `ugro top --once`")
 
 
 def test_over_master(world: World, tmp_path: Path) -> None:  # noqa: F811

@@ -40,9 +40,9 @@ def command(inventory: str | None, once: bool, as_json: bool, interval: float, t
         show(found)
         return
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
-        raise UsageError("ugro top", "needs a terminal", "`ugro top --once` or `--json` print what there is now")
+        raise UsageError("a live screen needs a terminal", "", "`ugro top --once` or `--json` print what there is now")
     if os.environ.get("TERM", "") in ("", "dumb", "unknown"):
-        what = f"ugro top on a terminal of type {os.environ.get('TERM') or 'none'!r}"
+        what = f"a terminal of type {os.environ.get('TERM') or 'none'!r}"
         raise UsageError(what, "cannot move its cursor", "`ugro top --once` prints what there is now; or set TERM")
     from ugro_py.top.app import TopApp
 

@@ -174,7 +174,7 @@ class TopApp(App[None]):
             ranks.update("")
             self._poller.want(None, "", 0)
             return
-        self._static("title").update(look.title(job))
+        self._static("title").update(look.title(job, self.size.width - 2))
         wide = self.size.width >= look.RANKS_NEED and bool(job["rank_metrics"])
         ranks.display = wide
         if wide:
@@ -258,7 +258,8 @@ class TopApp(App[None]):
         """Show the logs of the job."""
         job = self._job()
         if job is not None:
-            self.push_screen(LogsScreen(job["job"], self._inventory, [row["rank"] for row in job["rank_metrics"]]))
+            ranks = [row["rank"] for row in job["rank_metrics"]]
+            self.push_screen(LogsScreen(job["job"], self._inventory, ranks, look.waits(job)))
 
     def action_stop(self) -> None:
         """Ask, then stop the job."""

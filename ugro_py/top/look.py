@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 from rich.text import Text
@@ -15,9 +15,10 @@ from ugro_py.top import widgets
 
 NODE_COLUMNS = ("NODE", "STATE", "GPU", "TYPE", "UTIL", "MEMORY", "°C", "W", "CPU", "JOB", "WHY")
 JOB_COLUMNS = ("JOB", "STATUS", "USER", "RANKS", "STEP", "LOSS", "TOKENS/S", "ETA", "TIME", "WHY")
-# How wide the terminal must be for a column; one that is not named is always there.
+# How wide the terminal must be for a column; one that is not named needs no more than itself. Where they do not fit,
+# the one that needs most is the first that is left out.
 NODES_NEED = {"TYPE": 100, "CPU": 110, "WHY": 120, "°C": 64, "W": 64, "MEMORY": 56}
-JOBS_NEED = {"USER": 96, "RANKS": 88, "TIME": 78, "WHY": 120, "TOKENS/S": 66, "ETA": 50}
+JOBS_NEED = {"USER": 96, "RANKS": 88, "TIME": 78, "WHY": 120, "TOKENS/S": 66, "ETA": 50, "STEP": 1}
 RANKS_NEED = 118
 CSS = """
 #head { height: 1; background: $panel; color: $foreground; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
@@ -36,6 +37,7 @@ DataTable { background: $background; }
 #logs-title { height: 1; background: $panel; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
 StopScreen, HelpScreen { align: center middle; }
 #question, #keys { width: 76; max-width: 100%; height: auto; background: $surface; border: round $primary; }
+#keys { padding: 0 1; max-height: 100%; }
 #question { padding: 1 2; }
 #question Horizontal { height: auto; margin-top: 1; }
 #question Button { margin-right: 1; min-width: 12; }
@@ -61,12 +63,42 @@ def head(found: Mapping[str, Any], width: int) -> str:
     return next((line for line in choices if len(line) <= width), words.replace(" used", ""))
 
 
-def title(job: Mapping[str, Any]) -> Text:
-    """Return the line above the curve of a job."""
+def fitting(
+    rows: Collection[Mapping[str, Text]], columns: Sequence[str], needs: Mapping[str, int], width: int
+) -> tuple[str, ...]:
+    """Return the columns that `width` has room for as they are; none but the first and the last (`widgets.CUT`) is cut.
+
+    Args:
+        rows: the cells, by their column.
+        columns: all there are, in order.
+        needs: see `JOBS_NEED`.
+        width: of the table, two columns between each pair included.
+    """
+    found = [column for column in columns if width >= needs.get(column, 0)]
+    wide = {column: 2 + max([len(column), *(row[column].cell_len for row in rows)]) for column in found}
+    while True:
+        whole = found[:-1] if found[-1:] and found[-1] in widgets.CUT else found
+        if sum(wide[column] for column in whole) <= width or len(whole) < 2:
+            return tuple(found)
+        found.remove(max(reversed(whole[1:]), key=lambda column: needs.get(column, 0)))
+
+
+def title(job: Mapping[str, Any], width: int) -> Text:
+    """Return the line above the curve of a job, as much of it as `width` columns hold."""
     if job["status"] == "running":
-        return widgets.headline(job["job"], job["duration_s"], job["throughput_tokens_sec"], job["eta_s"])
+        line = widgets.headline(job["job"], job["duration_s"], job["throughput_tokens_sec"], job["eta_s"]).plain
+        while len(line) > width and "  " in line:
+            line = line.rpartition("  ")[0]
+        return Text(line)
     ran = f"  ran {duration(job['duration_s'])}" if job["duration_s"] is not None else ""
     return Text.assemble(widgets.plain(job["job"]), "  ", widgets.word(job["status"]), ran)
+
+
+def waits(job: Mapping[str, Any]) -> str:
+    """Return that a job waits, and for what; "" for one that has begun."""
+    if job["status"] != "pending":
+        return ""
+    return f"{job['job']} waits{': ' if job['reason'] else ''}{harmless(job['reason'])}"
 
 
 def instead_of_curve(job: Mapping[str, Any], width: int) -> Text:

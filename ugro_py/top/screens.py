@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from typing import ClassVar
 
+from rich.table import Table
 from rich.text import Text
 from textual.app import ComposeResult
 from textual.binding import Binding, BindingType
-from textual.containers import Horizontal, Vertical
+from textual.containers import Horizontal, Vertical, VerticalScroll
 from textual.screen import ModalScreen, Screen
 from textual.widgets import Button, Footer, Input, Static
 
@@ -17,16 +18,18 @@ from ugro_py.top.log_lines import LogLines, shown
 
 _TAIL = "500"
 
-KEYS = """
- ↑ ↓        choose a node or a job          Tab  from nodes to jobs and back
- Enter      the job alone, its curve large  Esc  back
- m          next curve: loss, tokens/s, gradient norm, learning rate, GPU
- l          logs of the job                 s    stop the job (asks first)
- /          show only what holds these words: names, users, states
-            in logs: search, n the next and N the one before
- t          light or dark                   r    read everything again now
- q, Ctrl-C  leave; no job ends by that
-"""
+KEYS = {
+    "↑ ↓": "choose a node or a job",
+    "Tab": "from nodes to jobs and back",
+    "Enter": "the job alone, its curve large; Esc goes back",
+    "m": "next curve: loss, tokens/s, learning rate, gradient norm, GPU",
+    "l": "logs of the job",
+    "s": "stop the job (asks first)",
+    "/": "show only what holds these words: names, users, states; in logs: search, n the next and N the one before",
+    "t": "light or dark",
+    "r": "read everything again now",
+    "q, Ctrl-C": "leave; no job ends by that",
+}
 
 
 class LogsScreen(Screen[None]):
@@ -36,6 +39,7 @@ class LogsScreen(Screen[None]):
         job: whose logs.
         inventory: as the user gave it.
         ranks: the numbers of its ranks, to choose one.
+        waits: what it waits for, where it has not begun; shown until a line comes.
     """
 
     BINDINGS: ClassVar[list[BindingType]] = [
@@ -49,9 +53,9 @@ class LogsScreen(Screen[None]):
         Binding("ctrl+c", "app.quit", show=False, priority=True),
     ]
 
-    def __init__(self, job: str, inventory: str | None, ranks: list[int]) -> None:
+    def __init__(self, job: str, inventory: str | None, ranks: list[int], waits: str = "") -> None:
         super().__init__()
-        self._job, self._inventory = job, inventory
+        self._job, self._inventory, self._waits = job, inventory, waits
         self._ranks = ["all", *map(str, ranks)] if len(ranks) != 1 else ["all"]
         self._rank = "all"
         self._words = self._found = ""
@@ -90,9 +94,14 @@ class LogsScreen(Screen[None]):
         log = self._lines
         words = ("logs", self._job, "--rank", rank, "--follow", "--tail", _TAIL, "--json")
         count = 0
+        log.write(Text(self._waits or "nothing is printed yet", style="dim"))
         async for line in verb.lines(verb.command(self._inventory, *words)):
+            if not count:
+                log.clear()
             count += 1
             log.add(shown(line, several=len(self._ranks) > 1 and rank == "all"))
+        if not count:
+            log.clear()
         log.write(Text("nothing was printed" if not count else "— the job has ended —", style="dim"))
 
     def action_back(self) -> None:
@@ -206,4 +215,8 @@ class HelpScreen(ModalScreen[None]):
 
     def compose(self) -> ComposeResult:
         """Lay out the keys."""
-        yield Static(Text(KEYS.strip("\n")), id="keys")
+        table = Table.grid(padding=(0, 2))
+        for key, meaning in KEYS.items():
+            table.add_row(Text(key, no_wrap=True), Text(meaning))
+        with VerticalScroll(id="keys"):
+            yield Static(table)

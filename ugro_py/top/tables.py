@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from rich.text import Text
 from textual.widgets import DataTable
 
+from ugro_py.top import look
+
 
 class LiveTable(DataTable[Text]):
     """Rows by a key and columns by their title, set anew at each round.
@@ -30,8 +32,8 @@ class LiveTable(DataTable[Text]):
             columns: in this order.
             prefer: the row to choose where the one that was chosen is not there (any more).
         """
-        width = self.app.size.width
-        wanted = tuple(column for column in columns if width >= self._needs.get(column, 0))
+        width = self.app.size.width - (self.scrollbar_size_vertical if self.show_vertical_scrollbar else 0)
+        wanted = look.fitting(rows.values(), columns, self._needs, width)
         chosen = self.chosen
         if wanted != self._shown:
             self.clear(columns=True)

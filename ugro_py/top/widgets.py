@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from rich.table import Table
@@ -22,6 +22,8 @@ _STYLES = {
 _RANKS = ("rank", "node", "status", "step", "loss", "tokens/s", "GPU %", "GPU GB")
 _LEFT = ("node", "status")
 _BLOCKS = " ▏▎▍▌▋▊▉█"
+CUT = ("JOB", "WHY")
+"""Columns of which there may be less than all where they are the last: words. Half a number is another number."""
 CURVES = {
     "training_loss": "loss",
     "throughput_tokens_sec": "tokens/s",
@@ -111,12 +113,15 @@ def drawn(
     return Text(curve(known, width=width, height=rows, title=title, braille=braille), no_wrap=True)
 
 
-def nodes_table(nodes: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the table of nodes and their GPUs of `ugro top --once`."""
-    table = _table("NODE", "STATE", "GPU", "TYPE", "UTIL", "MEMORY", "°C", "W", "CPU", "JOB", "WHY")
-    for cells in (row for node in nodes for row in node_rows(node).values()):
-        table.add_row(*cells.values())
-    return table
+def table(rows: Iterable[Mapping[str, Text]], columns: Sequence[str]) -> Table:
+    """Return a table of `ugro top --once` with these columns of `node_rows`, or of `job_row`."""
+    made = Table(box=None, pad_edge=False, header_style="bold")
+    for column in columns:
+        is_last = column == columns[-1] and column in CUT
+        made.add_column(column, no_wrap=not is_last, overflow="fold")
+    for cells in rows:
+        made.add_row(*(cells[column] for column in columns))
+    return made
 
 
 def node_rows(node: Mapping[str, Any]) -> dict[str, dict[str, Text]]:
@@ -147,14 +152,6 @@ def node_rows(node: Mapping[str, Any]) -> dict[str, dict[str, Text]]:
     return found
 
 
-def jobs_table(jobs: Sequence[Mapping[str, Any]]) -> Table:
-    """Return the table of jobs of `ugro top --once`."""
-    table = _table("JOB", "STATUS", "USER", "RANKS", "STEP", "LOSS", "TOKENS/S", "ETA", "TIME", "WHY")
-    for job in in_order(jobs):
-        table.add_row(*job_row(job).values())
-    return table
-
-
 def in_order(jobs: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
     """Return jobs as people look for them: those that run, those that wait, those that ended; each newest first."""
     return sorted(jobs, key=lambda job: 2 if job["status"] in ENDED else job["status"] == "pending")
@@ -175,10 +172,3 @@ def job_row(job: Mapping[str, Any]) -> dict[str, Text]:
         "TIME": plain(duration(job["duration_s"])),
         "WHY": plain(job["reason"]),
     }
-
-
-def _table(*columns: str) -> Table:
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        table.add_column(column, no_wrap=column != "WHY")
-    return table
