@@ -116,6 +116,8 @@ class MetricParser:
         if values is None:
             return None
         metrics, seen = self._known(values)
+        if _is_misnumbered(values, metrics):
+            return None
         others = [key for key in values if key not in seen and _is_number_of_its_own(key, values[key])]
         for key in others[:MOST_OTHER_KEYS]:
             self._put(metrics, key, values[key])
@@ -151,7 +153,8 @@ class MetricParser:
         if "train_runtime" in values:
             return None
         metrics, dummy = self._known(values)
-        return self._numbered(metrics) if "training_loss" in metrics else None
+        is_point = "training_loss" in metrics and not _is_misnumbered(values, metrics)
+        return self._numbered(metrics) if is_point else None
 
     def _from_text(self, text: str, progress: re.Match | None, head: str) -> dict | None:
         step, epoch = _STEP.search(text), _EPOCH.search(text)
@@ -279,6 +282,12 @@ def _json_object(text: str) -> dict | None:
     except (ValueError, RecursionError):
         return None
     return value if isinstance(value, dict) else None
+
+
+def _is_misnumbered(values: dict, metrics: dict) -> bool:
+    """Tell whether an object's step is no number: it is not the next step's, and nobody knows whose it is."""
+    told = [_number(value) for key, value in values.items() if key.lower() in SYNONYMS["step"] and value is not None]
+    return "step" not in metrics and any(number is None or number != number for number in told)
 
 
 def _is_number_of_its_own(key: str, value: object) -> bool:

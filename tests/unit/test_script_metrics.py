@@ -38,6 +38,9 @@ def test_metrics_that_are_not_finite_say_so() -> None:
         '{"step": 1, "training_l',
         '{"step": 3}',
         '{"note": "hi"}',
+        '{"step": "x", "training_loss": 1}',
+        '{"global_step": [3], "loss": 1, "other": 2}',
+        '{"Step": NaN, "loss": 1}',
         "\x00",
         "[" * 100_000,
         '{"a":' * 9999,
@@ -47,6 +50,15 @@ def test_broken_metrics_lines_are_nothing(line: str) -> None:
     parser = MetricParser(0)
     assert parser.feed_metrics(line) is None
     assert parser.feed_log("loss=1.5") is not None
+
+
+def test_a_loss_whose_step_is_no_number_is_not_that_of_the_next_step() -> None:
+    for feed in (MetricParser(0).feed_metrics, MetricParser(0).feed_log):
+        assert feed('{"step": 4, "training_loss": 2.5}') is not None
+        assert feed('{"step": "x", "training_loss": 1.0}') is None
+        for line, step in (('{"step": null, "loss": 2.25}', 5), ('{"step": "x", "iter": "6", "loss": 2.0}', 6)):
+            metrics = feed(line)
+            assert metrics is not None and metrics["step"] == step
 
 
 def test_metrics_are_bounded() -> None:
