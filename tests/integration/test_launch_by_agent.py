@@ -26,7 +26,10 @@ def test_launch_wait_detach_resume_and_rerun(make_ugro: Callable[..., Ugro], her
     script.write_text("print('as submitted')\n")
     with running_agent(ugro) as agent:
         wait_until((ugro.data / "agent.sock").exists, "the agent's door is open")
-        ugro.run("launch", "-d", "--name", "first", "--script", PLAY, "--", "wait")
+        said = ("--tag", "by-agent", "--note", "why it runs")
+        ugro.run("launch", "-d", "--name", "first", *said, "--script", PLAY, "--", "wait")
+        assert ugro.json("results", "note", "first", "--json")["text"] == "why it runs"
+        assert ugro.json("results", "ls", "--json")["experiments"][0]["tags"] == ["by-agent"]
         ugro.wait_for("first", "running")
         assert ugro.job("first").controller.pid == agent.pid
         second = ugro.start("launch", "--name", "second", "--script", script)
