@@ -45,6 +45,12 @@ def newest(paths: JobPaths) -> Path | None:
     return max(found)[-1] if found else None
 
 
+def unvouched(paths: JobPaths) -> Path | None:
+    """Return the newest checkpoint of a job if no manifest tells that it is whole; None if one does."""
+    found = newest(paths)
+    return found if found is not None and not found.with_name(found.name + ".json").is_file() else None
+
+
 def forget_old(paths: JobPaths, keep: int, in_use: Collection[Path] = ()) -> list[Path]:
     """Remove the oldest checkpoints of a job where a node wrote more than `keep`; return them, the oldest first.
 

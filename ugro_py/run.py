@@ -9,7 +9,7 @@ from collections.abc import Coroutine, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
-from ugro_py import late
+from ugro_py import checkpoints, late
 from ugro_py.call_off import CalledOffError, unless_called_off
 from ugro_py.cluster import Node
 from ugro_py.endings import OUT_OF_TIME
@@ -18,6 +18,7 @@ from ugro_py.finish import close_attempt, finish, finish_attempt
 from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher
 from ugro_py.orders import Orders
+from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang
 from ugro_py.recovery import policy
 from ugro_py.recovery.ahead import Ahead
@@ -106,7 +107,8 @@ class _Stay:
                 if following.ready is not None:
                     self._opened.append(following.sessions)
                 # While the next attempt imports torch, what the last one left is brought in.
-                self._collecting.append(asyncio.create_task(self._bring_in(now, outcome, self._collecting[-1:])))
+                before = self._collecting[-1:]
+                self._collecting.append(asyncio.create_task(self._bring_in(now, outcome, before, following.gang)))
                 now = following
             await self._give_back(now.gang)
             await asyncio.gather(*self._collecting)
@@ -238,10 +240,17 @@ class _Stay:
         self._launcher.tell("step", {"text": f"back in the queue: {reason}"})
         return Outcome("pending", reason)
 
-    async def _bring_in(self, now: Running, outcome: Outcome, before: Sequence[asyncio.Task[None]]) -> None:
+    async def _bring_in(
+        self, now: Running, outcome: Outcome, before: Sequence[asyncio.Task[None]], following: Gang
+    ) -> None:
         """Collect one attempt after the ones before it: all use the same folders on the way, and the newest stays."""
         await asyncio.gather(*before, return_exceptions=True)
         await finish_attempt(self._store, *_of(now), outcome, self._launcher.cluster.settings.keep_checkpoints)
+        with contextlib.suppress(OSError):  # one that is renamed just now
+            late_one = await asyncio.to_thread(checkpoints.unvouched, JobPaths(now.gang.job))
+            if late_one is not None and str(late_one) != following.resume_from:
+                why = f"has no manifest, and came when attempt {following.attempt} had begun without it"
+                self._launcher.tell("warning", {"text": f"{late_one.name} {why}; see docs/recovery.md"})
 
     async def _controls(self, job: str) -> bool:
         try:

@@ -16,11 +16,13 @@ from ugro_py.errors import AllocationError, NodeError, StateError, UgroError
 from ugro_py.recovery.ahead import Ahead
 from ugro_py.state import Store
 
-# The first attempt ends when the next one stands by; the second completes.
+# The first attempt ends when the next one stands by; the second completes. What the first one saves has no manifest.
 SCRIPT = """
 import json, os, sys, time
 print("step 1 loss=1.0 of attempt", os.environ["UGRO_ATTEMPT"], flush=True)
 if os.environ["UGRO_ATTEMPT"] == "1":
+    with open(os.path.join(os.environ["UGRO_CHECKPOINT_DIR"], "step_10.pt"), "w") as file:
+        file.write("10")
     while not os.path.exists(sys.argv[1]):
         time.sleep(0.05)
     sys.exit(3)
@@ -57,6 +59,10 @@ def test_gpus_that_somebody_took_are_no_end_of_the_job(here: Here, monkeypatch: 
     outcome = _play(here, monkeypatch)
     assert (outcome.status, here.store.job(JOB).status, len(asked)) == ("completed", "completed", 3)
     assert processes_here(asked[1]) == []
+    texts = [data["text"] for kind, data in here.told if kind in ("step", "warning")]
+    assert any("attempt 2 starts from the beginning: no checkpoint with a manifest" in text for text in texts), texts
+    late = "step_10.pt has no manifest, and came when attempt 2 had begun without it; see docs/recovery.md"
+    assert texts.count(late) == 1
 
 
 @pytest.mark.parametrize(("error", "status"), [(NodeError("b: go", "no"), "completed"),

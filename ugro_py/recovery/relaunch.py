@@ -29,6 +29,11 @@ if TYPE_CHECKING:
 _NOT_NOW = (AllocationError, NodeError, UsageError, VerificationError)
 
 
+_FROM_THE_BEGINNING = (
+    "starts from the beginning: no checkpoint with a manifest has come to the central store (docs/recovery.md)"
+)
+
+
 @dataclass(frozen=True)
 class Running:
     """An attempt that has started, with its nodes and the sessions to them; `ready` where these are new."""
@@ -189,7 +194,7 @@ def _first_world_size(last: Gang) -> int:
 
 
 def _tell(launcher: Launcher, gang: Gang, resume: str) -> None:
-    where = f"goes on from {resume.rpartition('/')[2]}" if resume else "starts from the beginning"
+    where = f"goes on from {resume.rpartition('/')[2]}" if resume else _FROM_THE_BEGINNING
     launcher.tell("step", {"text": f"attempt {gang.attempt} {where}"})
 
 
