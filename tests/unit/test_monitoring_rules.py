@@ -50,7 +50,8 @@ def told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     agent.store.close()
     names = set()
     for name, kind in re.findall(r"^# TYPE (\S+) (\S+)$", text, flags=re.M):
-        names |= {f"{name}_count", f"{name}_sum"} if kind == "summary" else {name}
+        counts = kind == "summary" and f"\n{name}_count" in text  # else it is of quantiles alone
+        names |= {f"{name}_count", f"{name}_sum"} if counts else {name}
     return names
 
 
