@@ -116,12 +116,10 @@ class MetricParser:
         if values is None:
             return None
         metrics, seen = self._known(values)
-        if _is_misnumbered(values, metrics):
-            return None
         others = [key for key in values if key not in seen and _is_number_of_its_own(key, values[key])]
         for key in others[:MOST_OTHER_KEYS]:
             self._put(metrics, key, values[key])
-        if not any(key not in ("step", "total_steps", "epoch", "nonfinite") for key in metrics):
+        if not metrics.keys() - {"step", "total_steps", "epoch", "nonfinite"} or _is_misnumbered(values, metrics):
             return None
         moment = values.get("timestamp")
         if isinstance(moment, str) and _TIME.fullmatch(moment):
@@ -141,9 +139,7 @@ class MetricParser:
             return None
         start, end = text.find("{"), text.rfind("}")
         if 0 <= start < end:
-            values = _json_object(text[start : end + 1])
-            if values is None:
-                values = dict(_PAIR.findall(text[start : end + 1]))
+            values = _json_object(text[start : end + 1]) or dict(_PAIR.findall(text[start : end + 1]))
             if any("loss" in key.lower() for key in values):
                 return self._from_object(values)
         return self._from_text(text, progress, head)
@@ -153,8 +149,7 @@ class MetricParser:
         if "train_runtime" in values:
             return None
         metrics, dummy = self._known(values)
-        is_point = "training_loss" in metrics and not _is_misnumbered(values, metrics)
-        return self._numbered(metrics) if is_point else None
+        return self._numbered(metrics) if "training_loss" in metrics and not _is_misnumbered(values, metrics) else None
 
     def _from_text(self, text: str, progress: re.Match | None, head: str) -> dict | None:
         step, epoch = _STEP.search(text), _EPOCH.search(text)
@@ -218,9 +213,7 @@ class MetricParser:
         metrics: dict = {}
         lower = {key.lower(): key for key in values if isinstance(key, str)}
         for key, names in SYNONYMS.items():
-            for name in names:
-                if name in lower and self._put(metrics, key, values[lower[name]]):
-                    break
+            any(name in lower and self._put(metrics, key, values[lower[name]]) for name in names)  # the first one wins
         return metrics, {original for name, original in lower.items() if name in _KNOWN}
 
     @staticmethod
@@ -285,7 +278,7 @@ def _json_object(text: str) -> dict | None:
 
 
 def _is_misnumbered(values: dict, metrics: dict) -> bool:
-    """Tell whether an object's step is no number: it is not the next step's, and nobody knows whose it is."""
+    """Tell whether an object's step is no number: nobody knows which step it is."""
     told = [_number(value) for key, value in values.items() if key.lower() in SYNONYMS["step"] and value is not None]
     return "step" not in metrics and any(number is None or number != number for number in told)
 

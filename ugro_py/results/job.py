@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -145,7 +145,7 @@ def _kept(found: JobResults, store: Store) -> JobResults:
     """Return the figures that the state database keeps of a job without a folder, where it has them."""
     known = found.to_json()
     known |= {key: value for key, value in (store.kept_figures(found.job) or {}).items() if key in known}
-    return from_json({**known, "checkpoint": None, "tensorboard": None, "folder_gone": True}, ())
+    return replace(from_json(known, ()), checkpoint=None, tensorboard=None, folder_gone=True)
 
 
 def load(job: str, *, samples: bool = False, columns: Sequence[str] | None = None) -> pd.DataFrame:
