@@ -280,7 +280,7 @@ def _json_object(text: str) -> dict | None:
 def _is_misnumbered(values: dict, metrics: dict) -> bool:
     """Tell whether an object's step is no number: nobody knows which step it is."""
     told = [_number(value) for key, value in values.items() if key.lower() in SYNONYMS["step"] and value is not None]
-    return "step" not in metrics and any(number is None or number != number for number in told)
+    return "step" not in metrics and any(number is None or math.isnan(number) for number in told)
 
 
 def _is_number_of_its_own(key: str, value: object) -> bool:
