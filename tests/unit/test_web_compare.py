@@ -39,7 +39,7 @@ def test_two_runs_over_each_other(served: Served) -> None:
     text = words(shown)
     assert shown.count("<polyline") == 2
     assert re.search(r"final loss.* 3 1 \(best\)", text)
-    assert re.search(r" time \d[.\d]*s (\(best\) )?\d[.\d]*s ", text), "as the verb says it; either may be the shorter one"
+    assert re.search(r" time \d[.\d]*s (\(best\) )?\d[.\d]*s ", text), "either may be the shorter"
     assert re.search(r"--lr \(differs\) 0.2 0.4", text)
     assert re.search(r"torch \(differs\) 2.6.0 2.5.1", text)
     assert re.search(r"seed 42 42", text)  # what is the same is there too, to be shown
