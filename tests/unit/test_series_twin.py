@@ -214,3 +214,23 @@ def test_many_chunks_are_read_in_order_by_several_threads(paths: JobPaths, monke
     for _ in range(2):
         assert steps() == list(range(700))
     assert len(series_twin._load(paths.series(paths.metrics))) > 50
+
+
+def test_a_part_gives_the_columns_it_is_asked_for_and_no_others(paths: JobPaths) -> None:  # noqa: F811
+    with paths.metrics.open("a") as stream:
+        for step in range(60):
+            stream.write(line(0, step, 1.0, **({"late": 1.0} if step >= 50 else {})))
+    series.open_job(JOB)  # writes them
+    told = series.open_job(JOB)
+    parts = told._twin.chunks
+    assert len(parts) > 3
+    assert all(part.stream is not None for part in parts)
+    for names in ([], ["late"], ["step", "late"], ["nowhere"]):
+        for part in parts:
+            batch = part.columns(names)
+            assert set(batch.schema.names) <= set(names), names
+            assert batch.num_rows == part.rows
+    assert told.raw(["late"])["late"].to_pylist() == [None] * 50 + [1.0] * 10
+    assert told.raw(["nowhere"])["nowhere"].to_pylist() == [None] * 60
+    assert {"training_loss", "late"} <= told.with_numbers
+    assert told.with_numbers <= set(told.columns)

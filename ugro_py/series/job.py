@@ -86,10 +86,15 @@ class Series:
         batches = side_by_side(lambda chunk: chunk.columns(names), self._chunks)
         parts = [pa.Table.from_batches([batch]) for batch in batches]
         table = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
-        for name in names:
-            if name not in table.column_names:
-                table = table.append_column(name, pa.nulls(len(table), _types().get(name, pa.float64())))
-        return table.select(list(names))
+        found = table.column_names
+        arrays = [table[name] if name in found else self._unknown(name) for name in names]
+        return pa.Table.from_arrays(arrays, names=list(names))
+
+    def _unknown(self, name: str) -> pa.Array:
+        """Return a column that no line has."""
+        import pyarrow as pa
+
+        return pa.nulls(self.rows, _types().get(name, pa.float64()))
 
     def table(
         self, columns: Sequence[str] | None = None, *, rank: int | None = None, attempt: int | None = None

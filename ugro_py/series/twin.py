@@ -86,8 +86,9 @@ class Chunk:
             schema = self.schema
             fields = [index for name in names if (index := schema.get_field_index(name)) >= 0]
             if len(fields) < len(schema):
-                options.included_fields = fields
-        return pa.ipc.open_stream(self.stream, options=options).read_next_batch()
+                options.included_fields = fields or [0]  # to Arrow no field is all of them
+        batch = pa.ipc.open_stream(self.stream, options=options).read_next_batch()
+        return batch if names is None or fields else batch.select([])
 
 
 class Twin:
