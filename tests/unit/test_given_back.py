@@ -100,6 +100,19 @@ async def _runs(here: Here) -> None:
     await until(lambda: here.store.job(JOB).status == "running", "the job runs")
 
 
+def _held_back(monkeypatch: pytest.MonkeyPatch) -> tuple[asyncio.Event, asyncio.Event]:
+    """Make copies of checkpoints wait; returns what says that one has begun, and what lets them go on."""
+    copying, copied, real = asyncio.Event(), asyncio.Event(), Copies._fetch
+
+    async def slow(self: Copies, *args: Any) -> None:
+        copying.set()
+        await copied.wait()
+        await real(self, *args)
+
+    monkeypatch.setattr(Copies, "_fetch", slow)
+    return copying, copied
+
+
 @pytest.mark.parametrize(
     ("how", "code", "retry", "free"),
     [
@@ -112,14 +125,7 @@ async def _runs(here: Here) -> None:
 def test_gpus_are_free_while_the_checkpoint_is_copied(
     here: Here, monkeypatch: pytest.MonkeyPatch, how: str, code: int, retry: int, free: bool
 ) -> None:
-    copied, copying, real = asyncio.Event(), asyncio.Event(), Copies._fetch
-
-    async def slow(self: Copies, *args: Any) -> None:
-        copying.set()
-        await copied.wait()
-        await real(self, *args)
-
-    monkeypatch.setattr(Copies, "_fetch", slow)
+    copying, copied = _held_back(monkeypatch)
 
     async def play() -> Any:
         await here.submit(SAVES, str(here.folder / "go"), str(code), retry=retry)
@@ -149,14 +155,7 @@ def test_gpus_are_free_while_the_checkpoint_is_copied(
 def test_a_job_that_is_called_off_while_its_retry_is_due_gives_its_gpus_back_at_once(
     here: Here, monkeypatch: pytest.MonkeyPatch, how: str
 ) -> None:
-    copied, copying, real = asyncio.Event(), asyncio.Event(), Copies._fetch
-
-    async def slow(self: Copies, *args: Any) -> None:
-        copying.set()
-        await copied.wait()
-        await real(self, *args)
-
-    monkeypatch.setattr(Copies, "_fetch", slow)
+    copying, copied = _held_back(monkeypatch)
 
     async def play() -> Any:
         await here.submit(SAVES, str(here.folder / "go"), "7", retry=1)

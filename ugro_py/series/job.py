@@ -70,6 +70,8 @@ class Series:
         found: set[str] = set()
         for chunk in self._chunks:
             rest = [name for name in self.columns if name not in found]
+            if not rest:
+                break
             batch = chunk.columns(rest)
             for name in batch.schema.names:
                 values = pa.chunked_array([batch.column(name)])
