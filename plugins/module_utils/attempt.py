@@ -14,7 +14,7 @@ import signal
 import time
 
 from . import attempt_lock, processes, secret_files, units
-from .attempt_start import Starting, filled
+from .attempt_start import Starting, filled, gone, lives
 
 TYPE_CHECKING = False  # importing typing costs a node 3 ms
 if TYPE_CHECKING:
@@ -121,7 +121,7 @@ class Attempt(Starting):
         done = self.finished()
         if done:
             return dict(status, state="stopped", exit_code=done["exit_code"], left_over=done["left_over"])
-        alive = me["boot_id"] == processes.boot_id() and processes.is_alive(me["pid"], me["start_ticks"])
+        alive = lives(me)
         if alive and self.read("spec.json").get("standby_of") is not None:
             return dict(status, state="standby")
         return dict(status, state="started" if alive else "lost")
@@ -148,6 +148,7 @@ class Attempt(Starting):
                 break
             time.sleep(0.005)  # the supervisor has just taken the attempt
             status = self.status()
+        me = self.read("supervisor.json")
         changed = status["state"] in _ALIVE
         if changed:
             with open(self.path("stop.json.new"), "w", encoding="utf-8") as file:
@@ -156,6 +157,7 @@ class Attempt(Starting):
             processes.signal_all([status["pid"]], signal.SIGTERM)
             while self.status()["state"] in _ALIVE and time.monotonic() < end:
                 time.sleep(0.02)
+        gone(me, end - time.monotonic())
         left = 0
         if own:
             secret_files.remove(own)

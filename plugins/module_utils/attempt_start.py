@@ -31,6 +31,21 @@ def filled(command: List[str], words: Dict[str, str]) -> List[str]:
     return [words.get(word, word) for word in command[:end]] + list(command[end:])
 
 
+def lives(me: Dict[str, Any]) -> bool:
+    """Say whether the supervisor that wrote `me` into its supervisor.json still runs."""
+    return bool(me) and me["boot_id"] == processes.boot_id() and processes.is_alive(me["pid"], me["start_ticks"])
+
+
+def gone(me: Dict[str, Any], timeout_s: float) -> bool:
+    """Wait until a supervisor has ended: it says how its attempt ended a moment before. False: it has not, in time."""
+    end = time.monotonic() + timeout_s
+    while lives(me):
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.005)
+    return True
+
+
 class Starting:
     """What `Attempt` does to start; the rest of it is in attempt.py."""
 
@@ -169,11 +184,8 @@ class Starting:
 
         me = self.read("supervisor.json")
         self.stop("its folder is needed", 0.0)
-        end = time.monotonic() + _GONE_S  # it says how it ended before it is gone, and must not do so in the new folder
-        while me and me["boot_id"] == processes.boot_id() and processes.is_alive(me["pid"], me["start_ticks"]):
-            if time.monotonic() > end:
-                raise OSError("the supervisor of another attempt %d of job %s does not end" % (self.number, self.job))
-            time.sleep(0.005)
+        if not gone(me, _GONE_S):  # it must not say how it ended in the new folder
+            raise OSError("the supervisor of another attempt %d of job %s does not end" % (self.number, self.job))
         try:
             shutil.rmtree(self.dir)
         except FileNotFoundError:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from ansible_collections.ugro.cluster.plugins.module_utils import attempt_lock, supervisor, units
+from ansible_collections.ugro.cluster.plugins.module_utils import attempt_lock, processes, supervisor, units
 from ansible_collections.ugro.cluster.plugins.module_utils.attempt import Attempt, filled
 
 WORDS = {"{python}": "/venv/python", "{attempt}": "/jobs/j/1", "{rank_exec}": "/u/rank_exec.py"}
@@ -180,6 +180,24 @@ def test_a_supervisor_that_took_the_attempt_and_is_gone_is_not_waited_for_for_ev
     attempt.prepare(spec(), None)
     assert attempt_lock.take(attempt.dir)
     assert attempt.stop("enough", 0.0, timeout_s=0.1)["state"] == "absent"
+
+
+def test_a_stop_waits_until_the_supervisor_itself_is_gone(
+    attempt: Attempt, spec: Spec, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says how the attempt ended, and then has its own end before it."""
+    real = units.start
+
+    def start(unit: str, argv: list[str], log: str) -> str:
+        slow = argv[3].replace("sys.exit(main(sys.argv[2]))", "main(sys.argv[2]); import time; time.sleep(0.5)")
+        assert slow != argv[3]
+        return real(unit, [*argv[:3], slow, *argv[4:]], log)
+
+    monkeypatch.setattr(units, "start", start)
+    pid = attempt.start(spec())["pid"]
+    stopped = attempt.stop("enough", 0.0)
+    assert (stopped["state"], stopped["changed"], stopped["left"]) == ("stopped", True, 0)
+    assert not processes.is_alive(pid)
 
 
 def test_what_a_stopped_start_of_another_controller_left_is_cleared(attempt: Attempt, spec: Spec) -> None:
