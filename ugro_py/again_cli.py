@@ -6,6 +6,7 @@ import asyncio
 import json
 import sys
 from collections.abc import Sequence
+from typing import Any
 
 import click
 
@@ -41,7 +42,7 @@ def resume(
     agent = connect()
     if agent is not None:
         values, after = secret_env.from_environment(secrets), newest_event(agent, job)
-        agent.post(job_path(job, "resume"), {"secrets": values, "time_limit_s": limit_s})
+        agent.post(job_path(job, "resume"), {"secrets": values} | _given(time_limit_s=limit_s))
         _follow_agent(job, after, detach=detach, as_json=as_json)
         return
     values = take_secrets(secrets)
@@ -63,7 +64,7 @@ def rerun(
     agent = connect()
     if agent is not None:
         values = secret_env.from_environment(secrets)
-        made = agent.post(job_path(job, "rerun"), {"name": name, "secrets": values})
+        made = agent.post(job_path(job, "rerun"), {"secrets": values} | _given(name=name))
         _follow_agent(str(made["job"]), 0, detach=detach, as_json=as_json)
         return
     with Store.open() as store:
@@ -76,6 +77,11 @@ def rerun(
             submit.check(store, request, user, group)
             row = submit.keep(store, load_cluster(inventory), request, user, me, spool.copy(job), group)
         _wait(store, row, inventory, me, detach=detach, as_json=as_json)
+
+
+def _given(**values: Any) -> dict[str, Any]:
+    """Return the values that are given: an agent that is older than a value refuses who sends it."""
+    return {key: value for key, value in values.items() if value is not None}
 
 
 def _wait(store: Store, row: JobRow, inventory: str | None, me: Controller, *, detach: bool, as_json: bool) -> None:

@@ -6,6 +6,7 @@ import json
 import sys
 import tempfile
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import click
@@ -34,7 +35,7 @@ def launch(agent: Client, request: JobRequest, resume: str | None, *, detach: bo
         UgroError: what the agent says; or how the job ended.
     """
     secrets = secret_env.of(request.name, request.secret_env)
-    wanted = request.as_dict() | {"resume": resume, "no_wait": not wait}
+    wanted = replace(request, resume=resume, no_wait=not wait).set_values()
     made = agent.submit(wanted, _upload(agent, request), secrets)
     secret_env.forget(request.name)
     job = str(made["job"])

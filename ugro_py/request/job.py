@@ -74,6 +74,11 @@ class JobRequest:
         """Return the request as JSON values, to be kept with the job."""
         return {key: getattr(self, key) for key in self.__dataclass_fields__} | {"env": dict(self.env)}
 
+    def set_values(self) -> dict[str, Any]:
+        """Return `as_dict` without what is not set: an agent that is older than a key refuses a request that has it."""
+        unset = JobRequest(self.name).as_dict()
+        return {key: value for key, value in self.as_dict().items() if value or value != unset[key]}
+
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> JobRequest:
         """Return the request kept by `as_dict`.
