@@ -9,13 +9,11 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, Any
 
 from ugro_py.errors import StateError, UsageError
+from ugro_py.reports import tables
 from ugro_py.reports.doors import replacing
-
-if TYPE_CHECKING:
-    import pandas as pd
 
 FORMATS = ("csv", "parquet", "json", "mlflow")
 
@@ -51,14 +49,8 @@ def write(jobs: Sequence[Mapping[str, Any]], target: Path, kind: str, force: boo
     with _standard_output() if goes_to_standard_output(target, kind) else replacing(target, force) as part:
         if kind == "json":
             return _write_json(jobs, part)
-        frame = _together([str(job["job"]) for job in jobs])
-        if kind == "csv":
-            whole = not frame["timestamp"].dt.microsecond.any()  # NaT is none
-            moment = "%Y-%m-%dT%H:%M:%SZ" if whole else "%Y-%m-%dT%H:%M:%S.%fZ"
-            frame.to_csv(part, index=False, date_format=moment, lineterminator="\n")
-        else:
-            frame.to_parquet(part, index=False, engine="pyarrow", compression="zstd")
-        return len(frame)
+        names = [str(job["job"]) for job in jobs]
+        return tables.write_csv(names, part) if kind == "csv" else tables.write_parquet(names, part)
 
 
 def goes_to_standard_output(target: Path, kind: str) -> bool:
@@ -77,28 +69,6 @@ def _standard_output() -> Iterator[Path]:
             raise StateError(f"write {part}", error.strerror or str(error), "make room in TMPDIR") from error
         with part.open("rb") as stream:
             shutil.copyfileobj(stream, sys.stdout.buffer)
-
-
-def _together(jobs: Sequence[str]) -> pd.DataFrame:
-    """Return the metrics of jobs one after the other; what no number is, is text."""
-    import pandas as pd
-
-    from ugro_py import results
-
-    frames = [results.load(job) for job in jobs]
-    columns = list(dict.fromkeys(column for frame in frames for column in frame.columns))
-    filled = [frame for frame in frames if len(frame)] or frames[:1]
-    whole = pd.concat(filled, ignore_index=True).reindex(columns=columns)
-    for column in whole.columns:
-        if whole[column].dtype == object:
-            whole[column] = whole[column].map(_text)
-    return whole
-
-
-def _text(value: Any) -> str | None:
-    if value is None or (isinstance(value, float) and value != value):
-        return None
-    return value if isinstance(value, str) else json.dumps(value, default=str)
 
 
 def _write_json(jobs: Sequence[Mapping[str, Any]], part: Path) -> int:
