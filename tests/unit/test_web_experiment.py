@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import threading
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -258,3 +259,17 @@ def test_bottlenecks_as_a_part_and_as_a_page(start: Serve) -> None:
     assert "<code>ugro check gpu1 --deep</code>" in part and "`" not in part
     assert 'hx-get="/experiments/first/bottlenecks"' in page(served, "/experiments/first")
     assert get(served, "/experiments/none/bottlenecks")[0] == 404
+
+
+def test_bottlenecks_of_a_job_without_a_folder(start: Serve) -> None:
+    served = start()
+    served.agent.store.create_job("waits", "ob", {"model": "tiny-llama"})
+    assert "No metrics yet" in words(page(served, "/experiments/waits/bottlenecks"))
+    job = Job(served)
+    job.step(job.start(), 1)
+    job.end()
+    shutil.rmtree(job.paths.root)
+    for header in ({}, {"HX-Request": "true"}):
+        status, text, _ = get(served, "/experiments/first/bottlenecks", **header)
+        assert status == 200 and "Its folder is gone" in words(text), text
+        assert "notice-error" not in text and str(job.paths.root.parent) not in text

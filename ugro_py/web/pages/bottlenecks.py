@@ -7,6 +7,7 @@ from starlette.responses import HTMLResponse
 
 from ugro_py import stragglers
 from ugro_py.api.auth import Agent
+from ugro_py.paths import JobPaths
 from ugro_py.stragglers import words
 from ugro_py.web.render import render
 from ugro_py.web.session import Viewer
@@ -24,11 +25,12 @@ def show_bottlenecks(
 ) -> HTMLResponse:
     """Show where the time of the newest steps went: as a part of the page of the experiment, or as its own page."""
     row = agent.store.job(job)
-    found = stragglers.report(row.name, agent.store, attempt)
+    # It waits still, or its folder was removed: nobody's error, and said in words (the page of the job is there).
+    found = stragglers.report(row.name, agent.store, attempt) if JobPaths(row.name).root.is_dir() else None
     part = request.headers.get("hx-request") == "true"
     name = "parts/bottlenecks.html" if part else "bottlenecks.html"
     return render(
         request, name, title=f"Bottlenecks of {row.name}", job=row, report=found,
         seconds=words.seconds, percent=words.percent,
-        worth_lines=words.worth_lines(found.worth) if found.worth else [],
+        worth_lines=words.worth_lines(found.worth) if found and found.worth else [],
     )  # fmt: skip
