@@ -19,14 +19,16 @@ from ugro_py.inventory import GROUP, cluster_from_hostvars
 from ugro_py.names import check_name
 from ugro_py.request.job import JobRequest, request_of
 
-_TEXTS = ("name", "model", "dataset", "script", "workdir", "resume", "gpus", "priority", "time_limit")
+_TEXTS = ("name", "model", "dataset", "script", "workdir", "resume", "gpus", "priority", "time_limit", "note")
 _NUMBERS = ("epochs", "batch_size", "gradient_accumulation", "nodes", "retry", "min_nodes")
-_LISTS = ("include", "exclude", "args", "env", "after")
+_LISTS = ("include", "exclude", "args", "env", "after", "job_tags")
 LAUNCH = (*_TEXTS, *_NUMBERS, *_LISTS, "stall_timeout", "hold")
 """The values that `playbooks/launch.yml` takes, beside `queue` and `ugro_wait`."""
 
 ALIASES = {"name": "job_name", "args": "script_args"}
 """Other words for values whose own are reserved: with those Ansible prints a warning, and takes them all the same."""
+_MEANT = {"tags": "job_tags", "tag": "job_tags"}
+"""Words of Ansible's own that somebody may take for ours; in an inventory they may well be something else."""
 
 _TEMPLATE = re.compile(r"\{\{|\{%|\{#")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,9}")
@@ -153,7 +155,7 @@ class Values:
             UsageError: one of the names `given` is probably meant to be one that is known.
         """
         for name in (plain(name) for name in given if name not in known):
-            near = difflib.get_close_matches(name, known, 1, cutoff=0.8)
+            near = difflib.get_close_matches(_MEANT.get(name, name), known, 1, cutoff=0.8)
             if near:
                 raise UsageError(f"-e {_shown(name)}", "is not known", f"did you mean {near[0]}?")
 
@@ -225,6 +227,7 @@ def launch_request(variables: Mapping[str, Any], cluster: Cluster) -> JobRequest
         if other and options[key]:
             raise UsageError(f"-e {alias}", f"is given together with {key}, which means the same", "give one of them")
         options[key] = options[key] or other
+    options["tags"] = options.pop("job_tags")
     options["hold"] = values.yes("hold", False)
     options["stall_timeout"] = values.seconds("stall_timeout") or 0.0
     options["include"] = _within(plain(variables["ansible_play_hosts_all"]), cluster, options["include"])

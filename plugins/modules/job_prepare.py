@@ -13,9 +13,9 @@ author: The UGRO developers (@ugro)
 description:
   - Reads what job is wanted from the variables C(name), C(model), C(dataset), C(epochs), C(batch_size),
     C(gradient_accumulation), C(nodes), C(gpus), C(include), C(exclude), C(script), C(workdir), C(args), C(env),
-    C(resume), C(retry), C(stall_timeout), C(min_nodes), C(priority), C(after), C(hold), C(time_limit), C(queue) and
-    C(ugro_wait), as given with C(-e). It has no options, as Ansible
-    would run templates in their values; these values are taken as they are and a template in one is refused.
+    C(resume), C(retry), C(stall_timeout), C(min_nodes), C(priority), C(after), C(hold), C(time_limit), C(job_tags),
+    C(note), C(queue) and C(ugro_wait), as given with C(-e). It has no options, as Ansible would run templates in their
+    values; these values are taken as they are and a template in one is refused.
   - Verifies the hosts of the play in the group C(ugro_nodes), chooses their GPUs, creates the job, allocates the GPUs
     to it alone, and copies the code, and a model or data set that is a path, to every chosen node.
   - The process C(ansible-playbook) becomes the job's controller. When it ends before the job, another one takes over.

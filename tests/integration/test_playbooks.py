@@ -106,11 +106,14 @@ def test_one_playbook_trains_on_every_node_and_leaves_the_store_complete(ugro: U
 def test_a_script_gets_its_arguments_as_they_were_given(ugro: Ugro, playbook: Playbook) -> None:
     """By its full name, with no settings of Ansible: what a person has after `pip install`."""
     words = ["say", '{"a": {"b": 1}}', "it's", '"', "$(id)", "`id`", "-x", "ü", "{x}", "a b"]
-    playbook("ugro.cluster.launch", name="exact", script=str(PLAY), args=words, env={"GREETING": "{'} ${HOME}"})
+    said = {"job_tags": "good paper/1", "note": "it's\n$(id)"}
+    playbook("ugro.cluster.launch", name="exact", script=str(PLAY), args=words, env={"GREETING": "{'} ${HOME}"}, **said)
     for rank in range(3):
         told = json.loads(ugro.log("exact", rank).splitlines()[0])
         assert (told["rank"], told["world"], told["args"]) == (rank, 3, words[1:])
         assert told["env"]["GREETING"] == "{'} ${HOME}"
+    with ugro.store() as store:
+        assert (store.tags("exact"), store.note("exact")) == (("good", "paper/1"), said["note"])
     nothing_is_left(ugro, "exact")
 
 

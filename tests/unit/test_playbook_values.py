@@ -42,22 +42,24 @@ def test_no_template_is_taken_as_job_or_switch(template: str) -> None:
 
 
 def test_a_playbook_takes_what_the_command_takes() -> None:
-    options = {parameter.name for parameter in command.params}
-    assert set(LAUNCH) == options - {"dry_run", "detach", "as_json", "no_wait", "secret_env", "tags", "note"}
+    options = {parameter.name for parameter in command.params} - {"dry_run", "detach", "as_json", "no_wait"}
+    assert set(LAUNCH) == options - {"secret_env", "tags"} | {"job_tags"}  # `tags` is a word of Ansible's
 
 
 def test_text_of_a_command_line_and_json_mean_the_same() -> None:
     text = request(
         name="a", epochs="2", nodes="2", args="--lr 0.1 'two words' --json '{\"a\": {\"b\": 1}}'", env="A=1 B='x y'",
-        include="n1:0 n2", stall_timeout="2.5", retry="1",
+        include="n1:0 n2", stall_timeout="2.5", retry="1", job_tags="good 7", note="why  so",
     )  # fmt: skip
     typed = request(
         name="a", epochs=2, nodes=2, args=["--lr", 0.1, "two words", "--json", '{"a": {"b": 1}}'],
-        env={"A": 1, "B": "x y"}, include=["n1:0", "n2"], stall_timeout=2.5, retry=1,
+        env={"A": 1, "B": "x y"}, include=["n1:0", "n2"], stall_timeout=2.5, retry=1, job_tags=["good", 7],
+        note="why  so",
     )  # fmt: skip
     assert text == typed
     assert text.args == ("--lr", "0.1", "two words", "--json", '{"a": {"b": 1}}')
     assert text.env == {"A": "1", "B": "x y"}
+    assert (text.tags, text.note) == (("good", "7"), "why  so")
     assert (text.epochs, text.nodes, text.retry, text.stall_timeout_s) == (2, 2, 1, 2.5)
 
 
@@ -79,6 +81,8 @@ def test_what_is_not_given_comes_from_the_inventory() -> None:
         ("name", ["a"], "a text"),
         ("model", "", "a text"),
         ("script", True, "a text"),
+        ("note", ["a"], "a text"),
+        ("job_tags", True, "a list of texts"),
         ("args", "'open", "words as in a shell"),
         ("args", [["a"]], "a list of texts"),
         ("env", [True], "a list of texts"),
@@ -111,6 +115,10 @@ def test_a_misspelt_name_is_refused_and_a_strange_one_is_the_inventorys() -> Non
     Values({}).refuse_unknown(["name", "site_password"], LAUNCH)
     with pytest.raises(UsageError, match="did you mean epochs"):
         Values({}).refuse_unknown(["epoch"], LAUNCH)
+    for word in ("tags", "tag", "job_tag"):
+        with pytest.raises(UsageError, match="did you mean job_tags"):
+            Values({}).refuse_unknown([word], LAUNCH)
+    Values({}).refuse_unknown(["tags"], ("job", "force"))
 
 
 def test_a_limited_play_limits_the_job() -> None:
