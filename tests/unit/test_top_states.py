@@ -5,12 +5,14 @@
 # ruff: noqa: F811 - the fixtures
 from __future__ import annotations
 
+import asyncio
 import os
 import re
 from pathlib import Path
 
 import pytest
 from rich.text import Text
+from textual.app import App, ComposeResult
 
 from tests.integration.support import UGRO
 from tests.terminal import Terminal
@@ -19,6 +21,7 @@ from tests.unit.top_world import JOB, World, job_store, world  # noqa: F401 - fi
 from ugro_py import metrics
 from ugro_py.cluster import Cluster
 from ugro_py.top import look
+from ugro_py.top.tables import LiveTable
 
 
 def test_an_empty_cluster_and_an_agent_that_goes_and_comes_back(start: Serve, tmp_path: Path) -> None:
@@ -98,6 +101,33 @@ def test_no_number_is_cut(world: World) -> None:
             if not words:
                 terminal.press("q")
             assert terminal.end() == 0
+
+
+@pytest.mark.parametrize("again", [["fir"], ["first_test", "other"], ["longer_than_before"]])
+def test_a_table_drawn_before_it_rests_is_not_cut(again: list[str]) -> None:
+    """The screen may draw a table at any moment, also before the table itself comes to think about its new rows."""
+
+    def rows(names: list[str]) -> dict[str, dict[str, Text]]:
+        return {str(at): dict.fromkeys(look.JOB_COLUMNS, Text("-")) | {"JOB": Text(n)} for at, n in enumerate(names)}
+
+    def drawn(table: LiveTable, names: list[str]) -> list[str]:
+        return [table.render_line(line).text.split()[0] for line in range(1 + len(names))]
+
+    class Alone(App[None]):
+        def compose(self) -> ComposeResult:
+            yield LiveTable(look.JOBS_NEED, id="jobs")
+
+    async def go() -> None:
+        app = Alone()
+        async with app.run_test(size=(100, 20)) as pilot:
+            table = app.query_one(LiveTable)
+            for names in (["first_test"], again):
+                table.show(rows(names), look.JOB_COLUMNS)
+                now = drawn(table, names)
+                await pilot.pause()
+                assert now == drawn(table, names) == ["JOB", *names]
+
+    asyncio.run(go())
 
 
 def test_the_first_line_says_as_much_as_there_is_room_for() -> None:

@@ -35,11 +35,16 @@ class LiveTable(DataTable[Text]):
         width = self.app.size.width - (self.scrollbar_size_vertical if self.show_vertical_scrollbar else 0)
         wanted = look.fitting(rows.values(), columns, self._needs, width)
         chosen = self.chosen
+        # Given, not left to the table: it measures when it has nothing else to do, and were it drawn before that, it
+        # would go on showing columns as narrow as their titles, from its cache.
+        widths = {column: max([len(column), *(cells[column].cell_len for cells in rows.values())]) for column in wanted}
         if wanted != self._shown:
             self.clear(columns=True)
             for column in wanted:
-                self.add_column(Text(column), key=column)
+                self.add_column(Text(column), key=column, width=widths[column])
             self._shown, self._keys = wanted, []
+        for place in self.ordered_columns:  # where one changes a cell does, or a row, and all of it is drawn anew
+            place.width = widths[str(place.key.value)]
         if list(rows) != self._keys:
             self.clear()
             for key, cells in rows.items():
