@@ -5,10 +5,13 @@
 # ruff: noqa: F811 - the fixture
 from __future__ import annotations
 
+import html
+
 import pytest
 
 from tests.unit.api_server import Served
 from tests.unit.browser import Browser, browser, served, start  # noqa: F401 - fixtures
+from tests.unit.web_jobs import words
 from ugro_py import paths, users
 from ugro_py.queue import spool
 from ugro_py.state import Store
@@ -134,3 +137,35 @@ def test_nodes_are_drained_and_get_jobs_again(browser: Browser, served: Served) 
     assert browser.send("/nodes/here/drain", {"reason": "x" * 501}).status == 400
     assert "gets jobs again" in browser.send("/nodes/here/resume", {}, hx_request="true").text
     assert browser.send("/nodes/none/drain", {}).status == 404
+
+
+def test_what_cannot_be_kept_is_in_its_field_again_without_a_script(browser: Browser, store: Store) -> None:
+    store.set_note("one", "kept note")
+    store.set_tags("one", ["kept"])
+    long = "<i>" + "x" * 20_001 + "\nlast"
+    answer = browser.send("/experiments/one/note", {"note": long.replace("\n", "\r\n")})
+    assert answer.status == 400 and store.note("one") == "kept note"
+    assert html.escape(long, quote=False) + "</textarea>" in answer.text and "characters" in words(answer.text)
+    answer = browser.send("/experiments/one/tags", {"tags": "good b<ad"})
+    assert answer.status == 400 and list(store.tags("one")) == ["kept"]
+    text = answer.text
+    assert "<h1>one</h1>" in text and 'value="good b&lt;ad"' in text and "\nkept note</textarea>" in text
+    words_of = ('id="tags"', 'aria-invalid="true"', "Save tags", 'role="alert"><strong>', 'id="note"')
+    places = [text.index(word) for word in words_of]
+    assert places == sorted(places) and text.count('role="alert"><strong>') == 1
+    # The form of the theme leads back to a page: nobody can open /experiments/one/tags.
+    assert 'name="next" value="/experiments/one"' in text
+    part = browser.send("/experiments/one/tags", {"tags": "b<ad"}, hx_request="true")
+    assert part.status == 400 and "<html" not in part.text  # there what was typed is still on the page
+    assert browser.send("/experiments/none/tags", {"tags": "b<ad"}).status == 404
+
+
+def test_tags_at_the_head_of_the_page_follow(browser: Browser, store: Store) -> None:
+    assert 'id="job-tags" hidden>' in browser.get("/experiments/one").text
+    part = browser.send("/experiments/one/tags", {"tags": "good base/line"}, hx_request="true").text
+    assert 'id="job-tags" hx-swap-oob="true">' in part and 'href="/experiments?tag=base%2Fline"' in part
+    assert part.index("has the tags base/line, good.") < part.index("job-tags")
+    assert (
+        'id="job-tags" hx-swap-oob="true" hidden>' in browser.send("/experiments/one/tags", {}, hx_request="true").text
+    )
+    assert "job-tags" not in browser.send("/experiments/one/hold", {}, hx_request="true").text

@@ -59,7 +59,7 @@ def test_a_job_that_runs_is_complete_without_a_script(start: Serve) -> None:
     assert '<span class="muted">s</span>' not in shown  # a time is no number of seconds here either
     assert 'action="/experiments/first/stop"' not in shown
     for action in ("resume", "rerun", "note", "tags"):
-        assert f'action="/experiments/first/{action}"' in shown
+        assert f'hx-post="/experiments/first/{action}"' in shown
     part = page(served, "/experiments/first?part=actions")
     assert "<html" not in part
     assert "/experiments/first/resume" in part

@@ -8,12 +8,14 @@ from typing import Any
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from ugro_py.api.auth import Agent
+from ugro_py.api.auth import Agent, Caller
 from ugro_py.api.models import Again, Drain, Move, Priority, Stop
 from ugro_py.api.routes import again, changes, experiments, nodes
+from ugro_py.api.view import AgentView
 from ugro_py.errors import UsageError
 from ugro_py.request import options
 from ugro_py.web.errors import is_part
+from ugro_py.web.pages.experiment import experiment_page
 from ugro_py.web.render import render
 from ugro_py.web.security import Form, local_path
 from ugro_py.web.session import Viewer, session_of
@@ -22,7 +24,10 @@ router = APIRouter(include_in_schema=False)
 jobs = APIRouter(prefix="/experiments/{job}", include_in_schema=False)
 
 
-def answer(request: Request, form: Mapping[str, str], text: str, to: str, *, move: bool = False) -> Response:
+def answer(
+    request: Request, form: Mapping[str, str], text: str, to: str, *, move: bool = False,
+    part: str = "parts/notices.html", **shown: Any,
+) -> Response:  # fmt: skip
     """Say what was done: on the page itself where htmx asked, else on the page that the browser goes on to.
 
     Args:
@@ -31,12 +36,13 @@ def answer(request: Request, form: Mapping[str, str], text: str, to: str, *, mov
         text: what was done.
         to: the page to go on to otherwise.
         move: go on to `to` in any case.
+        part: the template that htmx gets, with `shown` and the notice.
     """
     request.app.state.live.changed()
     there = to if move else local_path(form.get("next", ""), to)
     session = session_of(request)
     if is_part(request) and not move:
-        return render(request, "parts/notices.html", notices=[("done", text)])
+        return render(request, part, notices=[("done", text)], **shown)
     if session is not None:
         session.notices = [*session.notices[-4:], ("done", text, there.partition("#")[2])]
     if is_part(request):
@@ -114,7 +120,10 @@ def note(job: str, request: Request, agent: Agent, who: Viewer, form: Form) -> R
     """Replace the note of a job."""
     # A browser sends the ends of lines of a text as CRLF.
     text = form.get("text", form.get("note", "")).replace("\r\n", "\n")
-    done = experiments.put_note(job, agent, who, experiments.Note(text=text))
+    try:
+        done = experiments.put_note(job, agent, who, experiments.Note(text=text))
+    except UsageError as error:
+        return _typed_again(request, agent, who, job, {"note": text}, error)
     return answer(request, form, f"The note of job {job} was {'kept' if done['changed'] else 'as it is already'}.",
                   f"/experiments/{job}")  # fmt: skip
 
@@ -123,10 +132,22 @@ def note(job: str, request: Request, agent: Agent, who: Viewer, form: Form) -> R
 def tags(job: str, request: Request, agent: Agent, who: Viewer, form: Form) -> Response:
     """Give a job the tags that are named, by spaces or commas between them."""
     wanted = form.get("tags", "").replace(",", " ").split()
-    done = _checked(lambda: experiments.Tags(tags=wanted), "tags")
-    found = experiments.put_tags(job, agent, who, done)["tags"]
+    try:
+        done = _checked(lambda: experiments.Tags(tags=wanted), "tags")
+        found = experiments.put_tags(job, agent, who, done)["tags"]
+    except UsageError as error:
+        return _typed_again(request, agent, who, job, {"tags": form.get("tags", "")}, error)
     text = f"Job {job} has the tags {', '.join(found)}." if found else f"Job {job} has no tags."
-    return answer(request, form, text, f"/experiments/{job}")
+    return answer(request, form, text, f"/experiments/{job}", part="parts/experiment_tagged.html", tags=found)
+
+
+def _typed_again(
+    request: Request, agent: AgentView, who: Caller, job: str, typed: Mapping[str, str], error: UsageError
+) -> Response:
+    """Answer to what cannot be kept: where no script has it typed still, the page again, with it and what is wrong."""
+    if is_part(request):
+        raise error
+    return experiment_page(request, agent, who, job, typed=typed, wrong=dict.fromkeys(typed, error))
 
 
 @router.post("/nodes/{node}/drain")

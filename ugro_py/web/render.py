@@ -68,9 +68,9 @@ def render(request: Request, name: str, status: int = 200, **context: Any) -> HT
         request: what is answered. `request.state.viewer` is who looks, where somebody is known.
         name: the template's file name.
         status: of the answer.
-        context: what the template shows; a page needs `title`.
+        context: what the template shows; a page needs `title`. It goes before what every page knows.
     """
-    return HTMLResponse(html(name, **page_context(request), **context), status)
+    return HTMLResponse(html(name, **{**page_context(request), **context}), status)
 
 
 def html(name: str, **context: Any) -> str:

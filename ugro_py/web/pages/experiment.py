@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
+from types import MappingProxyType
 from typing import Annotated, Any, Literal
+from urllib.parse import quote
 
 from fastapi import APIRouter, Query, Request
 from starlette.concurrency import run_in_threadpool
@@ -12,9 +14,10 @@ from starlette.responses import HTMLResponse, Response, StreamingResponse
 
 from ugro_py import experiments, pace, status
 from ugro_py.api import sse
-from ugro_py.api.auth import Agent
+from ugro_py.api.auth import Agent, Caller
+from ugro_py.api.statuses import status_of
 from ugro_py.api.view import AgentView
-from ugro_py.errors import NotFoundError
+from ugro_py.errors import NotFoundError, UgroError
 from ugro_py.paths import JobPaths
 from ugro_py.state import JobRow
 from ugro_py.web import chart_sets, svg
@@ -46,11 +49,29 @@ def show_experiment(
     part: Literal["page", "actions"] = "page",
 ) -> HTMLResponse:
     """Show an experiment, complete as it is now; its script keeps it so."""
-    context = _shared(agent, job)
-    row = agent.store.job(job)
-    context |= {"title": row.name, "owner": who.admin or row.user == who.person.user}
     if part == "actions":
-        return render(request, "parts/experiment_actions.html", **context)
+        return render(request, "parts/experiment_actions.html", **_owned(agent, job, who))
+    return experiment_page(request, agent, who, job, rank, attempt)
+
+
+def experiment_page(
+    request: Request, agent: AgentView, who: Caller, job: str, rank: str | None = None, attempt: int | None = None, *,
+    typed: Mapping[str, str] = MappingProxyType({}), wrong: Mapping[str, UgroError] = MappingProxyType({}),
+) -> HTMLResponse:  # fmt: skip
+    """Return the page of an experiment.
+
+    Args:
+        request: what is answered.
+        agent: whose store it is in.
+        who: looks.
+        job: its name.
+        rank: whose log is shown, or "all".
+        attempt: of that log; the newest where none is given.
+        typed: what is in the fields `tags` and `note` instead of what is kept,
+        wrong: and why it cannot be kept; the status of the answer says so too.
+    """
+    context = _owned(agent, job, who)
+    row = context["job"]
     choice = logs.choice_of(agent, job, rank, attempt)
     windows = logs.windows(choice, None)
     files, total = artifacts.artifacts_of(job, agent, who, _FILES)
@@ -58,8 +79,9 @@ def show_experiment(
     return render(
         request, "experiment.html", **context, choice=choice, windows=windows, places=write_places(places),
         q="", matches=None, at_end=True, tail=True, artifacts=files, artifacts_total=total, tags=agent.store.tags(job),
-        note=agent.store.note(job), capsule=capsule_view(job, owner=context["owner"]),
+        note=agent.store.note(job), typed=typed, wrong=wrong, capsule=capsule_view(job, owner=context["owner"]),
         still=_still(request, job, row.active), figures=_figures(agent, row), cell=svg.cell,
+        here=f"/experiments/{quote(job, safe='')}", status=max(map(status_of, wrong.values()), default=200),
     )  # fmt: skip
 
 
@@ -107,6 +129,13 @@ async def follow(
         places=read_places(request.headers.get("last-event-id") or places),
     )  # fmt: skip
     return sse.stream(stream.messages(request))
+
+
+def _owned(agent: AgentView, job: str, who: Caller) -> dict[str, Any]:
+    """Return what the page and its actions show, of a job that may be the viewer's own."""
+    context = _shared(agent, job)
+    row = context["job"]
+    return context | {"title": row.name, "owner": who.admin or row.user == who.person.user}
 
 
 def _shared(agent: AgentView, job: str) -> dict[str, Any]:
