@@ -3,15 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any
 
 from ansible_collections.ugro.cluster.plugins.module_utils.attempt import filled
 
+from ugro_py.errors import AllocationError
 from ugro_py.launch import Launcher
 from ugro_py.plan import Gang, new_token, node_spec
 from ugro_py.ready import NotFreeError, Ready
 from ugro_py.runtime import runtime_path
 from ugro_py.transport import close_all
+
+if TYPE_CHECKING:
+    from ugro_py.queue.foretold import Foretold
 
 
 async def plan(launcher: Launcher, wait: bool = True) -> dict[str, Any]:
@@ -47,6 +52,23 @@ async def plan(launcher: Launcher, wait: bool = True) -> dict[str, Any]:
         "commands": {name: _commands(ready, gang, name, spec) for name, spec in specs.items()},
         "env": {name: {k: v for k, v in spec["env"].items() if k != "UGRO_TOKEN"} for name, spec in specs.items()},
     }  # fmt: skip
+
+
+async def plan_in_turn(launcher: Launcher, said: Foretold, wait: bool = True) -> dict[str, Any]:
+    """Return what `plan` does, and what the queue would say: `would_wait` and `would_fail`, empty where it would not.
+
+    Ranks and commands are those that the job would get if its turn were now.
+
+    Raises:
+        AllocationError: it would wait, and shall not.
+        UgroError: as `plan`.
+    """
+    if said.waits and not wait:
+        raise AllocationError("start now", said.waits, "leave --no-wait out")
+    if said.gpus is not None:
+        launcher.request = replace(launcher.request, gpus=said.gpus)
+    found = await plan(launcher, wait)
+    return {**found, "would_wait": said.waits or found.get("would_wait", ""), "would_fail": said.fails}
 
 
 def _commands(ready: Ready, gang: Gang, name: str, spec: Mapping[str, Any]) -> list[list[str]]:

@@ -46,7 +46,10 @@ def launch_command(
         user = users.me().user
         launcher = Launcher(request, cluster, store, user, progress, reached=reached, may_wait=wait)
         if dry_run:
-            _show(runner.run(dry.plan(launcher, wait)), as_json)
+            from ugro_py.queue.foretell import foretell  # the scheduler, which a launch here may do without
+
+            said = foretell(store, cluster, request, user)
+            _show(runner.run(dry.plan_in_turn(launcher, said, wait)), as_json)
         elif detach:
             _detach(launcher, runner, reached, wait, as_json)
         else:
@@ -58,11 +61,18 @@ def _show(plan: Mapping[str, Any], as_json: bool) -> None:
     if as_json:
         click.echo(json.dumps(plan, indent=2))
         return
-    if "would_wait" in plan:
-        click.echo(f"a launch would wait in the queue: {plan['would_wait']}")
-        click.echo("dry run: nothing was started")
-        return
-    click.echo(f"job {plan['job_id']}: {plan['world_size']} ranks, master {plan['master']}")
+    if "ranks" in plan:
+        _show_ranks(plan)
+    for key, what in (("would_fail", "would fail"), ("would_wait", "would wait in the queue")):
+        if plan[key]:
+            click.echo(f"a launch {what}: {plan[key]}")
+            break
+    click.echo("dry run: nothing was started")
+
+
+def _show_ranks(plan: Mapping[str, Any]) -> None:
+    turn = ", if its turn were now" if plan["would_wait"] or plan["would_fail"] else ""
+    click.echo(f"job {plan['job_id']}: {plan['world_size']} ranks, master {plan['master']}{turn}")
     for rank in plan["ranks"]:
         memory = f" ({rank['vram_gb']:g} GB)" if rank["vram_gb"] else ""
         click.echo(f"  rank {rank['rank']}  {rank['node']}  {rank['gpu_name']}{memory}  {rank['gpu']}")
@@ -71,7 +81,6 @@ def _show(plan: Mapping[str, Any], as_json: bool) -> None:
             click.echo(f"on {name}:\n  {shell_line(words)}")
     for line in plan["blockers"]:
         click.echo(f"a launch would be refused: {line}")
-    click.echo("dry run: nothing was started")
 
 
 def _detach(launcher: Launcher, runner: asyncio.Runner, reached: Reached, wait: bool, as_json: bool) -> None:

@@ -12,7 +12,8 @@ from pathlib import Path
 
 import yaml
 
-from tests.integration.support import Ugro
+from tests.integration.support import PLAY, Ugro
+from ugro_py import users
 
 
 def test_nodes_without_torch_are_planned_and_named(make_ugro: Callable[..., Ugro], tmp_path: Path) -> None:
@@ -36,3 +37,18 @@ def test_nodes_without_torch_are_planned_and_named(make_ugro: Callable[..., Ugro
     refused = ugro.run("launch", "--name", "planned", code=5)
     assert "has no torch" in refused.stderr
     assert ugro.jobs() == []
+
+
+def test_what_the_queue_would_say_is_said(ugro_here: Ugro) -> None:
+    me = users.me().user
+    words = ("launch", "--dry-run", "--name", "planned", "--script", PLAY)
+    shown = ugro_here.run(*words, "--hold").stdout.splitlines()
+    assert shown[-2:] == [f"a launch would wait in the queue: held by {me}", "dry run: nothing was started"]
+    assert any(line.startswith("  rank 0  ") for line in shown)
+    with ugro_here.store() as store:
+        store.set_account("user", me, gpu_hours_week=0)
+    plan = ugro_here.json(*words, "--json")
+    assert plan["would_wait"].startswith(f"quota: {me} used 0.0 of 0 GPU hours") and plan["ranks"]
+    assert plan["would_fail"] == ""
+    assert "quota: " in ugro_here.run(*words, "--no-wait", code=6).stderr
+    assert ugro_here.jobs() == []

@@ -68,7 +68,7 @@ class Submissions:
             UsageError: the request is not valid, or names a path of this machine.
             RightsError: a quota is used up, or the job would run as the agent itself.
         """
-        asked = _parsed(values)
+        asked = parsed(values)
         files = None if upload is None else self.uploads.take(who.person.user, upload)
         try:
             return self._submit(who, asked, files, given)
@@ -82,7 +82,7 @@ class Submissions:
         Raises:
             UsageError, RightsError: as `submit`, but for quotas (see `ugro_py.queue.foretold`).
         """
-        asked = _parsed(values)
+        asked = parsed(values)
         files = None if upload is None else self.uploads.take(who.person.user, upload)
         try:
             checked = self._allowed(who, asked, files, given)
@@ -202,7 +202,7 @@ def _request_type() -> Any:
     return TypeAdapter(JobRequest)
 
 
-def _parsed(values: Mapping[str, Any]) -> JobRequest:
+def parsed(values: Mapping[str, Any]) -> JobRequest:
     """Return the request that JSON values make, every one of the type it must have."""
     from pydantic import ValidationError
 
