@@ -122,6 +122,7 @@ def test_a_table_of_no_number_has_the_keys(paths: JobPaths) -> None:
     assert table["rank"].to_pylist() == [0, 1, 0, 1], "a line without a step belongs to none"
     assert opened.table([], rank=1)["step"].to_pylist() == [1, 2]
     assert opened.table(["training_loss"], rank=1).num_rows == 2
+    assert (opened.raw([]).num_rows, opened.raw([]).column_names) == (5, []), "lines are there without columns too"
     paths.metrics.write_text(line(0, 1, 1.0))
     assert series.open_job(JOB).table([]).num_rows == 1
 

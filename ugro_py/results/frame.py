@@ -27,8 +27,7 @@ def frame(series: Series, *, samples: bool = False, columns: Sequence[str] | Non
             raise NotFoundError(f"job {series.job}: column {name[:80]!r}", "no line has it", f"there are {names}")
     wanted = list(columns) if columns is not None else names
     needed = dict.fromkeys([*wanted, *(("timestamp", "attempt", "rank") if samples else ())])
-    read = [name for name in needed if name != "job_id"]
-    table = series.raw(read or ["rank"])  # a table without columns has no rows
+    table = series.raw([name for name in needed if name != "job_id"])
     if "job_id" in needed:
         at = list(needed).index("job_id")
         # The same text again and again: a frame of it is a pointer per line.

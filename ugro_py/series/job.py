@@ -85,6 +85,8 @@ class Series:
         import pyarrow as pa
 
         names = self.fields if names is None else names
+        if not names:  # made of no columns a table would have no rows
+            return pa.Table.from_arrays([pa.nulls(self.rows)], names=["none"]).select([])
         batches = side_by_side(lambda chunk: chunk.columns(names), self._chunks)
         parts = [pa.Table.from_batches([batch]) for batch in batches]
         table = pa.concat_tables(parts, promote_options="default") if parts else pa.table({})
@@ -127,7 +129,7 @@ class Series:
         found = [keys[name] if whole else keys[name][keep] for name in ("attempt", "rank", "step", "time")]
         arrays = [*map(column_of, found[:3]), column_of(found[3], ~np.isnan(found[3]))]
         values = self.raw(names)
-        if names and not whole:  # a table without columns has no rows to choose from
+        if names and not whole:
             values = values.filter(flags(keep))
         return pa.table([*arrays, *(values[name] for name in names)], names=["attempt", "rank", "step", "time", *names])
 
