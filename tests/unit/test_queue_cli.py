@@ -119,6 +119,17 @@ def test_an_ended_job_is_not_changed(store: Store, capsys: pytest.CaptureFixture
         assert code == 2 and "it does not wait, it is completed" in err
 
 
+@pytest.mark.parametrize("verb", ["queue", "users", "nodes"])
+def test_a_verb_alone_prints_the_json_of_its_list(store: Store, capsys: pytest.CaptureFixture[str], verb: str) -> None:
+    said = []
+    for words in ([verb, "--json"], [verb, "ls", "--json"]):
+        with pytest.raises(SystemExit) as ended:
+            main(words)
+        assert not ended.value.code
+        said.append(json.loads(capsys.readouterr().out, object_hook=lambda one: {**one, "age_s": 0.0}))
+    assert said[0] == said[1]
+
+
 def test_nothing_waits(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
     for name in ("a", "b", "c", "wide"):
         store.set_job(name, "stopped")

@@ -10,11 +10,12 @@ from ugro_py.complete import job_names
 
 
 @click.group("queue", invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def command(ctx: click.Context) -> None:
+def command(ctx: click.Context, as_json: bool) -> None:
     """Show the jobs that wait, why, and change their order; alone as `ugro queue ls`."""
     if ctx.invoked_subcommand is None:
-        ctx.invoke(ls)
+        ctx.invoke(ls, as_json=as_json)
 
 
 @command.command("ls")

@@ -23,11 +23,12 @@ def _limit(ctx: click.Context, param: click.Parameter, value: str | None) -> flo
 
 
 @click.group("users", invoke_without_command=True)
+@click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @click.pass_context
-def command(ctx: click.Context) -> None:
+def command(ctx: click.Context, as_json: bool) -> None:
     """Show and set roles and quotas of users and groups, and see who did what; alone as `ugro users ls`."""
     if ctx.invoked_subcommand is None:
-        ctx.invoke(ls)
+        ctx.invoke(ls, as_json=as_json)
 
 
 @command.command("ls")
