@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import math
+import sys
 
 import numpy as np
 import pytest
@@ -14,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.unit.job_folder import JOB, paths  # noqa: F401 - a fixture
-from ugro_py import metrics, series
+from ugro_py import metrics, results, series
 from ugro_py.errors import NotFoundError
 from ugro_py.paths import JobPaths
+from ugro_py.results.lines import Lines
 from ugro_py.series.chart import thinned
 
 
@@ -211,6 +213,21 @@ def test_steps_of_one_second_are_one_point_along_time(paths: JobPaths) -> None:
     assert (few["x"][0], few["x"][-1], len(few["x"])) == (start, start + 9, 3)
     assert (min(few["min"]), max(few["max"])) == (0.0, 39.0)
     assert [one["x"] for one in chart(paths, by="time", ranks="each")["lines"]] == [mean["x"], mean["x"]]
+
+
+@pytest.mark.filterwarnings("error")
+def test_the_mean_of_numbers_whose_sum_is_no_number(paths: JobPaths) -> None:
+    most = sys.float_info.max
+    told = {1: [most] * 12, 2: [most, most, -most], 3: [*[most] * 12, *[-most] * 12], 4: [1.0, math.nan], 5: [1.0, 2.0]}
+    texts = [line(rank, step, loss) for step, losses in told.items() for rank, loss in enumerate(losses)]
+    paths.metrics.write_text("".join(texts))
+    means = series.open_job(JOB).told("training_loss").mean()[2].tolist()
+    assert means == pytest.approx([most, most / 3, 0, math.nan, 1.5], rel=1e-9, abs=most / 1e9, nan_ok=True)
+    assert means[4] == 1.5
+    assert thinned("mean", np.arange(8), np.full(8, most), 2).y.tolist() == pytest.approx([most, most])
+    assert results.summary(JOB).nonfinite_steps == 1
+    paths.metrics.write_text("".join(line(0, step, most) for step in range(12)) + line(0, 12, math.nan))
+    assert Lines(series.open_job(JOB)).mean("training_loss") == pytest.approx(most)
 
 
 def test_a_smoothed_line_is_the_one_of_tensorboard() -> None:

@@ -8,7 +8,7 @@ from functools import cached_property
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, overload
 
-from ugro_py.series.arrays import numbers
+from ugro_py.series.arrays import mean_of, numbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -125,6 +125,4 @@ class Lines:
         import numpy as np
 
         values = numbers(self._series.table([column])[column], missing=np.nan)
-        values = values[np.isfinite(values)]
-        mean = float(values.mean()) if len(values) else np.inf
-        return mean if np.isfinite(mean) else None
+        return mean_of(values[np.isfinite(values)])

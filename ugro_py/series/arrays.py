@@ -40,6 +40,20 @@ def are_known(column: pa.ChunkedArray) -> np.ndarray[Any, Any] | None:
     return found
 
 
+def mean_of(values: np.ndarray[Any, Any]) -> float | None:
+    """Return the mean of finite numbers, also where their sum is more than a number can be; None without any."""
+    import numpy as np
+
+    if not len(values):
+        return None
+    with np.errstate(over="ignore", invalid="ignore"):
+        mean = values.mean()
+        if not np.isfinite(mean):
+            most = np.finfo(np.float64).max
+            mean = np.clip((values / len(values)).sum(), -most, most)
+    return float(mean)
+
+
 def column_of(values: np.ndarray[Any, Any], known: np.ndarray[Any, Any] | None = None) -> pa.Array:
     """Return numbers as a column, without a copy; what is not `known` is null."""
     import pyarrow as pa

@@ -113,7 +113,7 @@ class Told:
         steps = self.step[begins]
         if len(begins) == len(self):
             return steps, self.time, finite
-        return steps, np.add.reduceat(self.time, begins) / counts, np.add.reduceat(finite, begins) / counts
+        return steps, np.add.reduceat(self.time, begins) / counts, _means(finite, begins, counts)
 
 
 @dataclass(frozen=True)
@@ -215,8 +215,7 @@ def thinned(name: str, x: Array, y: Array, points: int, smooth: float = 0.0) -> 
         if len(begins) > points:
             begins = begins[np.linspace(0, len(begins), points, endpoint=False).astype(np.int64)]
         counts = np.add.reduceat(np.isfinite(y).astype(np.int64), begins)
-        with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
-            mean = np.add.reduceat(np.nan_to_num(y), begins) / counts
+        mean = _means(np.nan_to_num(y), begins, counts)
         low, high = np.fmin.reduceat(y, begins), np.fmax.reduceat(y, begins)
         middles = (begins + np.append(begins[1:], len(x)) - 1) // 2
         middles[0], middles[-1] = 0, len(x) - 1  # the line begins and ends where the run does
@@ -236,6 +235,19 @@ def _smoothed(y: Array, weight: float) -> Array:
             debias = debias * weight + (1 - weight)
             found[index] = last / debias
     return found
+
+
+def _means(values: Array, begins: Array, counts: Array) -> Array:
+    """Return the mean of each part of `values`, which has as many numbers as `counts` says; others in it are 0."""
+    import numpy as np
+
+    with np.errstate(invalid="ignore", divide="ignore", over="ignore"):
+        means: Array = np.add.reduceat(values, begins) / counts
+        if not np.isfinite(means).all():  # of numbers near 1.8e308 no number is the sum, but one is the mean
+            shares = values / np.repeat(counts, np.diff(np.append(begins, len(values))))
+            most = np.finfo(np.float64).max
+            means = np.where(np.isfinite(means), means, np.clip(np.add.reduceat(shares, begins), -most, most))
+    return means
 
 
 def _numbered(values: Array) -> tuple[Array, Array]:

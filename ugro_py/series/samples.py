@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from ugro_py import metrics
 from ugro_py.paths import JobPaths
-from ugro_py.series.arrays import are_known, column_of, nullable, numbers, repeated, texts
+from ugro_py.series.arrays import are_known, column_of, mean_of, nullable, numbers, repeated, texts
 from ugro_py.series.chart import thinned
 from ugro_py.series.twin import Chunk, Twin, side_by_side
 
@@ -159,8 +159,7 @@ class Samples:
     def mean(self, column: str) -> float | None:
         """Return the mean of a reading over time and machines (or GPUs); None without any."""
         values, known = numbers(self.table[column]), are_known(self.table[column])
-        values = values if known is None else values[known]
-        return float(values.mean()) if len(values) else None
+        return mean_of(values if known is None else values[known])
 
     def lines(self, points: int = 1000) -> list[dict[str, Any]]:
         """Return lines to draw: `node`, `gpu` (its index, None for the machine), `column`, `unit`, `x` (Unix seconds),
