@@ -83,8 +83,8 @@ def test_a_killed_agent_is_followed_by_the_next_and_the_queue_goes_on(agents: Ag
     first.wait()
     token = ugro.token("long")
     time.sleep(0.5)  # lines are written that nobody reads
-    second = agents.acting()
     assert ugro.leftovers(token), "the job outlived its agent"
+    second = agents.acting()
     row = ugro.wait_for("long", "completed", "failed", "stopped")
     assert (row.status, row.reason) == ("completed", "")
     assert steps_of(ugro, "long") == all_steps(60)
@@ -93,7 +93,7 @@ def test_a_killed_agent_is_followed_by_the_next_and_the_queue_goes_on(agents: Ag
     assert "adopted" in kinds(ugro, "long")
     assert ugro.wait_for("next", "completed", "failed", "stopped").status == "completed"
     assert steps_of(ugro, "next") == all_steps(3)
-    wait_until(lambda: not ugro.busy(), "all GPUs are free", 10)
+    wait_until(lambda: not ugro.busy(), "all GPUs are free")
     status = ugro.json("agent", "status", "--json")
     assert status["pid"] == second.pid and status["term"] == 2
     assert status["loops"]["schedule"]["count"] > 0
@@ -119,7 +119,7 @@ def test_one_acts_a_second_is_refused_and_a_standby_takes_over(agents: Agents) -
     wait_until(lambda: agents.holder() == standby.pid, "the standby acts", 30)
     took = time.monotonic() - begin
     assert ugro.leftovers(token), "SIGTERM of the agent leaves the job alone"
-    wait_until(lambda: (c := ugro.job("steady").controller) and c.pid == standby.pid, "it follows the job", 15)
+    wait_until(lambda: (c := ugro.job("steady").controller) and c.pid == standby.pid, "it follows the job")
 
     third = agents.start("--standby")
     wait_until(lambda: "waits" in _logged(third), "the third one waits", 30)
@@ -129,7 +129,7 @@ def test_one_acts_a_second_is_refused_and_a_standby_takes_over(agents: Agents) -
     wait_until(lambda: agents.holder() == third.pid, "the third one acts", 30)
     killed = time.monotonic() - begin
     print(f"ended {ended:.1f} s after SIGTERM; the next acts after {took:.1f} s, {killed:.1f} s after a kill")
-    assert ended < 10
+    assert ended < 30
     assert ugro.wait_for("steady", "completed", "failed", "stopped").status == "completed"
     assert steps_of(ugro, "steady") == all_steps(100)
 
@@ -187,7 +187,7 @@ def test_killed_at_any_moment_the_queue_loses_no_job(agents: Agents) -> None:
             path = ugro.folder(job.name) / "attempts" / str(attempt) / "gang.json"
             if path.exists():
                 assert ugro.leftovers(ugro.token(job.name, attempt)) == {}
-    wait_until(lambda: not ugro.busy(), "all GPUs are free", 10)
+    wait_until(lambda: not ugro.busy(), "all GPUs are free")
 
 
 def test_idle_it_costs_next_to_nothing(agents: Agents) -> None:

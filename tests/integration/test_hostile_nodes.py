@@ -166,7 +166,7 @@ def test_quotas_hold(both: Master, hers: str) -> None:
         status, answer = both.ask(MALLORY, "POST", "/v1/jobs", {"request": {"name": "third", "hold": True}})
         assert status == 403 and "quota" in answer["error"]["came_back"], answer
         with both.store() as store:
-            reason = wait_until(lambda: store.job("beyond").reason, "it is said why", 20)
+            reason = wait_until(lambda: store.job("beyond").reason, "it is said why")
             assert "1 GPU" in reason and store.job("beyond").status == "pending", reason
             assert sum(job == "beyond" for job in store.busy().values()) == 0
             # Hours: none are left, so nothing of hers starts, however many GPUs are free.

@@ -34,7 +34,7 @@ def test_a_user_is_who_the_kernel_says(master: Master) -> None:
 def test_a_job_of_somebody_else_stays_as_it_is(master: Master, job: str, verb: str) -> None:
     body = {"priority": {"priority": 100}, "move": {"to": "first"}, "stop": {"force": True}}.get(verb)
     with master.store() as store:
-        wait_until(lambda: store.job(job).reason, "the agent said what it waits for", 20)
+        wait_until(lambda: store.job(job).reason, "the agent said what it waits for")
         before = store.job(job)
     status, answer = master.ask(MALLORY, "POST", f"/v1/jobs/{job}/{verb}", body)
     assert (status, answer["error"]["exit_code"]) == (403, 11), answer
@@ -86,7 +86,7 @@ def test_the_owner_may(master: Master) -> None:
     assert status == 200, answer
     with master.store() as store:
         assert store.job("hers").user == ALICE
-        wait_until(lambda: store.job("hers").status == "stopped", "the job has ended", 20)
+        wait_until(lambda: store.job("hers").status == "stopped", "the job has ended")
     assert ("stop", "hers", "done") in outcomes(master, ALICE)
 
 
@@ -189,7 +189,7 @@ def test_resumes_and_reruns_pass_neither_a_quota_nor_a_hold(master: Master, drai
         assert master.ask(ALICE, "POST", "/v1/jobs/copy/release")[0] == 403
         assert master.ask(ALICE, "POST", f"/v1/jobs/{names[0]}/stop")[0] == 200
         with master.store() as store:
-            wait_until(lambda: store.job(names[0]).status == "stopped", "it has ended", 20)
+            wait_until(lambda: store.job(names[0]).status == "stopped", "it has ended")
         assert master.ask(ALICE, "POST", f"/v1/jobs/{names[0]}/resume")[0] == 200
         with master.store() as store:
             assert [store.job(name).held_by for name in (names[0], "copy")] == ["root", "root"]

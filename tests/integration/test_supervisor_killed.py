@@ -23,7 +23,7 @@ def test_its_processes_are_ended_and_its_results_collected(ugro_here: Ugro) -> N
     ended = finish(launch, 7)
     assert "gpu1" in ended.stderr
     assert "supervisor is gone" in ended.stderr
-    wait_until(lambda: ugro_here.leftovers(token) == {}, "no process is left", 10)
+    wait_until(lambda: ugro_here.leftovers(token) == {}, "no process is left")
     assert (ugro_here.folder("headless") / "checkpoints" / "gpu1" / "kept.pt").read_text() == "weights"
     assert not attempt.exists()
 

@@ -178,6 +178,5 @@ def test_a_writer_that_hangs_keeps_news_from_nobody_for_long(store: Store, monke
         store.add_event("tick", "one")
         assert [e.text for e in store.events_after(after)] == ["one"]
         store.add_event("tick", "two")
-        begun = time.monotonic()
+        monkeypatch.setattr("ugro_py.state.settled.PATIENCE_S", 3600.0)  # it was waited for once: not again
         assert [e.text for e in store.events_after(after)] == ["one", "two"]
-        assert time.monotonic() - begun < 0.3, "it was waited for once"

@@ -16,13 +16,14 @@ from ansible_collections.ugro.cluster.plugins.module_utils import deadline, inte
 
 
 def test_the_whole_reading_is_json(tmp_path: Path) -> None:
+    before = time.time()
     reading = node.read_node(address="127.0.0.1", paths=[str(tmp_path)], name="gpu1")
+    assert before <= reading["clock"] <= time.time()
     assert json.loads(json.dumps(reading)) == reading
     assert (reading["name"], reading["interface"]) == ("gpu1", "lo")
     assert reading["hostname"] == socket.gethostname()
     assert reading["is_root"] == (os.geteuid() == 0)
     assert reading["boot_id"] == Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    assert abs(reading["clock"] - time.time()) < 10.0
     assert 0 < reading["memory"]["available_gb"] <= reading["memory"]["total_gb"]
     assert reading["cpu_count"] == len(os.sched_getaffinity(0))
     assert reading["unit_manager"] in ("system", "user", "none")
@@ -147,15 +148,15 @@ class TestPythons:
 
 class TestDeadline:
     def test_a_value_comes_back(self) -> None:
-        assert deadline.Call(lambda: {"big": "x" * 300_000}).result(5.0) == {"big": "x" * 300_000}
+        assert deadline.Call(lambda: {"big": "x" * 300_000}).result(60.0) == {"big": "x" * 300_000}
 
     def test_an_exception_comes_back_as_text(self) -> None:
         with pytest.raises(deadline.CallError, match=r"FileNotFoundError: .*no_such_file"):
-            deadline.Call(lambda: os.stat("/no_such_file")).result(5.0)
+            deadline.Call(lambda: os.stat("/no_such_file")).result(60.0)
 
     def test_a_process_that_dies(self) -> None:
         with pytest.raises(deadline.CallError, match="died"):
-            deadline.Call(lambda: os.kill(os.getpid(), 9)).result(5.0)
+            deadline.Call(lambda: os.kill(os.getpid(), 9)).result(60.0)
 
     def test_a_late_answer_is_given_up_and_its_process_killed(self) -> None:
         call = deadline.Call(lambda: time.sleep(60))
@@ -166,9 +167,12 @@ class TestDeadline:
         with pytest.raises(ProcessLookupError):
             os.kill(call._pid, 0)
 
-    def test_calls_run_side_by_side(self) -> None:
-        start = time.monotonic()
-        calls = [deadline.Call(lambda: time.sleep(0.5)) for _ in range(10)]
-        for call in calls:
-            call.result(30.0)
-        assert time.monotonic() - start < 4.0
+    def test_calls_run_side_by_side(self, tmp_path: Path) -> None:
+        def meet(number: int) -> bool:
+            (tmp_path / str(number)).touch()
+            while len(list(tmp_path.iterdir())) < 10:  # none ends before all have begun
+                time.sleep(0.01)
+            return True
+
+        calls = [deadline.Call(lambda number=number: meet(number)) for number in range(10)]
+        assert all(call.result(60.0) for call in calls)
