@@ -8,6 +8,7 @@ import asyncio
 import os
 import signal
 import sqlite3
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,6 +21,8 @@ from ugro_py.errors import NotFoundError
 from ugro_py.state import Store, _patience
 from ugro_py.state.away import AwayError
 from ugro_py.state.later import Later
+
+LAG_S = 0.7  # one that waits in the loop holds it up for a second at least
 
 
 @contextmanager
@@ -47,31 +50,51 @@ def store(file: Path) -> Iterator[Store]:
 
 
 async def worst_lag(until: asyncio.Future[object] | asyncio.Task[object]) -> float:
-    """Return for how long the loop did nothing, at worst, until something has ended."""
-    worst = 0.0
-    while not until.done():
-        before = time.monotonic()
+    """Return for how long the loop did nothing, at worst, until something has ended.
+
+    In seconds by a thread beside the loop: what a busy machine gives neither of them does not count.
+    """
+    worst, ticks, over = 0, 0, threading.Event()
+
+    def tick() -> None:
+        nonlocal ticks
+        while not over.wait(0.02):
+            ticks += 1
+
+    beside = threading.Thread(target=tick)
+    beside.start()
+    try:
+        while not until.done():
+            before = ticks
+            await asyncio.sleep(0.02)
+            worst = max(worst, ticks - before - 1)
+    finally:
+        over.set()
+        beside.join()
+    return worst * 0.02
+
+
+async def away(store: Store, seconds: float) -> None:
+    """Wait until the database has been away for so long."""
+    while store.database.outage.away_s <= seconds:
         await asyncio.sleep(0.02)
-        worst = max(worst, time.monotonic() - before - 0.02)
-    return worst
 
 
 def test_a_locked_file_is_waited_for_beside_the_loop(store: Store, file: Path) -> None:
     async def play() -> float:
         with locked(file):
             writing = asyncio.create_task(store.patiently(store.set_job, "j", "running"))
-            unlocked = asyncio.create_task(asyncio.sleep(4))
-            lag = await worst_lag(unlocked)
+            lag = await worst_lag(asyncio.create_task(away(store, 4)))
             assert not writing.done()
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(120):
             await writing
         return lag
 
     lag = asyncio.run(play())
-    assert lag < 1.0, lag
+    assert lag < LAG_S, lag
     assert store.job("j").status == "running"
     (event,) = [event for event in store.events() if event.kind == "database_away"]
-    assert event.severity == "warning" and 3 < (event.data or {})["seconds"] < 20
+    assert event.severity == "warning" and (event.data or {})["seconds"] >= 4
     assert "locked" in event.text
 
 
@@ -79,7 +102,7 @@ def test_many_who_wait_tell_of_one_outage(store: Store, file: Path) -> None:
     async def play() -> None:
         with locked(file):
             writing = [asyncio.create_task(store.patiently(store.add_event, "e", str(n))) for n in range(8)]
-            await asyncio.sleep(1.5)
+            await away(store, 1.5)
             assert (await store.patiently(store.job, "j")).status == "pending"  # it can be read all the time
             await asyncio.sleep(0.5)
         await asyncio.gather(*writing)
@@ -173,19 +196,18 @@ def test_postgresql_is_killed_and_started_again(own_postgres: Postgres) -> None:
             for number in range(10):
                 later.write(store.add_event, "e", str(number))
             reading = asyncio.create_task(store.patiently(store.job, "j"))
-            away = asyncio.create_task(asyncio.sleep(2))
-            lag = await worst_lag(away)
+            lag = await worst_lag(asyncio.create_task(away(store, 2)))
             await asyncio.to_thread(own_postgres.start)
             assert (await reading).name == "j"
             await later.flush()
             return lag
 
         lag = asyncio.run(play())
-        assert lag < 1.0, lag
+        assert lag < LAG_S, lag
         events = store.events()
     assert [event.text for event in events if event.kind == "e"] == [str(number) for number in range(10)]
-    (away,) = [event for event in events if event.kind == "database_away"]
-    assert (away.data or {})["seconds"] >= 2
+    (told,) = [event for event in events if event.kind == "database_away"]
+    assert (told.data or {})["seconds"] >= 2
 
 
 def test_postgresql_that_answers_nothing_is_an_outage_too(own_postgres: Postgres) -> None:
@@ -198,14 +220,13 @@ def test_postgresql_that_answers_nothing_is_an_outage_too(own_postgres: Postgres
                 os.kill(pid, signal.SIGSTOP)
             try:
                 writing = asyncio.create_task(store.patiently(store.add_event, "e", "once"))
-                lag = await worst_lag(asyncio.create_task(asyncio.sleep(3)))
-                assert store.database.outage.away_s > 2
+                lag = await worst_lag(asyncio.create_task(away(store, 3)))
             finally:
                 for pid in frozen:
                     os.kill(pid, signal.SIGCONT)
             await writing
             return lag
 
-        assert asyncio.run(play()) < 1.0
+        assert asyncio.run(play()) < LAG_S
         kinds = [event.kind for event in store.events()]
     assert kinds.count("e") == 1 and kinds.count("database_away") == 1
