@@ -235,6 +235,17 @@ def test_compare_of_jobs_without_anything(own: Experiments) -> None:
         ugro("compare", "a", "nope")
 
 
+def test_a_job_that_never_began_is_best_in_nothing(own: Experiments) -> None:
+    own.store.create_job("waits", "ob", {"model": "x"})
+    own.run("ran", [4.0, None])
+    own.run("better", [4.0, 3.0])
+    found = json.loads(ugro("compare", "waits", "ran", "better", "--json").output)["figures"]
+    figures = {row["name"]: (row["values"], row["best"]) for row in found}
+    assert not [name for name, (_, best) in figures.items() if best == 0]
+    assert figures["attempts"] == ([None, 1, 1], None)
+    assert figures["steps with a loss of NaN or infinity"] == ([None, 1, 0], 2)
+
+
 def test_a_run_capsule_that_is_none(own: Experiments) -> None:
     hostile = {
         "request": {"args": 3, "env": [], "model": {"a": 1}},

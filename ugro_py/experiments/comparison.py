@@ -126,8 +126,10 @@ def compare(
 
 
 def _figures(found: Sequence[Mapping[str, Any]], settings: Settings | None) -> list[Figure]:
+    began = [_of_what_was(one) for one in found]
+
     def row(name: str, unit: str, key: str, better: Better | None = None, inner: str | None = None) -> Figure:
-        values = [one.get(key) for one in found]
+        values = [one.get(key) for one in began]
         if inner is not None:
             values = [value.get(inner) if isinstance(value, Mapping) else None for value in values]
         return Figure(name, unit, tuple(values), better)
@@ -163,6 +165,12 @@ def _figures(found: Sequence[Mapping[str, Any]], settings: Settings | None) -> l
             Figure("cost of that energy", settings.energy_currency, tuple(costs), energy.better),
         )
     return table
+
+
+def _of_what_was(figures: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the figures without zeros that are no achievement: of a job that never began, or has told no step."""
+    nothing = {"attempts": not figures.get("attempts"), "nonfinite_steps": figures.get("steps") is None}
+    return {**figures, **{key: None for key, never in nothing.items() if never}}
 
 
 def _reached(rows: Sequence[JobRow], loss: float) -> list[Figure]:
