@@ -24,7 +24,7 @@ def test_a_killed_rank_is_noticed_and_the_job_trains_again(ugro_here: Ugro) -> N
     print(found)
     assert (found["node"], found["rank"], found["attempt"]) == ("gpu1", 1, 1)
     assert "rank 1 on gpu1 was killed by SIGKILL" in found["detected"]
-    assert 0 <= found["detection_s"] < 5
+    assert 0 <= found["detection_s"] < 30  # measured: below 1
     assert found["detection_s"] < found["restart_s"] < found["recovery_s"]
     assert found["recovered_by"] == "first step"
 
@@ -48,7 +48,7 @@ def test_a_pause_ends_by_itself(ugro_here: Ugro) -> None:
     print(found)
     assert (found["node"], found["rank"], found["restart_s"]) == ("gpu1", None, None)
     assert found["recovered_by"] == "first step after the pause"
-    assert 1.0 <= found["recovery_s"] < 6.0
+    assert 1.0 <= found["recovery_s"] < 30.0
     assert found["status"] == "running"
     ugro_here.run("stop", "paused", "--force")
 
@@ -70,7 +70,7 @@ def test_a_killed_node_is_noticed_and_the_job_trains_again(ugro: Ugro) -> None:
     found = ugro.json("drill", "kill-node", "nodeless", "--node", "gpu2", "--json")
     print(found)
     assert found["node"] == "gpu2"
-    assert found["detection_s"] < 15
+    assert found["detection_s"] < 60
     assert found["recovered_by"] == "first step"
     assert ugro.leftovers(token) == {}
     first = ugro.json("explain", "nodeless", "--attempt", 1, "--json")
@@ -90,7 +90,7 @@ def test_a_machine_that_goes_down_is_noticed_and_the_job_trains_again_on_the_spa
     print(found)
     try:
         assert (found["node"], found["recovered_by"]) == ("gpu-master", "first step")
-        assert found["detection_s"] < 20
+        assert found["detection_s"] < 60
         assert {node for node, _ in ugro.rank_states("powerless").values()} == {"gpu1", "gpu2"}
         # A container that is told to reboot ends; a machine would come back by itself.
         wait_until(lambda: not host.is_on(), "it went down")
