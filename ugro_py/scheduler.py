@@ -235,18 +235,18 @@ def _counts(
     wanted_nodes, wanted = request.nodes, request.gpus
     if not free or (wanted is not None and total < wanted):
         asked = f"{_count(wanted, 'GPU')} asked" if wanted is not None else "a GPU asked"
-        raise _not_free(f"{asked}, {total} free", in_use)
+        raise _not_enough(f"{asked}, {total} {'free' if in_use else 'may be used'}", in_use)
     if wanted_nodes is not None and len(free) < wanted_nodes:
         lacking = ", ".join(node for node in allowed if node not in free)
-        raise _not_free(f"{_count(wanted_nodes, 'node')} asked, {len(free)} have a free GPU (not {lacking})", in_use)
+        have = f"{len(free)} have a {'free GPU' if in_use else 'GPU'} (not {lacking})"
+        raise _not_enough(f"{_count(wanted_nodes, 'node')} asked, {have}", in_use)
     if wanted is None:
         return dict(list(free.items())[:wanted_nodes])
     largest = sorted(free.values(), reverse=True)
     size = wanted_nodes or next(k for k in range(1, len(free) + 1) if sum(largest[:k]) >= wanted)
     if sum(largest[:size]) < wanted:
-        raise _not_free(
-            f"{_count(wanted, 'GPU')} on {_count(size, 'node')} asked, at most {sum(largest[:size])} free there", in_use
-        )
+        most = f"at most {sum(largest[:size])} {'free there' if in_use else 'there'}"
+        raise _not_enough(f"{_count(wanted, 'GPU')} on {_count(size, 'node')} asked, {most}", in_use)
     return _spread(wanted, _first_nodes(free, size, wanted))
 
 
@@ -288,5 +288,6 @@ def _count(number: int, noun: str) -> str:
     return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
-def _not_free(what: str, in_use: str) -> AllocationError:
-    return AllocationError(what, in_use, "wait for GPUs (`ugro ps`) or ask for less")
+def _not_enough(what: str, in_use: str) -> AllocationError:
+    advice = "wait for GPUs (`ugro ps`) or ask for less" if in_use else "ask for less, or add nodes (`ugro nodes`)"
+    return AllocationError(what, in_use, advice)

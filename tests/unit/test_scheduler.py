@@ -184,6 +184,20 @@ def test_not_free(request_: Request, text: str) -> None:
     assert text in str(caught.value)
 
 
+@pytest.mark.parametrize(
+    ("request_", "text"),
+    [
+        (Request(gpus=99), "99 GPUs asked, 7 may be used; ask for less, or add nodes (`ugro nodes`)"),
+        (Request(nodes=4), "4 nodes asked, 3 have a GPU (not bare); ask for less, or add nodes"),
+        (Request(nodes=1, gpus=5), "5 GPUs on 1 node asked, at most 4 there; ask for less"),
+    ],
+)
+def test_what_could_never_be_met_is_not_to_be_waited_for(request_: Request, text: str) -> None:
+    with pytest.raises(AllocationError) as caught:
+        place(request_, [*NODES, "bare"], GPUS, ())
+    assert text in str(caught.value) and "wait" not in str(caught.value) and "free" not in str(caught.value)
+
+
 def test_fewer_nodes_free_than_asked_names_who_is_short() -> None:
     with pytest.raises(AllocationError, match=r"3 nodes asked, 2 have a free GPU \(not gpu-master\).*job first"):
         place(Request(nodes=3), NODES, GPUS, {"GPU-gpu-master-0": "first"})
@@ -192,7 +206,7 @@ def test_fewer_nodes_free_than_asked_names_who_is_short() -> None:
 def test_everything_busy_or_nothing_there() -> None:
     with pytest.raises(AllocationError, match="0 free"):
         place(Request(), NODES, GPUS, [gpu.uuid for gpu in GPUS])
-    with pytest.raises(AllocationError, match="0 free"):
+    with pytest.raises(AllocationError, match="0 may be used; ask for less, or add nodes"):
         place(Request(), ["gpu1"], [], ())
     with pytest.raises(UsageError, match="there is no node"):
         place(Request(), [], [], ())
