@@ -120,6 +120,11 @@ def _time(line: Mapping[str, Any]) -> float | None:
         return None
 
 
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return finite(math.fsum(value / len(known) for value in known)) if known else None  # their sum may be too large
+
+
 def progress(paths: JobPaths, elapsed_s: float | None, count: int = 0) -> dict[str, Any]:
     """Return where a job is, as JSON values.
 
@@ -129,8 +134,9 @@ def progress(paths: JobPaths, elapsed_s: float | None, count: int = 0) -> dict[s
         count: how many ranks it has, as far as that is known.
 
     Returns:
-        `step`, `total_steps`, `loss`, `throughput_tokens_sec` of all ranks, `eta_s`; None where unknown. And `ranks`:
-        the newest metrics of each by its number.
+        `step`, `total_steps`, `loss` (the mean of what each rank told last, as in all lists of jobs),
+        `throughput_tokens_sec` of all ranks, `eta_s`; None where unknown. And `ranks`: the newest metrics of each by
+        its number.
     """
     lines = newest_lines(paths, count)
     newest = by_rank(lines)
@@ -140,7 +146,7 @@ def progress(paths: JobPaths, elapsed_s: float | None, count: int = 0) -> dict[s
     return {
         "step": whole(line.get("step")),
         "total_steps": whole(line.get("total_steps")),
-        "loss": finite(line.get("training_loss")),
+        "loss": _mean([finite(line.get("training_loss")) for line in newest.values()]),
         "throughput_tokens_sec": tokens_per_second(newest),
         "eta_s": seconds_left(line.get("step"), line.get("total_steps"), pace),
         "ranks": newest,

@@ -58,6 +58,17 @@ def test_every_rank_counts_however_many_there_are(paths: JobPaths) -> None:
     assert found["eta_s"] == pytest.approx(980.0)
 
 
+def test_the_loss_is_the_mean_of_the_ranks_that_tell_a_number(paths: JobPaths) -> None:
+    told = [(0, 1.0), (1, 2.0), (2, math.nan), (3, "none"), (4, 6.0)]
+    lines = [line(step, step, rank, training_loss=loss) for step in (1, 2) for rank, loss in told]
+    paths.metrics.write_text("".join(lines))
+    assert pace.progress(paths, 5.0)["loss"] == pytest.approx(3.0)
+    paths.metrics.write_text(line(1, 1, 0, training_loss=math.nan))
+    assert pace.progress(paths, 5.0)["loss"] is None
+    paths.metrics.write_text("".join(line(1, 1, rank, training_loss=1.7e308) for rank in range(3)))
+    assert pace.progress(paths, 5.0)["loss"] == pytest.approx(1.7e308)
+
+
 def test_a_retry_counts_from_its_own_start(paths: JobPaths) -> None:
     first = [
         line(step, step, rank, total_steps=100, throughput_tokens_sec=7) for step in range(50) for rank in (0, 1, 2)
