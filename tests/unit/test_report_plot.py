@@ -123,3 +123,14 @@ def test_each_rank_of_a_large_gang(tmp_path: Path) -> None:
 def test_throughput_is_said_to_be_that_of_a_rank() -> None:
     """Figures tell the sum over the ranks; curves are their mean, or each."""
     assert plot.Panel("throughput_tokens_sec", "tokens/s", ()).label == "throughput of a rank (tokens/s)"
+
+
+def test_a_job_has_one_place_in_all_charts() -> None:
+    told("one", [1.0, 2.0])
+    told("two", [1.0, 2.0], ranks=2)
+    told("three", [1.0, 2.0], name="epoch")
+    with JobPaths("two").metrics.open("a") as stream:
+        stream.write('{"attempt": 1, "rank": 1, "step": 3, "epoch": 1.0}\n')
+    first, second = panels(["one", "two", "three"], ["training_loss", "epoch"], Looks(each_rank=True))
+    assert {curve.name: curve.place for curve in first.curves} == {"one rank 0": 0, "two rank 0": 1, "two rank 1": 2}
+    assert {curve.name: curve.place for curve in second.curves} == {"two rank 1": 2, "three rank 0": 3}

@@ -39,9 +39,11 @@ class Curve:
     """One line: its name, and x, mean, least and greatest value of each of its points; None where there is none.
 
     `first` and `last` are the first and the last number there was, before points were put together or smoothed.
+    `place` is that of its name among all names of the plot, which looks the same in each of its charts.
     """
 
     name: str
+    place: int
     first: float
     last: float
     x: list[float | None]
@@ -131,6 +133,7 @@ def panels(jobs: Sequence[str], columns: Sequence[str], looks: Looks) -> list[Pa
     opened = {job: series.open_job(job) for job in jobs}
     points = max(2, min(looks.points, _POINTS_IN_ALL // len(jobs)))
     found = []
+    places: dict[str, int] = {}
     for column in columns:
         curves: list[Curve] = []
         for job, one in opened.items():
@@ -141,7 +144,7 @@ def panels(jobs: Sequence[str], columns: Sequence[str], looks: Looks) -> list[Pa
             drawn = chart(told, column, by=looks.by, ranks=ranks, points=points, smooth=looks.smooth).to_json()
             ends = _ends(told, looks.each_rank)
             lines = [line for line in drawn["lines"] if line["name"] in ends]
-            curves += [_curve(job, line, ends[line["name"]], looks, len(jobs) > 1) for line in lines]
+            curves += [_curve(job, line, ends[line["name"]], looks, len(jobs) > 1, places) for line in lines]
         if not curves:
             raise _missing(column, opened.values())
         found.append(_scaled(column, curves))
@@ -202,13 +205,15 @@ def _ends(told: Told, each_rank: bool) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _curve(job: str, line: dict[str, Any], ends: tuple[float, float], looks: Looks, several: bool) -> Curve:
+def _curve(
+    job: str, line: dict[str, Any], ends: tuple[float, float], looks: Looks, several: bool, places: dict[str, int]
+) -> Curve:
     name = job if not looks.each_rank else f"{job} {line['name']}" if several else line["name"]
     x = line["x"]
     if looks.by == "time":
         start = next((value for value in x if value is not None), 0.0)
         x = [None if value is None else (value - start) / 3600 for value in x]
-    return Curve(name, *ends, x, line["y"], line["min"], line["max"])
+    return Curve(name, places.setdefault(name, len(places)), *ends, x, line["y"], line["min"], line["max"])
 
 
 def _draw(found: Sequence[Panel], looks: Looks, part: Path, kind: str) -> None:
@@ -231,12 +236,12 @@ def _draw(found: Sequence[Panel], looks: Looks, part: Path, kind: str) -> None:
 
 
 def _draw_panel(axis: Axes, panel: Panel, looks: Looks) -> None:
-    for place, curve in enumerate(panel.curves):
-        colour = COLOURS[place % len(COLOURS)]
+    for curve in panel.curves:
+        colour = COLOURS[curve.place % len(COLOURS)]
         x, y, low, high = (_floats(values) for values in (curve.x, curve.y, curve.low, curve.high))
         if low != y or high != y:
             axis.fill_between(x, low, high, color=colour, alpha=0.18, linewidth=0)
-        style = ("-", "--", ":", "-.")[place // len(COLOURS) % 4]
+        style = ("-", "--", ":", "-.")[curve.place // len(COLOURS) % 4]
         alone = sum(value is not None for value in curve.y) == 1
         axis.plot(x, y, style, color=colour, linewidth=1.5, label=curve.name, marker="o" if alone else None)
     axis.set_ylabel(panel.label)

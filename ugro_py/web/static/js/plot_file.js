@@ -5,7 +5,17 @@
   const style = (name) => getComputedStyle(document.documentElement).getPropertyValue(name).trim();
   const figure = (value) => (value === null || value === undefined ? "-" : String(Number(value.toPrecision(6))));
   const positive = (values) => (data.log ? values.map((value) => (value > 0 ? value : null)) : values);
+  const DASHES = [undefined, [6, 4], [2, 3], [8, 3, 2, 3]];
   const charts = [];
+
+  /** Numbers at an axis, with as many digits as tell one from the next: of 3 all ticks of a run of seconds are 0. */
+  const ticks = (_, values, __, ___, apart) => {
+    const digits = apart > 0 ? Math.max(0, 2 - Math.floor(Math.log10(apart))) : Infinity;
+    const plain = { maximumFractionDigits: digits };
+    return values.map((value) =>
+      value === null ? "" : digits > 7 ? figure(value) : value.toLocaleString(undefined, plain)
+    );
+  };
 
   document.querySelectorAll(".chart").forEach((place, number) => {
     const panel = data.panels[number];
@@ -13,10 +23,10 @@
     const bands = [];
     const tables = [];
     const dark = matchMedia("(prefers-color-scheme: dark)").matches;
-    panel.curves.forEach((curve, index) => {
-      const colour = data.colours[index % data.colours.length];
-      const stroke = dark && index % data.colours.length === 6 ? "#bbbbbb" : colour;
-      const dash = index >= data.colours.length ? [6, 4] : undefined;
+    panel.curves.forEach((curve) => {
+      const colour = curve.place % data.colours.length;
+      const stroke = dark && colour === 6 ? "#bbbbbb" : data.colours[colour];
+      const dash = DASHES[Math.floor(curve.place / data.colours.length) % DASHES.length];
       const at = series.length;
       series.push({ label: curve.name, stroke, dash, width: 1.5, spanGaps: false, value: (_, y) => figure(y) });
       const edge = { label: "", stroke: "transparent", width: 0, points: { show: false }, class: "edge" };
@@ -32,7 +42,7 @@
         series,
         bands,
         scales: { x: { time: false }, y: { distr: data.log ? 3 : 1 } },
-        axes: [{ ...axis, label: data.xLabel }, { ...axis, size: 70 }],
+        axes: [{ ...axis, label: data.xLabel, values: ticks }, { ...axis, size: 70, values: ticks }],
         cursor: { drag: { x: true, y: false } },
       },
       uPlot.join(tables),
