@@ -13,6 +13,7 @@ import click
 from ugro_py import dry_run as dry
 from ugro_py import interrupt, users
 from ugro_py.cluster import Cluster
+from ugro_py.display import safe_line
 from ugro_py.errors import JobFailedError, JobStoppedError
 from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher, check_new
@@ -158,5 +159,5 @@ def report(outcome: Outcome, job: str, as_json: bool) -> None:
         raise JobStoppedError(f"job {job}", outcome.reason)
     if not as_json:
         for line in outcome.last_lines[-12:]:
-            click.echo(f"  | {line}", err=True)
+            click.echo(f"  | {safe_line(line)}", err=True)
     raise JobFailedError(f"job {job}", outcome.reason, f"see `ugro logs {job}` and {JobPaths(job).root}")

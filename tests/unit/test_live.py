@@ -12,6 +12,9 @@ import pytest
 import rich
 from rich.console import Console
 
+from ugro_py.errors import JobFailedError
+from ugro_py.gang import Outcome
+from ugro_py.launch_cli import report
 from ugro_py.live import Progress
 
 
@@ -71,3 +74,10 @@ def test_metrics_that_are_no_numbers(
         assert "gpu1" in drawn(progress, monkeypatch)
     assert progress._losses == []
     assert "step -  loss -  -  ETA -" in capsys.readouterr().out
+
+
+def test_last_lines_of_a_rank_cannot_drive_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    outcome = Outcome("failed", "rank 0 failed", 1, last_lines=["bad \x1b]0;pwned\x07\x1b]52;c;aGk=\x1b\\ \x9b2J<b>\r"])
+    with pytest.raises(JobFailedError):
+        report(outcome, "job", as_json=False)
+    assert capsys.readouterr().err == "  | bad  2J<b>\n"
