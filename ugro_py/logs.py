@@ -28,16 +28,19 @@ _RECONCILE_S = 5.0
 _BAR_S = 1.0
 
 
-def choose_ranks(paths: JobPaths, wanted: str, known: Sequence[int]) -> list[int]:
+def choose_ranks(paths: JobPaths, wanted: str, known: Sequence[int], *, over: bool = False) -> list[int]:
     """Return the ranks to show.
 
     Args:
         wanted: "all" or a number.
         known: the ranks of the newest attempt; ranks that have a log (of an earlier attempt) exist too.
+        over: the job has ended, so that what it wrote has to be there.
 
     Raises:
-        NotFoundError: the job has no such rank.
+        NotFoundError: the job has no such rank, or its folder is gone.
     """
+    if over and known and not paths.root.is_dir():
+        raise NotFoundError(f"logs of job {paths.job}", f"there is no folder {paths.root} any more")
     ranks = sorted({*known, *paths.logged_ranks()})
     if wanted == "all":
         return ranks

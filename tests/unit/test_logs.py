@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import pty
+import shutil
 import subprocess
 import sys
 import threading
@@ -58,6 +59,14 @@ def test_lines_as_json(running: JobStore) -> None:
     write(running, 0, b"a\xff\r\n\x1b[1mb\n")
     lines = [json.loads(line) for line in shown("--json").splitlines()]
     assert lines == [{"rank": 0, "line": "a\ufffd"}, {"rank": 0, "line": "\x1b[1mb"}]
+
+
+def test_a_folder_that_is_gone_is_said(running: JobStore) -> None:
+    running.end()
+    shutil.rmtree(running.paths.root)
+    for words in ((), ("--rank", "0"), ("-f",), ("--json",)):
+        with pytest.raises(NotFoundError, match=r"there is no folder .* any more"):
+            shown(*words)
 
 
 def test_ranks_that_do_not_exist(running: JobStore) -> None:

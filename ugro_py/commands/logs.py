@@ -45,7 +45,7 @@ def command(job: str, rank: str, follow: bool, tail: int | None, as_json: bool) 
         over = is_over()
 
         def ranks() -> list[int]:
-            return logs.choose_ranks(JobPaths(job), rank, [known.rank for known in store.ranks(job)])
+            return logs.choose_ranks(JobPaths(job), rank, [known.rank for known in store.ranks(job)], over=over)
 
         try:
             if follow and not over:

@@ -43,7 +43,7 @@ async def get_logs(
     paths = JobPaths(job)
 
     def ranks() -> list[int]:
-        return logs.choose_ranks(paths, rank, [known.rank for known in agent.store.ranks(job)])
+        return logs.choose_ranks(paths, rank, [known.rank for known in agent.store.ranks(job)], over=over)
 
     over = not (await run_in_threadpool(agent.store.job, job)).active
     if follow and not over:
