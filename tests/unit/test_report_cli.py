@@ -9,6 +9,7 @@ import re
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 from sqlalchemy import update
@@ -88,6 +89,8 @@ def test_tags_alone_are_listed(own: Experiments) -> None:
     said = ugro("results", "tag", "alpha", "-json", "-bad", "--json").stdout
     assert json.loads(said) == {"job": "alpha", "changed": True, "tags": ["good"]}
     assert json.loads(ugro("results", "tag", "--json", "alpha").stdout)["changed"] is False
+    ugro("results", "tag", "alpha", "phase2", "paper/h")
+    assert json.loads(ugro("results", "tag", "alpha", "-phase2", "--json", "-paper/h").stdout)["tags"] == ["good"]
     with pytest.raises(NotFoundError, match="nope"):
         ugro("results", "tag", "nope")
 
@@ -159,6 +162,8 @@ def test_notes_are_shown_replaced_and_removed(own: Experiments) -> None:
     ugro("results", "note", "one", "-", input="first\r\n\x1b[31msecond\n")
     assert ugro("results", "note", "one").output == "first\n[31msecond\n"
     assert json.loads(ugro("results", "note", "one", "--json").output) == {"job": "one", "text": "first\n[31msecond"}
+    with pytest.raises(click.UsageError, match="--remove removes the note"):
+        ugro("results", "note", "one", "")
     ugro("results", "note", "one", "--remove")
     assert ugro("results", "note", "one").stdout == ""
     assert [line.verb for line in own.store.audit()] == ["note", "note"]

@@ -123,7 +123,18 @@ def ls(
         print_experiments(found["experiments"], found["total"])
 
 
-@command.command("tag", context_settings={"ignore_unknown_options": True})
+class _Changes(click.Command):
+    """A command whose words may begin with `-`: `-paper` is one word, not the options -p, -a, …, of which -h is one."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        """Have options first: those with two dashes, and `-h` alone."""
+        place = args.index("--") if "--" in args else len(args)
+        before, after = args[:place], args[place + 1 :]
+        options = [word for word in before if word == "-h" or word.startswith("--")]
+        return super().parse_args(ctx, [*options, "--", *(word for word in before if word not in options), *after])
+
+
+@command.command("tag", cls=_Changes)
 @click.argument("job", shell_complete=job_names)
 @click.argument("changes", metavar="+TAG|-TAG...", nargs=-1, type=click.UNPROCESSED)
 @click.option("--json", "as_json", is_flag=True, help="Print JSON.")
@@ -153,6 +164,8 @@ def note(job: str, text: tuple[str, ...], remove: bool, as_json: bool) -> None:
     words = " ".join(text)
     if remove and text:
         raise click.UsageError("give either a text or --remove")
+    if text and not words.strip():
+        raise click.UsageError("the text is empty; --remove removes the note")
     if not remove and not words.strip():
         found: Any = doors.note(job)
         if not found and not as_json:
