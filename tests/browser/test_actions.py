@@ -43,24 +43,27 @@ def test_the_queue_is_changed(site: Site, page: Page, waiting: str) -> None:
     line = page.locator(row(page, waiting))
     expect(line).to_contain_text("root")
     line.get_by_role("button", name="Hold").click()
-    expect(page.locator("#notices")).to_contain_text(f"Job {waiting} is held.")
+    beside = line.locator(".answer")
+    expect(beside).to_have_text(f"Job {waiting} is held.")
     expect(line.locator(".status-held")).to_be_visible()
     line.get_by_role("button", name="Release").click()
-    expect(page.locator("#notices")).to_contain_text("was released")
+    expect(beside).to_contain_text("was released")
     expect(line.locator(".status-held")).to_have_count(0)
+    expect(beside).to_contain_text("was released")  # the row was made anew
+    expect(page.locator("#notices")).to_be_empty()
 
     line.locator("summary").click()
     line.locator("input[name=priority]").fill("73")
     line.get_by_role("button", name="Set priority").click()
-    expect(page.locator("#notices")).to_contain_text("has priority 73")
+    expect(beside).to_contain_text("has priority 73")
     until(lambda: site.client.get(f"/v1/jobs/{waiting}")["priority"] == 73, "the priority is 73")
     expect(line.locator("[data-label=Priority]")).to_have_text("73")
     expect(line.locator("[data-label=Place]")).to_have_text("1")
 
     # The agent says when nobody listens any more; a question is asked before a job is thrown away.
     line.get_by_role("button", name="Cancel").click()
-    expect(page.locator("#notices")).to_contain_text(f"Job {waiting} was cancelled.")
     expect(line).to_have_count(0)
+    expect(page.locator("#notices")).to_have_text(f"Job {waiting} was cancelled.")  # its row is gone
     assert site.ugro.job(waiting).status == "stopped"
 
 
@@ -75,7 +78,7 @@ def test_jobs_change_places(site: Site, page: Page) -> None:
     first = second.get_by_role("button", name="First")
     first.focus()
     page.keyboard.press("Enter")
-    expect(page.locator("#notices")).to_contain_text(f"Job {names[1]} was moved first")
+    expect(second.locator(".answer")).to_contain_text(f"Job {names[1]} was moved first")
 
     def order() -> list[str]:
         return [job["job"] for job in site.client.get("/v1/queue") if job["job"] in names]
@@ -89,19 +92,23 @@ def test_jobs_change_places(site: Site, page: Page) -> None:
 
 
 def test_a_node_is_drained_and_comes_back(site: Site, page: Page) -> None:
+    page.set_viewport_size({"width": 390, "height": 500})  # the top of the page is out of sight
     page.goto("/health")
     card = page.locator("#health-gpu2")
     card.locator("input[name=reason]").fill("new fan <b>bold</b>")
     card.get_by_role("button", name="Drain").click()
-    expect(page.locator("#notices")).to_contain_text("Node gpu2 gets no new jobs.")
+    expect(card.locator(".answer")).to_have_text("Node gpu2 gets no new jobs.")
+    expect(card.locator(".answer")).to_be_in_viewport()
     expect(card).to_contain_text("drained by root: new fan <b>bold</b>")
     assert next(node for node in site.client.get("/v1/nodes") if node["node"] == "gpu2")["drain"]
     page.goto("/")
     expect(page.locator("#node-gpu2")).to_contain_text("drain")
     page.goto("/health")
     card.get_by_role("button", name="Let jobs on again").click()
-    expect(page.locator("#notices")).to_contain_text("Node gpu2 gets jobs again.")
+    expect(card.locator(".answer")).to_have_text("Node gpu2 gets jobs again.")
     expect(card.get_by_role("button", name="Drain")).to_be_visible()
+    expect(card.locator(".answer")).to_have_text("Node gpu2 gets jobs again.")  # the card was made anew
+    expect(card.locator(".answer")).to_be_in_viewport()
 
 
 def test_what_a_person_writes_stays(site: Site, page: Page) -> None:
@@ -118,6 +125,15 @@ def test_what_a_person_writes_stays(site: Site, page: Page) -> None:
     page.locator("#tags").fill("b<ad")
     page.get_by_role("button", name="Save tags").click()
     beside = page.locator(".answered", has=page.get_by_role("button", name="Save tags"))
+    expect(beside.get_by_role("alert")).to_contain_text("b<ad")
+    page.locator("#tags").fill("good base/line")
+    page.get_by_role("button", name="Save tags").click()
+    expect(page.locator("h1 + .tags a")).to_have_text(["base/line", "good"])  # without loading the page again
+    page.locator("#tags").fill("")
+    page.get_by_role("button", name="Save tags").click()
+    expect(page.locator("h1 + .tags")).to_be_hidden()
+    page.locator("#tags").fill("b<ad")
+    page.get_by_role("button", name="Save tags").click()
     expect(beside.get_by_role("alert")).to_contain_text("b<ad")
     shift = "one => one.querySelector('.answer').getBoundingClientRect().top - one.getBoundingClientRect().top"
     assert abs(beside.evaluate(shift)) < 5
@@ -140,6 +156,8 @@ def test_a_job_from_the_form_to_its_end_and_again(site: Site, page: Page) -> Non
 
     page.locator("#confirm-stop summary").click()
     page.get_by_role("button", name="Yes, stop it").click()
+    expect(page.locator(".page-head .answer")).to_contain_text("Job from-the-form is being stopped.")
+    expect(page.locator("#confirm-stop .confirm-box")).to_have_count(0)
     expect(page.locator("[data-part=facts]")).to_contain_text("stopped")
     expect(page.get_by_role("button", name="Resume")).to_be_visible()
     assert site.ugro.job("from-the-form").status == "stopped"
@@ -149,7 +167,8 @@ def test_a_job_from_the_form_to_its_end_and_again(site: Site, page: Page) -> Non
     page.goto("/")
     stop = page.get_by_role("button", name="Stop job from-the-form")
     stop.click()
-    expect(page.locator("#notices")).to_contain_text("Job from-the-form is being stopped.")
+    line = page.locator(row(page, "from-the-form"))
+    expect(line.locator(".answer")).to_contain_text("Job from-the-form is being stopped.")
     site.ugro.wait_for("from-the-form", "stopped")
 
     page.goto("/experiments/from-the-form")

@@ -65,3 +65,33 @@ def test_what_is_not_drawn_unasked_is_told_and_can_be_chosen(visit: Callable[...
     page.locator("#chart-by").select_option("time")
     expect(page.locator("[data-charts] figure", has_text="many_18").locator(".u-legend")).to_contain_text("time")
     no_overflow(page)
+
+
+def test_how_curves_are_drawn_is_in_the_address(visit: Callable[..., Visitor]) -> None:
+    page = visit().go("/experiments/done?rank=0#curves")
+    more = page.get_by_role("form", name="More curves")
+    titles = page.locator("[data-charts] figcaption")
+    more.get_by_role("combobox").select_option("many_18")
+    more.get_by_role("button").press("Enter")
+    expect(titles).to_have_count(25)
+    assert page.url.endswith("/experiments/done?rank=0&more=many_18#curves")
+    page.locator("#chart-by").select_option("time")
+    page.locator("#chart-smooth").fill("0.5")
+    page.get_by_label("log loss").check()
+    page.wait_for_url(lambda url: all(word in url for word in ("by=time", "smooth=0.5", "log=on", "more=many_18")))
+    shared = page.url
+    page.locator("#log-rank").select_option("all")
+    page.get_by_role("button", name="Show").click()  # the page again, with another log
+    page.wait_for_url(lambda url: "rank=all" in url)
+    for address in (page.url, shared, shared.replace("time", "moon").replace("0.5", "x")):
+        page.goto("about:blank")
+        page.goto(address)
+        expect(titles.filter(has_text="many_18")).to_have_count(1)
+        expect(page.locator("#chart-by")).to_have_value("time" if "time" in address else "step")
+        expect(page.get_by_label("log loss")).to_be_checked()
+        if "0.5" in address:
+            expect(page.locator("#chart-smooth")).to_have_value("0.5")
+            expect(page.locator("[data-smooth]").first).to_have_text("0.5")
+    page.locator("#chart-by").select_option("time")
+    page.locator("#chart-by").select_option("step")  # what would be so without is not in it
+    page.wait_for_url(lambda url: "by=" not in url and "more=many_18" in url)

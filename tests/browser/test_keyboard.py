@@ -98,5 +98,5 @@ def test_questions_of_the_browser_can_be_left(site: Site, visit: Visit) -> None:
     page.keyboard.press("Enter")
     until(lambda: visitor.asked, "the question")
     assert "Stop job live?" in visitor.asked[0]
-    expect(page.locator("#notices")).to_be_empty()
+    expect(page.locator(".notice")).to_have_count(0)
     assert not site.ugro.job("live").stop_requested

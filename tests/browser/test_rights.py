@@ -112,7 +112,7 @@ def test_a_form_that_is_turned_on_the_job_of_another_says_why_not(full: Site, an
     )
     page.locator("#confirm-stop summary").click()
     page.get_by_role("button", name="Yes, cancel it").click()
-    expect(page.locator("#notices .notice-error")).to_contain_text(f"it is root's, you are {ANN}")
+    expect(page.locator(".page-head .answer .notice-error")).to_contain_text(f"it is root's, you are {ANN}")
     assert not full.ugro.job("live").stop_requested
 
 
@@ -131,10 +131,10 @@ def test_ones_own_job_is_ones_own(full: Site, anns: str, visit: Visit) -> None:
     line.locator("summary").click()
     line.locator("input[name=priority]").fill("7")
     line.get_by_role("button", name="Set priority").click()
-    expect(page.locator("#notices")).to_contain_text("has priority 7")
+    expect(line.locator(".answer")).to_contain_text("has priority 7")
     line.locator("input[name=priority]").fill("99")  # above what she may ask for
     line.get_by_role("button", name="Set priority").click()
-    expect(page.locator("#notices .notice-error")).to_contain_text(f"{ANN} may ask for 50 at most")
+    expect(line.locator(".answer .notice-error")).to_contain_text(f"{ANN} may ask for 50 at most")
     page.goto(f"/experiments/{anns}")
     page.locator("#tags").fill("hers")
     page.get_by_role("button", name="Save tags").click()

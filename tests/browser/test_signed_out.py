@@ -120,5 +120,5 @@ def test_a_page_that_is_open_during_a_restart_goes_on(browser: Browser, start: S
         served = start(dashboard=port)
         expect(page.locator("#live-state")).to_have_text("Live")
         page.get_by_role("button", name="Hold").first.click()
-        expect(page.locator("#notices")).to_contain_text("Job mine is held")
+        expect(page.locator("#queued-mine .answer")).to_contain_text("Job mine is held")
     assert served.agent.store.job("mine").held

@@ -103,8 +103,8 @@ def test_an_agent_that_goes_is_told_and_comes_back(alone: Alone, browser: Browse
         expect(page.locator("#live-state")).to_have_text("Live")
     # Nobody has to sign in again, and forms of pages that were open are still good.
     queue.locator(f"#queued-{name}").get_by_role("button", name="Cancel").click()
-    expect(queue.locator("#notices")).to_contain_text(f"Job {name} was cancelled.")
     expect(queue.locator(f"#queued-{name}")).to_have_count(0)
+    expect(queue.locator("#notices")).to_contain_text(f"Job {name} was cancelled.")
     expect(pages[f"/experiments/{name}"].locator("[data-part=facts]")).to_contain_text("stopped")
     visitor.trouble.clear()  # that nobody answered is what the browser says too
     visitor.close()

@@ -98,7 +98,7 @@ def test_the_dashboard_comes_through_ssh_and_ctrl_c_ends_it(laptop: Laptop, job:
             expect(ob.locator(".log-line").last).not_to_have_text(last)
             ob.goto(f"http://127.0.0.1:{ours.port}/")
             ob.get_by_role("button", name=f"Stop job {job}").click()
-            expect(ob.locator("#notices")).to_contain_text(f"Job {job} is being stopped.")
+            expect(ob.get_by_text(f"Job {job} is being stopped.")).to_be_visible()
             wait_until(lambda: laptop.job(job)["status"] == "stopped", "the job has ended", every_s=0.5)
             interrupt(ours.process)
             assert ours.process.wait(60) == 130

@@ -55,19 +55,43 @@
     (beside || document.getElementById("notices")).replaceChildren(notice);
   });
 
-  // Escape leaves a question that a button has opened.
-  document.addEventListener("keydown", (event) => {
-    const question = event.key === "Escape" && event.target.closest("details.confirm[open]");
-    if (!question) return;
-    question.open = false;
-    question.querySelector("summary").focus();
+  /** What is told in a part that goes is told at the top of the page: of a job that has left the queue for example. */
+  function keepAnswers(gone) {
+    const found = gone.matches?.(".answer") ? [gone] : gone.querySelectorAll?.(".answer") || [];
+    for (const answer of found) moveUp(answer);
+  }
+
+  function moveUp(answer) {
+    if (answer.childElementCount) document.getElementById("notices").replaceChildren(...answer.children);
+  }
+
+  let told = null;
+  document.addEventListener("htmx:beforeRequest", ({ detail: { xhr, target } }) => {
+    if (!target.matches(".answer")) return;
+    told = target;
+    // The part may go, or move, before the answer comes.
+    xhr.addEventListener("loadend", () => (target.isConnected ? target.scrollIntoView({ block: "nearest" }) : moveUp(target)));
   });
 
-  // What somebody is typing into, or has open, stays as it is.
+  // Escape leaves a question that a button has opened, and so does its answer, which is told below.
+  function leave(question) {
+    if (!question) return;
+    const focused = question.contains(document.activeElement) || document.activeElement === document.body;
+    question.open = false;
+    if (focused) question.querySelector("summary").focus({ preventScroll: true });
+  }
+  document.addEventListener("keydown", (event) => {
+    if (event.key === "Escape") leave(event.target.closest("details.confirm[open]"));
+  });
+  document.addEventListener("htmx:afterRequest", (event) => leave(event.target.closest("details.confirm[open]")));
+
+  // What somebody is typing into, or has open, stays as it is, and so does what was answered.
   const KEEP = {
     callbacks: {
       beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS"),
-      beforeNodeMorphed: (old) => !(old === document.activeElement && /^(INPUT|SELECT|TEXTAREA)$/.test(old.tagName)),
+      beforeNodeMorphed: (old) =>
+        !(old === document.activeElement && /^(INPUT|SELECT|TEXTAREA)$/.test(old.tagName)) && !old.matches?.(".answer"),
+      beforeNodeRemoved: keepAnswers,
     },
   };
 
@@ -75,6 +99,15 @@
     const template = document.createElement("template");
     template.innerHTML = html;
     return template.content.firstElementChild;
+  }
+
+  /** Call `change`, and scroll so that what is focused in a region, or was answered last, stays where it is seen. */
+  function inSight(region, change) {
+    const one = region.contains(document.activeElement) ? document.activeElement : told;
+    const top = one?.isConnected ? one.getBoundingClientRect().top : -1;
+    change();
+    if (top < 0 || top > innerHeight || !one.isConnected) return;
+    scrollBy({ top: one.getBoundingClientRect().top - top, behavior: "instant" });
   }
 
   function put(region, message) {
@@ -92,7 +125,11 @@
     if (message.order) {
       const focused = document.activeElement;
       const wanted = new Set(message.order);
-      for (const child of [...region.children]) if (!wanted.has(child.id)) child.remove();
+      for (const child of [...region.children]) {
+        if (wanted.has(child.id)) continue;
+        keepAnswers(child);
+        child.remove();
+      }
       let before = null;
       for (const id of message.order) {
         const child = document.getElementById(id);
@@ -122,7 +159,7 @@
       source = new EventSource(region.dataset.live);
       source.addEventListener("open", () => say("live", "Live"));
       source.addEventListener("parts", (event) => {
-        put(region, JSON.parse(event.data));
+        inSight(region, () => put(region, JSON.parse(event.data)));
         region.dispatchEvent(new CustomEvent("ugro:live", { bubbles: true }));
       });
       source.addEventListener("trouble", (event) => {

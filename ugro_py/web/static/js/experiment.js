@@ -122,13 +122,21 @@
     due = setTimeout(drawCharts, Math.max(0, asked + every - performance.now()));
   }
 
+  function drawAnew() {
+    tags = {};
+    ugro.keepChoices(form, drawToo);
+    drawCharts();
+  }
+
   if (form) {
+    const shown = form.querySelector("[data-smooth]");
+    ugro.readChoices(form, drawToo);
+    ugro.takeChoicesAlong(form, drawToo);
+    shown.textContent = chosen("smooth", "0");
     form.addEventListener("input", () => {
-      tags = {};
-      const shown = form.querySelector("[data-smooth]");
-      if (shown) shown.textContent = chosen("smooth", "0");
+      shown.textContent = chosen("smooth", "0");
       clearTimeout(due);
-      due = setTimeout(drawCharts, 120);
+      due = setTimeout(drawAnew, 120);
     });
     form.addEventListener("submit", (event) => event.preventDefault());
     form.hidden = false;
@@ -136,8 +144,7 @@
   more?.addEventListener("submit", (event) => {
     event.preventDefault();
     drawToo.add(more.querySelector("select").value);
-    tags = {};
-    drawCharts();
+    drawAnew();
   });
   if (places.charts) drawCharts();
   if (places.samples) {
