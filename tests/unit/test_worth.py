@@ -165,6 +165,7 @@ def test_more_strangers_than_are_heard_leave_no_threads(monkeypatch: pytest.Monk
         stranger.close()
     for thread in set(threading.enumerate()) - before - {receiver.thread}:
         thread.join(60)
+    monkeypatch.setattr(bandwidth, "_TOKEN_S", 60.0)  # who knows it may be slow, on a busy machine
     assert bandwidth.send("127.0.0.1", receiver.port, "t" * 32, 0.2)["latency_ms"] >= 0
     for thread in set(threading.enumerate()) - before:
         thread.join(60)
