@@ -127,6 +127,24 @@ def test_what_cannot_be_replaced_is_said(own: Experiments, tmp_path: Path, monke
     assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "file"]
 
 
+def test_what_cannot_be_read_is_not_taken_for_what_cannot_be_written(own: Experiments, tmp_path: Path) -> None:
+    JobPaths("one").metrics.unlink()
+    JobPaths("one").metrics.mkdir()
+    for kind in ("json", "csv", "parquet"):
+        with pytest.raises(StateError, match=r"read .*one/metrics\.jsonl: Is a directory"):
+            ugro("export", "two", "one", "-o", tmp_path / f"x.{kind}")
+    assert [path.name for path in tmp_path.iterdir()] == ["data"]
+
+
+def test_a_job_without_metrics_is_said(own: Experiments, tmp_path: Path) -> None:
+    own.store.create_job("waits", "ob", {"model": "x"})
+    own.run("quiet", [])
+    done = ugro("export", "one", "waits", "quiet", "-o", tmp_path / "x.json", "--json")
+    assert done.stderr == "there is no line of metrics of waits, quiet\n"
+    assert json.loads(done.stdout)["lines"] == 6
+    assert not ugro("export", "one", "two", "-o", tmp_path / "y.json").stderr
+
+
 def test_standard_output_has_the_export_and_nothing_else(own: Experiments, tmp_path: Path) -> None:
     for kind in ("csv", "json"):
         ugro("export", "one", "two", "-o", tmp_path / f"x.{kind}")

@@ -17,6 +17,7 @@ from tests.unit.job_store import JOB, JobStore, job_store  # noqa: F401 - a fixt
 from ugro_py import experiments, results
 from ugro_py.cli import cli
 from ugro_py.errors import NotFoundError, StateError
+from ugro_py.experiments import notes
 from ugro_py.experiments.notes import BEGIN, END
 from ugro_py.paths import JobPaths, experiment_notes
 
@@ -112,7 +113,18 @@ def test_a_loss_that_is_no_number_is_counted_and_not_drawn(job_store: JobStore) 
     assert (found.nonfinite_steps, found.steps) == (1, 3)
     shown = CliRunner().invoke(cli, ["results", JOB])
     assert "failed (loss is NaN)" in shown.output
-    assert re.search(r"loss NaN/inf +at 1 steps", shown.output)
+    assert re.search(r"loss NaN/inf +at 1 step\n", shown.output)
+
+
+def test_a_job_all_of_whose_losses_are_no_number(job_store: JobStore) -> None:  # noqa: F811
+    one = job_store.attempt()
+    for step in (1, 2):
+        job_store.step(one, 0, step, None, nonfinite=["training_loss"])
+    job_store.end()
+    shown = CliRunner().invoke(cli, ["results", JOB]).output
+    assert re.search(r"loss NaN/inf +at 2 steps\n", shown) and "No loss was a finite number" in shown
+    assert "was found" not in shown
+    assert "| Loss, NaN or infinite | at 2 steps |" in notes.figures(results.summary(JOB, job_store.store), {})
 
 
 def test_a_job_without_anything_has_no_figures(job_store: JobStore) -> None:  # noqa: F811

@@ -37,6 +37,7 @@ def command(
     found = [doors.details(job) for job in names] if chosen in ("json", "mlflow") else [{"job": job} for job in names]
     left_out = 0
     with doors.metrics_here(names):
+        silent = [job for job in names if not doors.has_metrics(job)]
         if chosen == "mlflow":
             from ugro_py.reports import mlflow as report_mlflow
 
@@ -53,6 +54,8 @@ def command(
     else:
         what = "numbers" if chosen == "mlflow" else "lines"
         click.echo(f"{lines:,} {what} of {len(names)} {'job' if len(names) == 1 else 'jobs'} in {target}", err=aside)
+    if silent:
+        click.echo(f"there is no line of metrics of {', '.join(silent)}", err=True)
     if left_out and not as_json:
         click.echo(f"{left_out:,} points were left out, no least and no greatest ones; `--points all` writes them")
 

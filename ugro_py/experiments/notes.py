@@ -148,6 +148,7 @@ def figures(results: JobResults, more: Mapping[str, Any], tags: Sequence[str] = 
         ("Loss, first", loss(results.loss_first)),
         ("Loss, last", loss(results.loss_last)),
         ("Loss, best", loss(results.loss_best)),
+        *([("Loss, NaN or infinite", no_number(results.nonfinite_steps))] if results.nonfinite_steps else ()),
         ("Throughput", number(results.throughput_tokens_sec, "tokens/s")),
         ("GPU utilisation, mean", number(results.gpu_util_percent, "%")),
         ("GPU memory, mean", number(results.gpu_mem_gb, "GB")),
@@ -171,6 +172,11 @@ def figures(results: JobResults, more: Mapping[str, Any], tags: Sequence[str] = 
 def loss(point: LossPoint | None) -> str:
     """Return a loss and its step for people."""
     return f"{number(point.loss)} at step {point.step}" if point else "-"
+
+
+def no_number(steps: int) -> str:
+    """Return for people how many steps have a loss that is NaN or infinite."""
+    return f"at {steps:,} {'step' if steps == 1 else 'steps'}"
 
 
 def _capsule(job: str) -> dict[str, Any]:

@@ -196,6 +196,14 @@ def metrics_here(jobs: Sequence[str]) -> Iterator[None]:
                 os.environ["UGRO_DATA"] = before
 
 
+def has_metrics(job: str) -> bool:
+    """Say whether there is anything of the metrics of a job, in `metrics_here`."""
+    try:
+        return JobPaths(job).metrics.stat().st_size > 0
+    except OSError:
+        return False  # who reads them says why
+
+
 def _derive(jobs: Sequence[str]) -> None:
     from ugro_py import metrics
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from ugro_py.errors import StateError, UsageError
+from ugro_py.paths import JobPaths
 from ugro_py.reports import tables
 from ugro_py.reports.doors import replacing
 
@@ -44,7 +45,7 @@ def write(jobs: Sequence[Mapping[str, Any]], target: Path, kind: str, force: boo
 
     Raises:
         UsageError: there is something at `target`.
-        StateError: the file cannot be written.
+        StateError: the metrics cannot be read, or the file cannot be written.
     """
     with _standard_output() if goes_to_standard_output(target, kind) else replacing(target, force) as part:
         if kind == "json":
@@ -86,11 +87,8 @@ def _write_json(jobs: Sequence[Mapping[str, Any]], part: Path) -> int:
 
 
 def _write_metrics(job: str, stream: IO[str]) -> int:
-    from ugro_py import metrics
-    from ugro_py.paths import JobPaths
-
     count, encode = 0, json.JSONEncoder(allow_nan=False).encode
-    for line in metrics.read(JobPaths(job)):
+    for line in _lines(JobPaths(job)):
         try:
             text = encode(line)
         except ValueError:  # to look at each number of each line takes longer than all the rest
@@ -98,6 +96,16 @@ def _write_metrics(job: str, stream: IO[str]) -> int:
         stream.write(f"{',' if count else ''}\n{text}")
         count += 1
     return count
+
+
+def _lines(paths: JobPaths) -> Iterator[dict[str, Any]]:
+    """Yield the lines of a job; what cannot be read is not taken for what cannot be written."""
+    from ugro_py import metrics
+
+    try:
+        yield from metrics.read(paths)
+    except OSError as error:
+        raise StateError(f"read {paths.metrics}", error.strerror or str(error), "check the disk") from error
 
 
 def _finite(value: Any) -> Any:

@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from ugro_py.display import curve, duration, number
-from ugro_py.experiments.notes import loss
+from ugro_py.experiments.notes import loss, no_number
 from ugro_py.results import JobResults, thin
 
 _WIDEST_BY_ITSELF = 120
@@ -39,7 +39,7 @@ def text(results: JobResults, width: int | None = None) -> str:
         ("files", results.store),
     ]
     if results.nonfinite_steps:
-        rows.insert(8, ("loss NaN/inf", f"at {results.nonfinite_steps} steps"))
+        rows.insert(8, ("loss NaN/inf", no_number(results.nonfinite_steps)))
     lines = [results.job, *(f"  {name:<17}{value}" for name, value in rows), ""]
     if results.curve:
         points = [(point.step, point.loss) for point in thin(results.curve)]
@@ -47,6 +47,8 @@ def text(results: JobResults, width: int | None = None) -> str:
     elif results.folder_gone:
         rest = "" if results.loss_last is None else "; the figures are those that the state database keeps"
         lines.append(f"There is no folder {results.store} any more, and so no curve{rest}.")
+    elif results.nonfinite_steps:
+        lines.append("No loss was a finite number, and so there is no curve.")
     else:
         active = results.status not in ("completed", "failed", "stopped", "unknown")
         found = "yet" if active else "was found in what the ranks printed or wrote to UGRO_METRICS_FILE"

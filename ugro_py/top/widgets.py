@@ -107,7 +107,8 @@ def drawn(
     known = [(int(step), value) for step, value in points if value is not None]
     rows = height - 4  # title, axis, its numbers, what they count
     if len(known) < 2:
-        return Text(f"{title}: no curve yet" if not known else f"{title}: {number(known[0][1])}", style="dim")
+        nothing = "no finite number" if points else "no curve yet"
+        return Text(f"{title}: {number(known[0][1]) if known else nothing}", style="dim")
     if rows < 2 or width < 30:
         return Text(f"{title}: {number(known[-1][1])}")
     return Text(curve(known, width=width, height=rows, title=title, braille=braille), no_wrap=True)
