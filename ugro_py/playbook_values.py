@@ -29,6 +29,8 @@ ALIASES = {"name": "job_name", "args": "script_args"}
 """Other words for values whose own are reserved: with those Ansible prints a warning, and takes them all the same."""
 _MEANT = {"tags": "job_tags", "tag": "job_tags"}
 """Words of Ansible's own that somebody may take for ours; in an inventory they may well be something else."""
+_NO_NAMES = "_raw_params"
+"""Where Ansible puts the words of an `-e` that belong to no name."""
 
 _TEMPLATE = re.compile(r"\{\{|\{%|\{#")
 _WHOLE = re.compile(r"[+-]?[0-9]{1,9}")
@@ -152,9 +154,15 @@ class Values:
         """Refuse a misspelt `-e`; a name that is close to none of ours may be the inventory's.
 
         Raises:
-            UsageError: one of the names `given` is probably meant to be one that is known.
+            UsageError: one of the names `given` is probably meant to be one that is known; or words were given that
+                belong to none.
         """
         for name in (plain(name) for name in given if name not in known):
+            if name == _NO_NAMES:  # `note=two words` is the note "two": nobody means that
+                words = _shown(str(plain(self._variables.get(name, ""))))
+                raise UsageError(
+                    f"-e … {words}", "belongs to no name", "quote what has spaces: -e \"note='two words'\""
+                )
             near = difflib.get_close_matches(_MEANT.get(name, name), known, 1, cutoff=0.8)
             if near:
                 raise UsageError(f"-e {_shown(name)}", "is not known", f"did you mean {near[0]}?")

@@ -86,6 +86,8 @@ def test_a_template_never_runs_as_the_name_of_a_job(refused: Refused, tmp_path: 
         (["epochs=0"], "must be at least 1"),
         (["nodes=4"], "the cluster has 3"),
         (["epoch=2"], "did you mean epochs?"),
+        (["tags=good"], "did you mean job_tags?"),
+        (["note=from playbook x"], "-e … playbook x: belongs to no name"),
         (["model=no-such-model"], "unknown model"),
         (["dataset=no-such-data"], "the hub cannot be reached"),
         (["script=/no/such.py"], "there is no such file"),

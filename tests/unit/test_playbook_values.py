@@ -119,6 +119,8 @@ def test_a_misspelt_name_is_refused_and_a_strange_one_is_the_inventorys() -> Non
         with pytest.raises(UsageError, match="did you mean job_tags"):
             Values({}).refuse_unknown([word], LAUNCH)
     Values({}).refuse_unknown(["tags"], ("job", "force"))
+    with pytest.raises(UsageError, match="-e … playbook x: belongs to no name; quote"):
+        Values({"note": "from", "_raw_params": "playbook x"}).refuse_unknown(["note", "_raw_params"], LAUNCH)
 
 
 def test_a_limited_play_limits_the_job() -> None:
