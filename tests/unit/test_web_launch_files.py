@@ -18,9 +18,9 @@ from tests.unit.browser import Browser, browser, served, start  # noqa: F401 - f
 from tests.unit.launch_form import Files, code_of, nothing_left, send, tarred, zipped
 from tests.unit.web_jobs import check_safe, words
 from ugro_py import paths
-from ugro_py.api import guard
+from ugro_py.api import guard, uploads
 from ugro_py.errors import UsageError
-from ugro_py.web import sent_files
+from ugro_py.web import sent_files, upload_form
 from ugro_py.web.launch_fields import field_of
 
 
@@ -114,9 +114,40 @@ def test_a_zip_with_a_huge_list_is_refused_unread(browser: Browser, served: Serv
     assert nothing_left(served)
 
 
+def test_what_was_typed_comes_back_with_files_that_are_refused(
+    browser: Browser, served: Served, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    form = {"name": "typed", "note": "é <b>\r\nlast", "hold": "yes", "secrets": "KEY=hush"}
+    script = ("script", "a.py", b"")
+
+    def refused(status: int, said: str, *files: tuple[str, str, bytes]) -> None:
+        answer = send(browser, form, [script, *files])
+        assert answer.status == status, answer.text
+        shown = words(answer.text)
+        assert said in shown and "browsers do not keep it: Script" in shown, shown
+        assert 'value="typed"' in answer.text and "\né &lt;b&gt;\r\nlast</textarea>" in answer.text
+        assert "hush" not in answer.text and "Secret variables." in shown
+        assert nothing_left(served)
+
+    many = [("folder", f"p/{number}", b"") for number in range(sent_files.MOST_FILES + 10)]
+    refused(413, "Too many files", *many)
+    assert 'id="files-error">Too many files' in send(browser, form, many).text  # beside the field
+    large = ("files", "large.bin", bytes(guard.BODY_LIMIT + 5))
+    monkeypatch.setattr(uploads, "USER_BYTES", 1000)
+    refused(403, "of uploads that wait", large)
+    monkeypatch.undo()
+    monkeypatch.setattr(uploads, "RESERVE_BYTES", 1 << 60)
+    monkeypatch.setattr(uploads, "RESERVE_MOST_BYTES", 1 << 60)
+    refused(507, "no room in the central store", large)
+    monkeypatch.undo()
+    monkeypatch.setattr(upload_form, "FORM_LIMIT", 2 << 20)
+    refused(413, "are 3 MB, 2 MB are taken here", ("archive", "p.tar", bytes(3 << 20)))
+    assert send(browser, form, [("archive", "p.tar", bytes(3 << 20))], "wrong").status == 403
+
+
 def test_a_form_that_is_too_large_or_from_elsewhere(browser: Browser, served: Served) -> None:
     too_large = browser.ask("POST", "/launch", "", content_type="multipart/form-data; boundary=x",
-                            content_length=str(guard.FORM_LIMIT + 1))  # fmt: skip
+                            content_length=str(guard.FORM_READ_LIMIT + 1))  # fmt: skip
     assert too_large.status == 413
     elsewhere = browser.ask("POST", "/login", "", content_type="multipart/form-data; boundary=x",
                             content_length=str(guard.BODY_LIMIT + 1))  # fmt: skip

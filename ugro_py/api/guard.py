@@ -23,6 +23,8 @@ UPLOAD_LIMIT = 2 << 30
 UPLOADS = "application/x-tar"
 FORM_LIMIT = 65 << 20
 """Bytes of the dashboard's form that brings the files of a job along."""
+FORM_READ_LIMIT = 1 << 30
+"""Bytes of that form where it says its length: what is too much is read too, so that what was typed comes back."""
 _FORM = ("/launch", "multipart/form-data")
 READER_TIMEOUT_S = 30.0
 """A reader that takes nothing for so long is hung up on; the agent waits for nobody."""
@@ -101,7 +103,9 @@ def _is_visit(scope: MutableMapping[str, Any], headers: dict[str, str]) -> bool:
 
 def _limit(path: str, headers: dict[str, str]) -> int:
     kind = headers.get("content-type", "").split(";")[0].strip()
-    return UPLOAD_LIMIT if kind == UPLOADS else FORM_LIMIT if (path, kind) == _FORM else BODY_LIMIT
+    if (path, kind) == _FORM:
+        return FORM_READ_LIMIT if "content-length" in headers else FORM_LIMIT
+    return UPLOAD_LIMIT if kind == UPLOADS else BODY_LIMIT
 
 
 def _limited(receive: Receive, limit: int, hang_up: Callable[[], None] | None) -> Receive:

@@ -47,6 +47,8 @@ async def launch(request: Request, agent: Agent, who: Viewer) -> Response:
     try:
         async with read_upload_form(request, who) as read:
             form, again = read.fields, read.again()
+            if read.refused is not None:
+                raise read.refused
             values, secrets, wrong = await run_in_threadpool(wanted, form, bool(read.sent))
             if wrong:
                 return await run_in_threadpool(_page, request, form, again, wrong)
