@@ -65,11 +65,14 @@ def test_promtool_takes_them(tmp_path: Path) -> None:
 @pytest.mark.parametrize(("old", "new", "well"), [("", "", True), ("> 5\n", "> 500\n", False), (">= 6", "> 5", False)])
 def test_each_fires_when_it_should_and_not_before(tmp_path: Path, old: str, new: str, well: bool) -> None:
     """And the cases are sharp: with another threshold they fail."""
-    text = RULES.read_text()
+    text, cases = RULES.read_text(), tmp_path / CASES.relative_to(ROOT)
     assert old in text
-    (tmp_path / "ugro.yml").write_text(text.replace(old, new) if old else text)
-    shutil.copy(CASES, tmp_path)
-    done = promtool("test", "rules", CASES.name, folder=tmp_path)
+    changed = tmp_path / RULES.relative_to(ROOT)  # which the cases name as seen from where they are
+    for path in (changed, cases):
+        path.parent.mkdir(parents=True)
+    changed.write_text(text.replace(old, new))
+    shutil.copy(CASES, cases)
+    done = promtool("test", "rules", cases if old else CASES, folder=tmp_path)
     assert (done.returncode == 0) is well, done.stdout + done.stderr
 
 
