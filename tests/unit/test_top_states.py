@@ -103,6 +103,17 @@ def test_no_number_is_cut(world: World) -> None:
             assert terminal.end() == 0
 
 
+def test_a_short_name_of_a_job_is_whole_beside_its_gpu() -> None:
+    cells = {"NODE": "gpu-master", "STATE": "healthy", "GPU": "0", "UTIL": "██▌   50%", "JOB": "ctc"}
+    rows = [dict.fromkeys(look.NODE_COLUMNS, Text("-")) | {name: Text(text) for name, text in cells.items()}]
+    for width in range(1, 200):
+        found = look.fitting(rows, look.NODE_COLUMNS, look.NODES_NEED, width)
+        taken = sum(2 + max(len(name), rows[0][name].cell_len) for name in found if name != "WHY")
+        assert found[0] == "NODE" and (taken <= width or found == ("NODE", "JOB") or width < 17), (width, found)
+    rows[0]["JOB"] = Text("long" * 16)
+    assert look.fitting(rows, look.NODE_COLUMNS, look.NODES_NEED, 40) == ("NODE", "STATE", "GPU", "JOB")
+
+
 @pytest.mark.parametrize("again", [["fir"], ["first_test", "other"], ["longer_than_before"]])
 def test_a_table_drawn_before_it_rests_is_not_cut(again: list[str]) -> None:
     """The screen may draw a table at any moment, also before the table itself comes to think about its new rows."""

@@ -20,6 +20,8 @@ JOB_COLUMNS = ("JOB", "STATUS", "USER", "RANKS", "STEP", "LOSS", "TOKENS/S", "ET
 NODES_NEED = {"TYPE": 100, "CPU": 110, "WHY": 120, "°C": 64, "W": 64, "MEMORY": 56}
 JOBS_NEED = {"USER": 96, "RANKS": 88, "TIME": 78, "WHY": 120, "TOKENS/S": 66, "ETA": 50, "STEP": 1}
 RANKS_NEED = 118
+# So much of a job's name, and the space beside it, stays where it is the last column: short names are whole.
+_NAME = 14
 CSS = """
 #head { height: 1; background: $panel; color: $foreground; padding: 0 1; text-wrap: nowrap; text-overflow: ellipsis; }
 #problem { height: auto; max-height: 3; background: $error; color: $text; padding: 0 1; display: none; }
@@ -78,7 +80,8 @@ def fitting(
     wide = {column: 2 + max([len(column), *(row[column].cell_len for row in rows)]) for column in found}
     while True:
         whole = found[:-1] if found[-1:] and found[-1] in widgets.CUT else found
-        if sum(wide[column] for column in whole) <= width or len(whole) < 2:
+        name = min(wide["JOB"], _NAME) if found[1:] and found[-1] == "JOB" else 0
+        if sum(wide[column] for column in whole) + name <= width or len(whole) < 2:
             return tuple(found)
         found.remove(max(reversed(whole[1:]), key=lambda column: needs.get(column, 0)))
 
