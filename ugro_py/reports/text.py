@@ -15,27 +15,44 @@ from ugro_py.display import duration, number, plain_line
 _STYLES = {"running": "yellow", "starting": "yellow", "collecting": "yellow", "completed": "green", "failed": "red"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _LONGEST = 200
+# Columns of the list that may fold, and how wide they are at least.
+_FOLDED = {"MODEL": 10, "TAGS": 10, "NOTE": 16}
+# What goes first where not all columns fit; never JOB, STATUS and LOSS.
+_LEAVE_OUT = ("NOTE", "TAGS", "GPU H", "USER", "CURVE", "MODEL", "TIME", "STEPS", "BEST")
 
 
 def print_experiments(rows: Sequence[Mapping[str, Any]], total: int) -> None:
-    """Print the list as `ugro results ls` shows it."""
-    table = _table(
-        ("JOB", "STATUS", "USER", "MODEL", "LOSS", "BEST", "CURVE", "STEPS", "TIME", "GPU H", "TAGS", "NOTE")
-    )
-    for row in rows:
-        table.add_row(
-            *map(
-                _cell,
-                (
-                    row["job"], row["status"], row["user"], row["model"], number(row["loss_last"]),
-                    number(row["loss_best"]), curve(row["spark"], 12), number(row["steps"]),
-                    duration(row["duration_s"]), number(row["gpu_hours"]), " ".join(row["tags"]), row["note"],
-                ),
-            )
-        )  # fmt: skip
+    """Print the list as `ugro results ls` shows it: on a terminal the columns that fit, and which do not."""
+    cells = [
+        {
+            "JOB": row["job"], "STATUS": row["status"], "USER": row["user"], "MODEL": row["model"],
+            "LOSS": number(row["loss_last"]), "BEST": number(row["loss_best"]), "CURVE": curve(row["spark"], 12),
+            "STEPS": number(row["steps"]), "TIME": duration(row["duration_s"]), "GPU H": number(row["gpu_hours"]),
+            "TAGS": " ".join(row["tags"]), "NOTE": row["note"],
+        }
+        for row in rows
+    ]  # fmt: skip
+    shown = [{name: _cell(value) for name, value in row.items()} for row in cells]
+    columns = _fitting(shown, _width())
+    table = _table(columns, columns)
+    for row in shown:
+        table.add_row(*(row[name] for name in columns))
     _print(table)
     if total > len(rows):
         _print(f"{len(rows)} of {total:,}; -n N and --offset N show others")
+    if rows and (left_out := [name for name in shown[0] if name not in columns]):
+        _print(f"this terminal is too narrow for {', '.join(left_out)}")
+
+
+def _fitting(rows: Sequence[Mapping[str, Text]], width: int) -> dict[str, int]:
+    """Return the columns that `width` has room for, and how wide each is at least: whole, but for those of words."""
+    most = {name: max([len(name), *(row[name].cell_len for row in rows)]) for name in (rows[0] if rows else ())}
+    found = {name: min(wide, _FOLDED.get(name, wide)) for name, wide in most.items()}
+    for name in _LEAVE_OUT:
+        if sum(found.values()) + 2 * (len(found) - 1) <= width:
+            break
+        found.pop(name, None)
+    return found
 
 
 def print_comparison(found: Mapping[str, Any], code: bool) -> None:
@@ -109,16 +126,22 @@ def _cell(value: object) -> Text:
     return Text(shown, style=_STYLES.get(shown, ""))
 
 
-def _table(columns: Iterable[str]) -> Table:
+def _table(columns: Iterable[str], least: Mapping[str, int] | None = None) -> Table:
+    """Return a table without rows; columns that are at least so wide (in letters) are whole, but for those of words."""
     table = Table(box=None, pad_edge=False, header_style="bold")
     for place, column in enumerate(columns):
-        # Names must stay whole, to be copied.
-        table.add_column(Text(column), no_wrap=place == 0 or column in ("STATUS", "CURVE"), overflow="fold")
+        whole = place == 0 or (least is not None and column not in _FOLDED)  # names must stay whole, to be copied
+        wide = least[column] if least is not None else None
+        table.add_column(Text(column), no_wrap=whole, overflow="fold", min_width=wide)
     return table
 
 
+def _width() -> int:
+    """Return how many columns there are; in a pipe nothing is cut or wrapped: the reader is a program."""
+    return Console().width if sys.stdout.isatty() else 2000
+
+
 def _print(*parts: Table | str) -> None:
-    # In a pipe nothing is cut or wrapped: the reader is a program.
-    console = Console() if sys.stdout.isatty() else Console(width=2000)
+    console = Console(width=_width())
     for part in parts:
         console.print(Text(part) if isinstance(part, str) else part)
