@@ -25,7 +25,7 @@ def own(own_store: Experiments) -> Experiments:  # noqa: F811
 
 
 def seen(columns: int, *words: str) -> list[str]:
-    with Terminal([UGRO, *words], os.environ, columns, 60) as terminal:
+    with Terminal([UGRO, *words], os.environ, columns, 200) as terminal:
         assert terminal.end(timeout_s=120) == 0
         return [line.rstrip() for line in terminal.text.splitlines()]
 
@@ -42,3 +42,18 @@ def test_a_list_has_the_columns_that_fit(own: Experiments, columns: int) -> None
     assert ("BEST" in head) is (columns >= 80) is ("BEST" not in left_out)
     rows = [line for line in lines if LONG in line or "short" in line]
     assert len(rows) == 2
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_comparison_breaks_no_number(own: Experiments, columns: int) -> None:
+    names = ["short", LONG, "third"]
+    own.run("third", [2.0, 1.0], request={"args": ["--path", "/a/path/" + "that-is-long/" * 20]})
+    lines = seen(columns, "compare", *names, "--loss", "2")
+    text = "\n".join(lines)
+    for word in ("-0.05346 *", "1.235", "final loss", "completed"):
+        assert word in text, "numbers in one piece, with the mark of the best"
+    heads = [line for line in lines if set(line.split()) & set(names) and set(line.split()) <= set(names)]
+    assert [name for line in heads for name in line.split()] == names, "each job once"
+    assert len(heads) == {40: 3, 80: 1, 200: 1}[columns]
+    finals = [line.split() for line in lines if line.startswith("final loss")]
+    assert [value for words in finals for value in words[2:] if value != "*"] == ["-0.05346", "1.235", "1"]

@@ -15,6 +15,8 @@ from ugro_py.display import duration, number, plain_line
 _STYLES = {"running": "yellow", "starting": "yellow", "collecting": "yellow", "completed": "green", "failed": "red"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
 _LONGEST = 200
+# A value, or the name of a figure, of so many letters is whole in a comparison; what is longer may fold.
+_WHOLE = 20
 # Columns of the list that may fold, and how wide they are at least.
 _FOLDED = {"MODEL": 10, "TAGS": 10, "NOTE": 16}
 # What goes first where not all columns fit; never JOB, STATUS and LOSS.
@@ -34,7 +36,9 @@ def print_experiments(rows: Sequence[Mapping[str, Any]], total: int) -> None:
     ]  # fmt: skip
     shown = [{name: _cell(value) for name, value in row.items()} for row in cells]
     columns = _fitting(shown, _width())
-    table = _table(columns, columns)
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for name, least in columns.items():
+        table.add_column(name, no_wrap=name not in _FOLDED, overflow="fold", min_width=least)
     for row in shown:
         table.add_row(*(row[name] for name in columns))
     _print(table)
@@ -57,29 +61,53 @@ def _fitting(rows: Sequence[Mapping[str, Text]], width: int) -> dict[str, int]:
 
 def print_comparison(found: Mapping[str, Any], code: bool) -> None:
     """Print jobs side by side; with `code` also the unified diffs of their code."""
-    jobs = found["jobs"]
-    table = _table(("", *jobs))
+    jobs, rows = found["jobs"], []
     for figure in found["figures"]:
         values = [_value(value, figure["unit"]) for value in figure["values"]]
         if figure["best"] is not None:
             values[figure["best"]] += " *"
         unit = f" ({figure['unit']})" if figure["unit"] not in ("", "s") else ""
-        table.add_row(_cell(f"{figure['name']}{unit}"), *map(_cell, values))
-    _print(table)
+        rows.append((f"{figure['name']}{unit}", values))
+    _print_beside("", jobs, rows)
     if any(figure["best"] is not None for figure in found["figures"]):
         _print("* best of them")
     for section in dict.fromkeys(row["section"] for row in found["differences"]):
-        table = _table((section.upper(), *jobs))
-        for row in found["differences"]:
-            if row["section"] == section:
-                table.add_row(_cell(row["key"]), *(_cell(value) for value in row["values"]))
-        _print("", table)
+        _print("")
+        different = [row for row in found["differences"] if row["section"] == section]
+        _print_beside(section.upper(), jobs, [(row["key"], row["values"]) for row in different])
     if found["without_capsule"]:
         _print("", f"nothing is known of how {', '.join(found['without_capsule'])} ran: there is no run capsule")
     elif not found["differences"]:
         _print("", "no difference in hyper-parameters, code, packages and hardware")
     for diff in found["code"]:
         _print_code(diff, code)
+
+
+def _print_beside(title: str, jobs: Sequence[str], rows: Sequence[tuple[str, Sequence[object]]]) -> None:
+    """Print a column for each job; where not all of them fit side by side, a table for as many as do at a time."""
+    cells = [[Text(title), *(_cell(name) for name, _ in rows)]]
+    cells += [[Text(job), *(_cell(values[place]) for _, values in rows)] for place, job in enumerate(jobs)]
+    most = [max(cell.cell_len for cell in column) for column in cells]
+    width = _width()
+    least = [min(wide, _WHOLE, max(1, width // 2 - 1)) for wide in most]
+    groups: list[list[int]] = [[]]
+    for place in range(1, len(cells)):
+        if groups[-1] and least[0] + sum(2 + least[other] for other in [*groups[-1], place]) > width:
+            groups.append([])
+        groups[-1].append(place)
+    for number_of_group, group in enumerate(groups):
+        shown = [0, *group]
+        room = width - sum(least[place] for place in shown) - 2 * len(group)
+        table = Table(box=None, pad_edge=False, header_style="bold")
+        widths = dict.fromkeys(shown, 0)
+        for place in [*group, 0]:  # the names of rows are the first to fold
+            widths[place] = least[place] + min(room, most[place] - least[place])
+            room -= widths[place] - least[place]
+        for place in shown:
+            table.add_column(cells[place][0], width=widths[place], overflow="fold")
+        for row in range(1, len(rows) + 1):
+            table.add_row(*(cells[place][row] for place in shown))
+        _print(*[""] * bool(number_of_group), table)
 
 
 def _print_code(diff: Mapping[str, Any], whole: bool) -> None:
@@ -124,16 +152,6 @@ def _cell(value: object) -> Text:
     text = "-" if value is None or value == "" else plain_line(" ".join(str(value).splitlines()))
     shown = text if len(text) <= _LONGEST else text[: _LONGEST - 3] + "..."
     return Text(shown, style=_STYLES.get(shown, ""))
-
-
-def _table(columns: Iterable[str], least: Mapping[str, int] | None = None) -> Table:
-    """Return a table without rows; columns that are at least so wide (in letters) are whole, but for those of words."""
-    table = Table(box=None, pad_edge=False, header_style="bold")
-    for place, column in enumerate(columns):
-        whole = place == 0 or (least is not None and column not in _FOLDED)  # names must stay whole, to be copied
-        wide = least[column] if least is not None else None
-        table.add_column(Text(column), no_wrap=whole, overflow="fold", min_width=wide)
-    return table
 
 
 def _width() -> int:
