@@ -30,6 +30,35 @@ AXIS = """([by, span, width]) => {
               wide: axis._values.map(text => plot.ctx.measureText(text).width / devicePixelRatio)});
         place.remove();
     })); }"""
+# Draws two lines; says at which x of the first, each half a step, its colour is on the canvas.
+GAPS = """([one, other]) => {
+    const place = document.createElement('div');
+    place.style.width = '900px';
+    document.body.append(place);
+    const chart = new ugro.Chart(place, 'test');
+    chart.set([{name: 'one', colour: 0, ...one}, {name: 'other', colour: 1, ...other}], {by: 'step'});
+    const probe = document.createElement('span');
+    probe.style.color = 'var(--series-1)';
+    document.body.append(probe);
+    const wanted = getComputedStyle(probe).color.match(/\\d+/g).map(Number);
+    return new Promise(done => requestAnimationFrame(() => {
+        const plot = chart.plot, canvas = plot.ctx.canvas, seen = [];
+        const from = one.x[0], to = one.x.at(-1);
+        const {data} = plot.ctx.getImageData(0, 0, canvas.width, canvas.height);
+        for (let x = from; x <= to; x += 0.5) {
+            const at = Math.round((plot.valToPos(x, 'x') + plot.over.offsetLeft) * devicePixelRatio);
+            let hit = false;
+            for (let row = 0; row < canvas.height; row++)
+                for (let column = at - 2; column <= at + 2; column++) {
+                    const pixel = 4 * (row * canvas.width + column);
+                    hit ||= data[pixel + 3] > 200 && wanted.every((part, of) => Math.abs(part - data[pixel + of]) < 40);
+                }
+            if (hit) seen.push(x);
+        }
+        place.remove();
+        probe.remove();
+        done(seen);
+    })); }"""
 SPANS = (20, 75, 400, 2000, 5000, 16_600, 90_000, 400_000, 6_000_000)
 
 
@@ -49,6 +78,17 @@ def test_texts_of_an_axis_do_not_run_into_each_other(page: Page, by: str) -> Non
             if by != "step" and axis["incr"] > 60:
                 assert axis["incr"] % 60 == 0, what
                 assert 3600 % axis["incr"] == 0 or axis["incr"] % 3600 == 0, what
+
+
+def test_values_that_are_no_numbers_are_gaps(page: Page) -> None:
+    page.goto("/experiments/done")
+    drawn(page, "[data-charts] canvas")
+    other = {"x": [1.25, 4.25, 7.25], "y": [9, 9, 9]}
+    line = {"x": list(range(1, 11)), "y": [1, 2, 3, None, 3, 2, None, 2, None, 3]}
+    gaps = page.evaluate(GAPS, [line, other])
+    assert gaps == [1, 1.5, 2, 2.5, 3, 5, 5.5, 6, 8, 10]  # what stands alone is seen
+    # Where only another line has a point there is no gap.
+    assert page.evaluate(GAPS, [{"x": [1, 4, 10], "y": [2, 2, 2]}, other]) == [x / 2 for x in range(2, 21)]
 
 
 def test_what_is_not_drawn_unasked_is_told_and_can_be_chosen(visit: Callable[..., Visitor]) -> None:

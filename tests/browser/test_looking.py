@@ -172,6 +172,16 @@ def test_runs_lie_over_each_other(page: Page) -> None:
     page.reload()
     expect(page.locator("#by")).to_have_value("time")
     expect(page.locator("[data-compare-chart] figcaption")).to_contain_text("Throughput of a rank")
+    # The log scale alone is in the address too, and other forms and links keep what was chosen since.
+    page.get_by_label("log scale").uncheck()
+    page.wait_for_url(lambda url: "log=" not in url)
+    page.locator("#smooth").fill("0.5")
+    page.wait_for_url(lambda url: "smooth=0.5" in url)
+    page.locator("#loss").fill("1.5")
+    page.get_by_role("button", name="Show").click()
+    page.wait_for_url(lambda url: "loss=1.5" in url)
+    for word in ("column=throughput_tokens_sec", "by=time", "smooth=0.5"):
+        assert word in page.url and word in str(page.get_by_role("link", name="Leave out done").get_attribute("href"))
     # What differs, and all of it.
     differences = page.locator("section.differences")
     expect(differences.locator("tr.differs:visible").first).to_be_visible()

@@ -80,7 +80,7 @@ def test_nothing_wrong_and_too_much(served: Served) -> None:
     assert "cannot be told apart" in shown
     for query in ("by=x", "smooth=2", "smooth=nan", "column=" + "c" * 999):
         assert get(served, f"/compare?job=one&{query}")[0] == 400, query
-    page(served, "/compare?job=one&loss=nan")
+    assert "Time to the loss: 'nan' is no number." in words(page(served, "/compare?job=one&loss=nan"))
     page(served, "/compare?job=one&loss=%3Cb%3E&log=on")
 
 
@@ -90,3 +90,11 @@ def test_the_form_adds_to_what_is_there(served: Served) -> None:
     assert 'name="job" value="two"' in shown
     assert '<option value="waiting">' in shown
     assert '<option value="two">' not in shown
+
+
+def test_each_form_keeps_what_another_chose(served: Served) -> None:
+    shown = page(served, "/compare?job=one&column=gpu_util&by=time&smooth=0.5&log=on&loss=4")
+    for form in ("Add a run", "Time to a loss"):
+        (found,) = re.findall(rf'<form [^>]*aria-label="{form}">.*?</form>', shown, re.DOTALL)
+        for name, value in (("column", "gpu_util"), ("by", "time"), ("smooth", "0.5"), ("log", "on"), ("loss", "4")):
+            assert re.search(rf'name="{name}" value="{value}"', found), (form, name)

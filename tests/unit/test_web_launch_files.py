@@ -141,7 +141,7 @@ def test_what_was_typed_comes_back_with_files_that_are_refused(
     refused(507, "no room in the central store", large)
     monkeypatch.undo()
     monkeypatch.setattr(upload_form, "FORM_LIMIT", 2 << 20)
-    refused(413, "are 3 MB, 2 MB are taken here", ("archive", "p.tar", bytes(3 << 20)))
+    refused(413, "are 3 MB, 1 MB are taken here", ("archive", "p.tar", bytes(3 << 20)))
     assert send(browser, form, [("archive", "p.tar", bytes(3 << 20))], "wrong").status == 403
 
 

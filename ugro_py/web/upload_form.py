@@ -104,7 +104,7 @@ async def read_upload_form(request: Request, who: Caller) -> AsyncIterator[Uploa
         incoming, refused = None, None
         try:
             if announced is not None and int(announced) > FORM_LIMIT:
-                said = f"are {int(announced) / 2**20:,.0f} MB, {FORM_LIMIT >> 20} MB are taken here"
+                said = f"are {int(announced) / 2**20:,.0f} MB, {(FORM_LIMIT - BODY_LIMIT) >> 20} MB are taken here"
                 raise TooMuchError("files", said, "leave out what the job needs not, or use `ugro launch`")
             if announced is None or int(announced) > BODY_LIMIT:
                 await uploads.turn(who.person.user)

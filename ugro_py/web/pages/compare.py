@@ -55,6 +55,8 @@ def show_comparison(
     }  # fmt: skip
     if names:
         reached = _number(loss)
+        if loss.strip() and reached is None:
+            refused.append(f"Time to the loss: {loss!r} is no number.")
         own = who.admin or all_theirs(agent, who, names)
         context["found"] = experiments.compare(
             agent.store,

@@ -50,6 +50,15 @@
     return most > HUGE ? Math.floor(Math.log10(most)) : 0;
   }
 
+  /** Where values stand between two gaps: of a line nothing would be seen there. */
+  function lonely(values) {
+    if (!values.includes(null)) return null;
+    const known = [...values.keys()].filter((at) => values[at] !== undefined);
+    const empty = (place) => (values[known[place]] ?? null) === null;
+    const found = known.filter((_, place) => !empty(place) && empty(place - 1) && empty(place + 1));
+    return found.length ? found : null;
+  }
+
   const newest = (values) => values?.findLast((value) => value !== null && value !== undefined);
 
   const DAY = 86400;
@@ -120,7 +129,9 @@
         }
         tables.push(parts);
       });
-      const data = tables.length > 1 ? uPlot.join(tables) : tables[0] || [[], []];
+      // A gap goes on to the line's next value, past points that only other lines have.
+      const expand = tables.map((parts) => parts.map(() => 2));
+      const data = tables.length > 1 ? uPlot.join(tables, expand) : tables[0] || [[], []];
       const shape = JSON.stringify([series.map((one) => one.label), bands.length, log, options.by, options.unit, this.exponent]);
       this.options = options;
       this.lines = lines;
@@ -171,8 +182,8 @@
         stroke: colour(line.colour ?? index),
         width: 1.5,
         dash: line.dash || undefined,
-        spanGaps: true,
-        points: { show: line.x.length < 3 },
+        spanGaps: false, // null is a value that is no number; where only another line has a point there is no gap
+        points: { show: line.x.length < 3, filter: (plot, at) => (line.x.length < 3 ? null : lonely(plot.data[at])) },
         // Without a pointer over the chart the newest values are shown.
         value: (plot, y, series, at) => this.shownY(at === null || at === undefined ? newest(plot.data[series]) : y),
       };

@@ -30,6 +30,30 @@
   let found = null;
 
   const chosen = () => new URLSearchParams(new FormData(form));
+  const CHOICES = ["column", "by", "smooth", "log"];
+
+  /** Put what is chosen into the address, and into the links and forms that lead to another. */
+  function keep() {
+    const query = chosen();
+    history.replaceState(null, "", `/compare?${query}`);
+    for (const link of document.querySelectorAll("[data-without]")) {
+      const address = new URL(link.href);
+      for (const name of CHOICES) {
+        address.searchParams.delete(name);
+        if (query.get(name)) address.searchParams.set(name, query.get(name));
+      }
+      link.href = address.href;
+    }
+    for (const other of document.querySelectorAll("form[action='/compare']")) {
+      if (other === form) continue;
+      other.querySelectorAll("[data-kept]").forEach((field) => CHOICES.includes(field.name) && field.remove());
+      for (const name of CHOICES.filter((one) => query.get(one))) {
+        const field = Object.assign(document.createElement("input"), { type: "hidden", name, value: query.get(name) });
+        field.dataset.kept = "";
+        other.append(field);
+      }
+    }
+  }
 
   function draw() {
     if (!found || !found.lines.length) return;
@@ -44,7 +68,7 @@
     if (asking) asking.abort();
     asking = new AbortController();
     const query = chosen();
-    history.replaceState(null, "", `/compare?${query}`);
+    keep();
     try {
       const answer = await fetch(`/compare/chart?${query}`, { credentials: "same-origin", signal: asking.signal });
       if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
@@ -75,6 +99,7 @@
     const shown = form.querySelector("[data-smooth]");
     if (shown) shown.textContent = chosen().get("smooth");
     if (event.target.name === "log" && found) {
+      keep();
       draw();
       return;
     }
