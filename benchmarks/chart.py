@@ -20,7 +20,8 @@ from typing import Any
 from benchmarks.bed import Bed
 from benchmarks.measure import Figure
 from docs.demo import served
-from tests.browser.site import chromium, free_port, start
+from tests.browser.site import chromium, start
+from tests.ports import free_port
 from ugro_py.api.view import Timing
 from ugro_py.cluster import Cluster, Node
 from ugro_py.paths import JobPaths

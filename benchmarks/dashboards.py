@@ -19,7 +19,7 @@ from benchmarks.agent_idle import _memory_kb, _ticks, running_agent
 from benchmarks.bed import Bed, bed
 from benchmarks.log_line import JOB, job, signed_in
 from benchmarks.measure import Figure
-from tests.browser.site import free_port
+from tests.ports import free_port
 
 NAME = "dashboards_50_nodes_30"
 LIMIT_PERCENT = 50.0

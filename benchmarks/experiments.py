@@ -21,7 +21,7 @@ from sqlalchemy import insert
 from benchmarks.bed import Bed
 from benchmarks.measure import Figure
 from docs.demo import served
-from tests.browser.site import free_port
+from tests.ports import free_port
 from ugro_py import experiments
 from ugro_py.api.view import Timing
 from ugro_py.cluster import Cluster, Node

@@ -13,7 +13,8 @@ from contextlib import contextmanager
 from benchmarks.agent_idle import running_agent
 from benchmarks.bed import SCRIPTS, Bed
 from benchmarks.measure import Figure
-from tests.browser.site import chromium, free_port, start
+from tests.browser.site import chromium, start
+from tests.ports import free_port
 from ugro_py.api.client import Client
 
 NAME = "log_line_on_page"

@@ -13,10 +13,11 @@ from typing import Any
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from tests.browser.site import Site, Visitor, chromium, free_port, start, until
+from tests.browser.site import Site, Visitor, chromium, start, until
 from tests.integration.agents import running_agent
 from tests.integration.support import Ugro
 from tests.lab import Lab
+from tests.ports import free_port
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

@@ -7,7 +7,6 @@ from __future__ import annotations
 import json
 import re
 import shutil
-import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -54,14 +53,6 @@ def start(playwright: Playwright) -> Browser:
     return playwright.chromium.launch(
         executable_path=program, timeout=PATIENCE_MS, args=["--no-sandbox", "--disable-dev-shm-usage", "--disable-gpu"]
     )
-
-
-def free_port() -> int:
-    """Return a port that nobody listens at now, on any address that `localhost` means."""
-    with socket.socket(socket.AF_INET6) as probe:
-        probe.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 0)
-        probe.bind(("::", 0))
-        return int(probe.getsockname()[1])
 
 
 class Site:

@@ -18,7 +18,8 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.scripts.lively import HOSTILE
-from tests.browser.site import LIVELY, Site, Visitor, free_port, says
+from tests.browser.site import LIVELY, Site, Visitor, says
+from tests.ports import free_port
 from ugro_py.errors import UgroError
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]

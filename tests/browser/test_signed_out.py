@@ -12,9 +12,9 @@ from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.axe import violations
 from tests.browser.site import PATIENCE_MS
+from tests.ports import free_port
 from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
 from tests.unit.browser import Browser as Plain
-from tests.unit.browser import free_port
 from ugro_py.paths import JobPaths
 
 CODE = "\n\nprint('<b>one</b> & \"two\"')\n\n  # </textarea><script>alert(1)</script>\n"

@@ -12,9 +12,10 @@ import pytest
 from playwright.sync_api import Browser, Page, Route, expect
 
 from tests.browser.axe import violations
-from tests.browser.site import PATIENCE_MS, Site, Visitor, drawn, free_port, no_overflow, says, until
+from tests.browser.site import PATIENCE_MS, Site, Visitor, drawn, no_overflow, says, until
 from tests.integration.agents import acts
 from tests.integration.support import PLAY, Ugro
+from tests.ports import free_port
 
 pytestmark = [pytest.mark.slow]
 Visit = Callable[..., Visitor]

@@ -21,8 +21,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from tests.integration.agents import running_agent
 from tests.integration.support import SCRIPTS, Ugro, wait_until
 from tests.integration.watchers import ROLE, asked, exporter, needs_them, rendered, rules, running
+from tests.ports import free_port
 from tests.unit.api_server import FakeAgent
-from tests.unit.browser import free_port
 from tests.unit.loki_sink import loki_sink
 from ugro_py.api.client import Client
 from ugro_py.api.prom import exposition

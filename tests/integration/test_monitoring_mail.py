@@ -18,8 +18,8 @@ from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword, Session
 
 from tests.integration.support import wait_until
 from tests.integration.watchers import asked, exporter, firing, needs_them, rendered, rules, running
+from tests.ports import free_port
 from tests.sinks import http_sink
-from tests.unit.browser import free_port
 
 pytestmark = needs_them
 PASSWORD = "right horse"

@@ -8,7 +8,6 @@ import html
 import http.client
 import json
 import re
-import socket
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -18,15 +17,9 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests.ports import free_port
 from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
 from ugro_py.api.client import Client
-
-
-def free_port() -> int:
-    """A port that is free on both addresses of localhost."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def hidden(page: str, name: str) -> str:

@@ -9,13 +9,13 @@ import asyncio
 import http.client
 import json
 import os
-import socket
 import threading
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from tests.unit.api_server import FakeAgent, Serve, Served, start  # noqa: F401 - a fixture
 from ugro_py import secret_env
 from ugro_py.api import client, guard, unix
@@ -32,12 +32,6 @@ from ugro_py.scheduler import Gpu, Request, place
 from ugro_py.state import Controller
 
 TOKEN = "t" * 24
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 def over_tcp(port: int, url: str, method: str = "GET", **headers: str) -> tuple[int, Any]:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from tests.integration.support import wait_until
+from tests.ports import free_port
 from ugro_py.api.server import Listen
 from ugro_py.errors import UsageError
 
@@ -48,9 +49,7 @@ def port(pair: tuple[Path, Path], tmp_path_factory: pytest.TempPathFactory) -> I
     tokens = folder / "tokens"
     tokens.touch(0o600)
     tokens.write_text(f"nobody-here {TOKEN}\n")
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        found = int(probe.getsockname()[1])
+    found = free_port()
     env = {key: value for key, value in os.environ.items() if not key.startswith("UGRO_")}
     env |= {"HOME": str(folder), "UGRO_DATA": str(folder / "data")}
     argv = [

@@ -19,8 +19,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
-from tests.unit.browser import Browser, browser, free_port, served  # noqa: F401 - fixtures
+from tests.unit.browser import Browser, browser, served  # noqa: F401 - fixtures
 from tests.unit.test_web_live import until
 from ugro_py.api import peer, unix
 from ugro_py.api.client import Client

@@ -20,8 +20,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.ports import free_port
 from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
-from tests.unit.browser import free_port
 from tests.unit.test_web_live import until
 from ugro_py import users
 from ugro_py.api.loopback import loopback

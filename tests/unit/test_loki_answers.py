@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
-import socket
 import ssl
 import subprocess
 import time
@@ -18,6 +17,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.unit.job_store import JOB, JobStore, job_store  # noqa: F401 - a fixture
 from tests.unit.loki_sink import LokiSink, loki_sink
 from tests.unit.loki_world import shipping, sink, until, write  # noqa: F401 - a fixture
@@ -260,9 +260,7 @@ def test_the_sink_refuses_what_loki_does(labels: dict[str, str], at_s: int, line
 
 
 def test_nobody_listens(job_store: JobStore) -> None:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     with pytest.raises(PushError) as caught:
         asyncio.run(Pusher(f"http://127.0.0.1:{port}").push([Stream((("a", "b"),), [(1, "x")])]))
     assert caught.value.status is None and not caught.value.for_good

@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
-from tests.unit.browser import Browser, free_port
+from tests.unit.browser import Browser
 from tests.unit.test_web_sessions_kept import OTHER, TOKEN, tokens, write  # noqa: F401 - a fixture
 from tests.unit.web_jobs import Job
 from ugro_py.api import guard, standing

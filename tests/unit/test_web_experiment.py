@@ -14,8 +14,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
-from tests.unit.test_api import TOKEN, free_port, token_file  # noqa: F401 - a fixture
+from tests.unit.test_api import TOKEN, token_file  # noqa: F401 - a fixture
 from tests.unit.web_jobs import HTML, Job, get, page, values, words
 from ugro_py.api.server import Listen
 from ugro_py.web import kept, svg

@@ -13,8 +13,9 @@ from typing import Any
 
 import pytest
 
+from tests.ports import free_port
 from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
-from tests.unit.test_api import TOKEN, free_port, token_file  # noqa: F401 - a fixture
+from tests.unit.test_api import TOKEN, token_file  # noqa: F401 - a fixture
 from tests.unit.web_jobs import Job, page, values, words
 from ugro_py.api.server import Listen
 

@@ -9,8 +9,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.ports import free_port
 from tests.unit.api_server import Serve, Served
-from tests.unit.browser import Browser, free_port, hidden, served, start  # noqa: F401 - fixtures
+from tests.unit.browser import Browser, hidden, served, start  # noqa: F401 - fixtures
 from ugro_py import users
 from ugro_py.api.server import Listen
 from ugro_py.web.security import local_path

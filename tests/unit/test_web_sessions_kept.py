@@ -13,8 +13,9 @@ from pathlib import Path
 import pytest
 from sqlalchemy import text
 
+from tests.ports import free_port
 from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
-from tests.unit.browser import Browser, free_port, hidden
+from tests.unit.browser import Browser, hidden
 from tests.unit.test_web_live import until
 from ugro_py import users
 from ugro_py.api.server import Listen
