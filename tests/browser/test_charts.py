@@ -80,6 +80,29 @@ def test_texts_of_an_axis_do_not_run_into_each_other(page: Page, by: str) -> Non
                 assert 3600 % axis["incr"] == 0 or axis["incr"] % 3600 == 0, what
 
 
+def test_long_numbers_have_room_beside_the_chart(page: Page) -> None:
+    page.goto("/experiments/done")
+    drawn(page, "[data-charts] canvas")
+    script = """values => {
+        const place = document.createElement('div');
+        place.style.width = '500px';
+        document.body.append(place);
+        const chart = new ugro.Chart(place, 'test');
+        chart.set([{name: 'a', x: values.map((_, at) => at), y: values}], {by: 'step'});
+        return new Promise(done => requestAnimationFrame(() => {
+            const plot = chart.plot, axis = plot.axes[1];
+            plot.ctx.font = axis.font[0];
+            const wide = axis._values.map(text => plot.ctx.measureText(text).width / devicePixelRatio);
+            done([axis._values, Math.max(...wide), plot.over.offsetLeft - axis.ticks.size - axis.gap]);
+            place.remove();
+        })); }"""
+    for values in ([-1_000_000, 0, 1_000_000], [-123_456_789, 1], [-1e-300, 1e-300]):
+        texts, wide, room = page.evaluate(script, values)
+        assert texts and wide < room, (texts, wide, room)
+    _, _, usual = page.evaluate(script, [0, 1])
+    assert usual == 64 - 10 - 5
+
+
 def test_values_that_are_no_numbers_are_gaps(page: Page) -> None:
     page.goto("/experiments/done")
     drawn(page, "[data-charts] canvas")

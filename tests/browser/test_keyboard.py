@@ -85,6 +85,11 @@ def test_a_question_is_asked_and_left_with_keys(site: Site, page: Page) -> None:
     expect(summary).to_be_focused()
     assert site.ugro.job("kept").status == "pending"
     page.keyboard.press("Space")
+    expect(yes).to_be_visible()
+    page.locator("h1").click()  # beside it
+    expect(yes).to_be_hidden()
+    summary.focus()
+    page.keyboard.press("Space")
     page.keyboard.press("Tab")
     page.keyboard.press("Enter")
     until(lambda: site.ugro.job("kept").status == "stopped", "it is cancelled")

@@ -12,6 +12,7 @@ import pytest
 
 from tests.unit.api_server import Served
 from tests.unit.browser import Browser, hidden, served, start  # noqa: F401 - fixtures
+from tests.unit.web_jobs import words
 from ugro_py import paths
 from ugro_py.cluster import Cluster, Node
 from ugro_py.state._health import Check
@@ -87,7 +88,10 @@ def test_errors_are_pages_for_browsers_and_values_for_programs(served: Served) -
     assert part.status == 404 and "<html" not in part.text and 'role="alert"' in part.text
     plain = browser.get("/v1/jobs/nope")
     assert plain.status == 404 and plain.json()["error"]["what"] == "job 'nope'"
-    assert browser.get("/events?severity=loud").status == 400
+    wrong = browser.get("/events?severity=loud&kind=job_status&node=here")
+    assert wrong.status == 400 and "severity 'loud'" in words(wrong.text)
+    assert 'value="job_status"' in wrong.text and "<option selected>here" in wrong.text  # to be corrected there
+    assert "data-live" not in wrong.text
     later = browser.get("/events?since=later")
     assert later.status == 400 and "is no time" in later.text and "--since" not in later.text  # an option of the verb
     assert browser.get("/events?job=nope").status == 404

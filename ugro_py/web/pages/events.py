@@ -9,7 +9,8 @@ from urllib.parse import urlencode
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
 
-from ugro_py.errors import UsageError
+from ugro_py.api.statuses import status_of
+from ugro_py.errors import NotFoundError, UgroError, UsageError
 from ugro_py.events import since as time_of
 from ugro_py.state._alerts import SEVERITIES
 from ugro_py.web.live import Look, Parts, live, parts_of
@@ -26,7 +27,11 @@ _FIELDS = ("severity", "job", "node", "kind", "since", "until")
 def show(request: Request, who: Viewer) -> HTMLResponse:
     """Show events."""
     query = {name: request.query_params.get(name, "").strip()[:200] for name in _FIELDS}
-    found = parts_of(request, "events", who, query)
+    wrong: UgroError | None = None
+    try:
+        found = parts_of(request, "events", who, query)
+    except (UsageError, NotFoundError) as error:  # with what was typed, to be corrected
+        found, wrong = {"parts": "", "live_url": ""}, error
     nodes = [node.name for node in request.app.state.agent.cluster.nodes]
     page: dict[str, Any] = {
         "asked": query,
@@ -34,7 +39,9 @@ def show(request: Request, who: Viewer) -> HTMLResponse:
         "node_names": nodes,
         "filtered": any(query.values()),
     }
-    return render(request, "events.html", title="Events", **page, **found)
+    return render(
+        request, "events.html", status_of(wrong) if wrong else 200, title="Events", wrong=wrong, **page, **found
+    )
 
 
 @live("events")

@@ -73,7 +73,7 @@
     xhr.addEventListener("loadend", () => (target.isConnected ? target.scrollIntoView({ block: "nearest" }) : moveUp(target)));
   });
 
-  // Escape leaves a question that a button has opened, and so does its answer, which is told below.
+  // Escape leaves a question that a button has opened, and so do a click beside it and its answer, which is told below.
   function leave(question) {
     if (!question) return;
     const focused = question.contains(document.activeElement) || document.activeElement === document.body;
@@ -82,6 +82,11 @@
   }
   document.addEventListener("keydown", (event) => {
     if (event.key === "Escape") leave(event.target.closest("details.confirm[open]"));
+  });
+  document.addEventListener("click", (event) => {
+    for (const question of document.querySelectorAll("details.confirm[open]")) {
+      if (!question.contains(event.target)) question.open = false;
+    }
   });
   document.addEventListener("htmx:afterRequest", (event) => leave(event.target.closest("details.confirm[open]")));
 

@@ -87,6 +87,15 @@
     return ((most - least) / size) * (pixels(day + 5) + GAP) <= 30 ? pixels(day + 8) : pixels(day + 5);
   }
 
+  /** How wide the axis of values is, in pixels: as its longest text needs, and charts of usual numbers are all alike. */
+  function roomFor(plot, texts, index, cycle) {
+    const axis = plot.axes[index];
+    if (cycle > 1) return axis._size; // else it may never come to an end
+    plot.ctx.font = axis.font[0];
+    const wide = (texts || []).map((text) => plot.ctx.measureText(text).width / devicePixelRatio);
+    return Math.ceil(Math.max(64, ...wide.map((width) => width + axis.ticks.size + axis.gap + 4)));
+  }
+
   /** One chart in a `.chart` element; what the server drew there stays until there is something to show. */
   class Chart {
     constructor(place, group) {
@@ -162,7 +171,7 @@
               space: (_, __, least, most, size) => widest(options.by, least, most, size) + GAP,
               incrs: options.by === "step" ? undefined : TICKS,
             },
-            { ...axis, size: 64, values: (_, ys) => ys.map((y) => (y === null ? "" : this.shownY(y))) },
+            { ...axis, size: roomFor, values: (_, ys) => ys.map((y) => (y === null ? "" : this.shownY(y))) },
           ],
           padding: [null, (plot) => this.margin(plot), null, null],
           cursor: { sync: { key: this.group, setSeries: false }, drag: { x: true, y: false } },
