@@ -120,9 +120,8 @@ def worth_lines(worth: Worth) -> list[str]:
     ]
     words = {"keep": "keep it", "leave out": "leave it out", "no difference": "it makes no difference"}
     for each in worth.without:
-        found.append(
-            f"without {each.node}: {seconds(each.step.step_s)} a step ({each.change:+.0%}): {words[each.advice]}"
-        )
+        change = f"{each.change:+.0%} of the predicted {seconds(whole.step_s)}"
+        found.append(f"without {each.node}: {seconds(each.step.step_s)} a step ({change}): {words[each.advice]}")
     return [safe_line(line) for line in found]
 
 
