@@ -7,10 +7,12 @@ from __future__ import annotations
 import os
 
 import pytest
+from click.testing import CliRunner
 
 from tests.integration.support import UGRO
 from tests.terminal import Terminal
 from tests.unit.experiment_store import Experiments, own_store  # noqa: F401 - a fixture
+from ugro_py.cli import cli
 
 LONG = "job_20261128_032535"
 
@@ -57,3 +59,14 @@ def test_a_comparison_breaks_no_number(own: Experiments, columns: int) -> None:
     assert len(heads) == {40: 3, 80: 1, 200: 1}[columns]
     finals = [line.split() for line in lines if line.startswith("final loss")]
     assert [value for words in finals for value in words[2:] if value != "*"] == ["-0.05346", "1.235", "1"]
+
+
+def test_options_of_the_list_are_the_list_s_without_its_name(own_store: Experiments) -> None:  # noqa: F811
+    def ugro(*words: str) -> str:
+        return CliRunner().invoke(cli, list(words), catch_exceptions=False).output
+
+    own_store.run("a", [2.0])
+    own_store.run("b", [1.0])
+    for words in (["--sort", "loss"], ["--sort=loss", "--json"], ["-n", "1", "--sort", "loss"]):
+        assert ugro("results", *words) == ugro("results", "ls", *words)
+    assert ugro("results", "--json", "a") == ugro("results", "show", "a", "--json")

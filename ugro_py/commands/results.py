@@ -20,7 +20,13 @@ class _JobOrVerb(click.Group):
         return super().parse_args(ctx, self.arranged(args))
 
     def arranged(self, args: list[str]) -> list[str]:
-        """Return the arguments with the command first that they mean: `JOB --json` is `show JOB --json`."""
+        """Return the arguments with the command first that they mean: `JOB --json` is `show JOB --json`.
+
+        Options that only the list has, as in `--sort loss`, are the list's.
+        """
+        of_list = {name for one in ls.params for name in one.opts} - {name for one in show.params for name in one.opts}
+        if args and args[0].partition("=")[0] in of_list:
+            return ["ls", *args]
         place = next((place for place, word in enumerate(args) if not word.startswith("-")), None)
         if place is None:
             return args
