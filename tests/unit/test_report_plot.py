@@ -13,6 +13,7 @@ from xml.etree import ElementTree
 
 import pytest
 
+from ugro_py import results, series
 from ugro_py.errors import NotFoundError, UsageError
 from ugro_py.paths import JobPaths
 from ugro_py.reports import plot
@@ -114,7 +115,7 @@ def test_each_rank_of_a_large_gang(tmp_path: Path) -> None:
     told("one", [3.0, 2.0], name, ranks=20)
     assert plot.write(["one"], [name], tmp_path / "x.svg", Looks(each_rank=True)) == 20
     texts = [node.text for node in ElementTree.parse(tmp_path / "x.svg").iter(f"{SVG}text")]
-    assert name in texts and "rank 19" in texts
+    assert name in texts and "one rank 19" in texts
     assert plot.write(["one"], [name], tmp_path / "x.html", Looks(each_rank=True)) == 20
     text = (tmp_path / "x.html").read_text()
     assert "<b onclick" not in text and text.count("</script>") == 3
@@ -123,6 +124,27 @@ def test_each_rank_of_a_large_gang(tmp_path: Path) -> None:
 def test_throughput_is_said_to_be_that_of_a_rank() -> None:
     """Figures tell the sum over the ranks; curves are their mean, or each."""
     assert plot.Panel("throughput_tokens_sec", "tokens/s", ()).label == "throughput of a rank (tokens/s)"
+
+
+def test_of_many_numbers_those_like_the_one_that_is_meant_are_named(tmp_path: Path) -> None:
+    told("one", [1.0])
+    with JobPaths("one").metrics.open("a") as stream:
+        values = {f"number_{at}": at for at in range(100)}
+        stream.write(json.dumps({"attempt": 1, "rank": 0, "step": 2, **values, "accuracy": 1.0}) + "\n")
+    for ask in (
+        lambda: plot.write(["one"], ["acuracy"], tmp_path / "x.html", Looks()),
+        lambda: series.open_job("one").told("acuracy"),
+        lambda: results.load("one", columns=["acuracy"]),
+    ):
+        with pytest.raises(NotFoundError, match=r"accuracy.* and \d+ more") as caught:
+            ask()
+        assert len(str(caught.value)) < 500
+
+
+def test_a_picture_of_ranks_names_the_job() -> None:
+    told("one", [1.0, 2.0], ranks=2)
+    (panel,) = panels(["one"], ["training_loss"], Looks(each_rank=True))
+    assert [curve.name for curve in panel.curves] == ["one rank 0", "one rank 1"]
 
 
 def test_a_job_has_one_place_in_all_charts() -> None:

@@ -12,6 +12,7 @@ from ugro_py import series
 from ugro_py.errors import NotFoundError, UsageError
 from ugro_py.reports.doors import replacing
 from ugro_py.series.chart import chart, unit_of
+from ugro_py.series.named import some_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -144,7 +145,7 @@ def panels(jobs: Sequence[str], columns: Sequence[str], looks: Looks) -> list[Pa
             drawn = chart(told, column, by=looks.by, ranks=ranks, points=points, smooth=looks.smooth).to_json()
             ends = _ends(told, looks.each_rank)
             lines = [line for line in drawn["lines"] if line["name"] in ends]
-            curves += [_curve(job, line, ends[line["name"]], looks, len(jobs) > 1, places) for line in lines]
+            curves += [_curve(job, line, ends[line["name"]], looks, places) for line in lines]
         if not curves:
             raise _missing(column, opened.values())
         found.append(_scaled(column, curves))
@@ -161,7 +162,7 @@ def _missing(column: str, opened: Collection[series.Series]) -> NotFoundError:
     known = sorted({name for one in opened for name in one.columns if has_numbers(one, name)})
     told = any(column in one.columns and len(one.told(column)) for one in opened)
     came_back = "no value of it is a finite number" if told else "none of the jobs tells it"
-    return NotFoundError(f"plot {column[:80]!r}", came_back, f"they tell {', '.join(known) or 'no number'}")
+    return NotFoundError(f"plot {column[:80]!r}", came_back, f"they tell {some_of(known, column) or 'no number'}")
 
 
 def _scaled(column: str, curves: Sequence[Curve]) -> Panel:
@@ -205,10 +206,8 @@ def _ends(told: Told, each_rank: bool) -> dict[str, tuple[float, float]]:
     return found
 
 
-def _curve(
-    job: str, line: dict[str, Any], ends: tuple[float, float], looks: Looks, several: bool, places: dict[str, int]
-) -> Curve:
-    name = job if not looks.each_rank else f"{job} {line['name']}" if several else line["name"]
+def _curve(job: str, line: dict[str, Any], ends: tuple[float, float], looks: Looks, places: dict[str, int]) -> Curve:
+    name = f"{job} {line['name']}" if looks.each_rank else job
     x = line["x"]
     if looks.by == "time":
         start = next((value for value in x if value is not None), 0.0)

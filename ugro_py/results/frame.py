@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 from ugro_py import metrics
 from ugro_py.errors import NotFoundError
+from ugro_py.series.named import some_of
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -24,7 +25,8 @@ def frame(series: Series, *, samples: bool = False, columns: Sequence[str] | Non
     names = [*first, *(name for name in fields if name not in first), *texts]
     for name in columns or ():
         if name not in names:
-            raise NotFoundError(f"job {series.job}: column {name[:80]!r}", "no line has it", f"there are {names}")
+            there = some_of(names, name)
+            raise NotFoundError(f"job {series.job}: column {name[:80]!r}", "no line has it", f"there are {there}")
     wanted = list(columns) if columns is not None else names
     needed = dict.fromkeys([*wanted, *(("timestamp", "attempt", "rank") if samples else ())])
     table = series.raw([name for name in needed if name != "job_id"])

@@ -13,6 +13,7 @@ from ugro_py.paths import JobPaths
 from ugro_py.series.arrays import are_known, column_of, flags, numbers
 from ugro_py.series.chart import Chart, Told, chart
 from ugro_py.series.lines import MetricLines
+from ugro_py.series.named import some_of
 from ugro_py.series.samples import Samples
 from ugro_py.series.twin import Chunk, Twin, side_by_side
 
@@ -203,9 +204,8 @@ class Series:
 
     def _check(self, column: str) -> None:
         if column not in self.columns:
-            raise NotFoundError(
-                f"job {self.job}: metric {column[:80]!r}", "no line tells it", f"there are {', '.join(self.columns)}"
-            )
+            there = some_of(self.columns, column)
+            raise NotFoundError(f"job {self.job}: metric {column[:80]!r}", "no line tells it", f"there are {there}")
 
     @cached_property
     def _keys(self) -> dict[str, np.ndarray[Any, Any]]:
