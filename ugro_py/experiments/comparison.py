@@ -23,12 +23,21 @@ _TOTALS = ("time", "GPU hours", "GPU energy")
 
 @dataclass(frozen=True)
 class Figure:
-    """One figure of all jobs, in their order; None where it is not known. `better` says which of them is best."""
+    """One figure of all jobs, in their order; None where it is not known. `better` says which of them is best.
+
+    `nonfinite` are the places of those that are NaN or infinite: None, but not because nothing is known.
+    """
 
     name: str
     unit: str
     values: tuple[Any, ...]
     better: Better | None = None
+    nonfinite: tuple[int, ...] = ()
+
+    @property
+    def known(self) -> bool:
+        """Whether there is anything to say of any of the jobs."""
+        return bool(self.nonfinite) or any(value is not None for value in self.values)
 
     @property
     def best(self) -> int | None:
@@ -41,7 +50,10 @@ class Figure:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return {"name": self.name, "unit": self.unit, "values": list(self.values), "best": self.best}
+        return {
+            "name": self.name, "unit": self.unit, "values": list(self.values), "best": self.best,
+            "nonfinite": list(self.nonfinite),
+        }  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -118,7 +130,7 @@ def compare(
     rows_shown = shown(differences(names, [row.request for row in rows]), everything)
     return Comparison(
         names,
-        tuple(one for one in table if everything or one in asked or any(value is not None for value in one.values)),
+        tuple(one for one in table if everything or one in asked or one.known),
         tuple(row for row in rows_shown if private or not row.private),
         tuple(CodeDiff(names[0], name, experiment_code.unified(names[0], name)) for name in names[1:]) if code else (),
         tuple(name for name in names if not capsule(name)),
@@ -134,11 +146,13 @@ def _figures(found: Sequence[Mapping[str, Any]], settings: Settings | None) -> l
             values = [value.get(inner) if isinstance(value, Mapping) else None for value in values]
         return Figure(name, unit, tuple(values), better)
 
+    lost = tuple(place for place, one in enumerate(began) if one.get("nonfinite_since") is not None)
     table = [
-        row("final loss", "", "loss_last", "low", "loss"),
+        replace(row("final loss", "", "loss_last", "low", "loss"), nonfinite=lost),
         row("best loss", "", "loss_best", "low", "loss"),
         row("step of the best loss", "", "loss_best", None, "step"),
         row("steps with a loss of NaN or infinity", "", "nonfinite_steps", "low"),
+        row("NaN or infinite from step", "", "nonfinite_since"),
         row("steps", "", "steps"),
         row("time", "s", "duration_s", "low"),
         row("throughput", "tokens/s", "throughput_tokens_sec", "high"),

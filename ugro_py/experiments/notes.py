@@ -146,7 +146,7 @@ def figures(results: JobResults, more: Mapping[str, Any], tags: Sequence[str] = 
         ("Attempts", str(results.attempts)),
         ("Steps", number(results.steps)),
         ("Loss, first", loss(results.loss_first)),
-        ("Loss, last", loss(results.loss_last)),
+        ("Loss, last", last_loss(results)),
         ("Loss, best", loss(results.loss_best)),
         *([("Loss, NaN or infinite", no_number(results.nonfinite_steps))] if results.nonfinite_steps else ()),
         ("Throughput", number(results.throughput_tokens_sec, "tokens/s")),
@@ -172,6 +172,14 @@ def figures(results: JobResults, more: Mapping[str, Any], tags: Sequence[str] = 
 def loss(point: LossPoint | None) -> str:
     """Return a loss and its step for people."""
     return f"{number(point.loss)} at step {point.step}" if point else "-"
+
+
+def last_loss(results: JobResults) -> str:
+    """Return the last loss for people: one that is no number says since when, and what the last number was."""
+    if results.nonfinite_since is None:
+        return loss(results.loss_last)
+    before = f"; before that {loss(results.curve[-1])}" if results.curve else ""
+    return f"NaN or infinite from step {results.nonfinite_since} on{before}"
 
 
 def no_number(steps: int) -> str:

@@ -28,7 +28,7 @@ def print_experiments(rows: Sequence[Mapping[str, Any]], total: int) -> None:
     cells = [
         {
             "JOB": row["job"], "STATUS": row["status"], "USER": row["user"], "MODEL": row["model"],
-            "LOSS": number(row["loss_last"]), "BEST": number(row["loss_best"]), "CURVE": curve(row["spark"], 12),
+            "LOSS": _last(row), "BEST": number(row["loss_best"]), "CURVE": curve(row["spark"], 12),
             "STEPS": number(row["steps"]), "TIME": duration(row["duration_s"]), "GPU H": number(row["gpu_hours"]),
             "TAGS": " ".join(row["tags"]), "NOTE": row["note"],
         }
@@ -48,6 +48,10 @@ def print_experiments(rows: Sequence[Mapping[str, Any]], total: int) -> None:
         _print(f"this terminal is too narrow for {', '.join(left_out)}")
 
 
+def _last(row: Mapping[str, Any]) -> str:
+    return number(row["loss_last"]) if row.get("nonfinite_since") is None else "NaN"
+
+
 def _fitting(rows: Sequence[Mapping[str, Text]], width: int) -> dict[str, int]:
     """Return the columns that `width` has room for, and how wide each is at least: whole, but for those of words."""
     most = {name: max([len(name), *(row[name].cell_len for row in rows)]) for name in (rows[0] if rows else ())}
@@ -64,6 +68,8 @@ def print_comparison(found: Mapping[str, Any], code: bool) -> None:
     jobs, rows = found["jobs"], []
     for figure in found["figures"]:
         values = [_value(value, figure["unit"]) for value in figure["values"]]
+        for place in figure.get("nonfinite", ()):
+            values[place] = "NaN"
         if figure["best"] is not None:
             values[figure["best"]] += " *"
         unit = f" ({figure['unit']})" if figure["unit"] not in ("", "s") else ""

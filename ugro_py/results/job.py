@@ -32,8 +32,10 @@ class JobResults:
         nodes: the nodes of the newest attempt.
         steps: the last step any rank reported.
         duration_s: from the first start to the end, or to now while it runs.
-        loss_first, loss_last, loss_best: the loss at the first and the last step, and the lowest one.
+        loss_first, loss_last, loss_best: the loss at the first and the last step, and the lowest one. There is no
+            last one where it is NaN or infinite.
         nonfinite_steps: steps whose loss was NaN or infinite.
+        nonfinite_since: the step from which on every loss was, up to the last; None where the last is a number.
         throughput_tokens_sec: tokens/s, the median of each rank summed over the ranks that tell it.
         gpu_util_percent, gpu_mem_gb: means over time and over the job's GPUs; None on CPU.
         cpu_percent, node_mem_gb: means over time and nodes of what whole machines used.
@@ -66,6 +68,7 @@ class JobResults:
     tensorboard: str | None
     store: str
     folder_gone: bool = False
+    nonfinite_since: int | None = None
     curve: Sequence[LossPoint] = field(default=(), repr=False)
 
     def to_json(self) -> dict[str, Any]:
@@ -110,7 +113,7 @@ def summary(job: str, store: Store | None = None) -> JobResults:
     started = (row.started_at if row else None) or first
     ended = row.ended_at if row else last
     until = ended or (datetime.now(UTC) if started else None)
-    curve = lines.curve()
+    curve, lost = lines.curve(), lines.nonfinite_since()
     found = JobResults(
         job=job,
         status=row.status if row else "unknown",
@@ -123,9 +126,10 @@ def summary(job: str, store: Store | None = None) -> JobResults:
         ended_at=ended,
         duration_s=round((until - started).total_seconds(), 3) if started and until else None,
         loss_first=curve[0] if curve else None,
-        loss_last=curve[-1] if curve else None,
+        loss_last=curve[-1] if curve and lost is None else None,
         loss_best=curve.best(),
         nonfinite_steps=lines.nonfinite_steps(),
+        nonfinite_since=lost,
         throughput_tokens_sec=lines.throughput(),
         # The samples of GPUs are steady in time; the lines of metrics are not.
         gpu_util_percent=_first(samples.mean("gpu_util"), lambda: lines.mean("gpu_util")),

@@ -102,6 +102,15 @@ class Lines:
 
         return int((~np.isfinite(self._loss[1])).sum())
 
+    def nonfinite_since(self) -> int | None:
+        """The step from which on no loss is a finite number, up to the newest; None where the newest is one."""
+        import numpy as np
+
+        steps, losses = self._loss
+        finite = np.flatnonzero(np.isfinite(losses))
+        first = int(finite[-1]) + 1 if len(finite) else 0
+        return int(steps[first]) if first < len(steps) else None
+
     def throughput(self) -> float | None:
         """Tokens/s of the newest attempt that tells any. The median leaves out the slow first steps."""
         import numpy as np

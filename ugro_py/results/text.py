@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from ugro_py.display import curve, duration, number
-from ugro_py.experiments.notes import loss, no_number
+from ugro_py.experiments.notes import last_loss, loss, no_number
 from ugro_py.results import JobResults, thin
 
 _WIDEST_BY_ITSELF = 120
@@ -27,7 +27,7 @@ def text(results: JobResults, width: int | None = None) -> str:
         ("steps", number(results.steps)),
         ("time", duration(results.duration_s)),
         ("loss first", loss(results.loss_first)),
-        ("loss last", loss(results.loss_last)),
+        ("loss last", last_loss(results)),
         ("loss best", loss(results.loss_best)),
         ("throughput", number(results.throughput_tokens_sec, "tokens/s")),
         ("GPU utilisation", _mean(results.gpu_util_percent, "%")),
@@ -45,7 +45,7 @@ def text(results: JobResults, width: int | None = None) -> str:
         points = [(point.step, point.loss) for point in thin(results.curve)]
         lines.append(curve(points, width=columns, title="training loss, mean of the ranks", braille=_has_unicode()))
     elif results.folder_gone:
-        rest = "" if results.loss_last is None else "; the figures are those that the state database keeps"
+        rest = "" if results.loss_first is None else "; the figures are those that the state database keeps"
         lines.append(f"There is no folder {results.store} any more, and so no curve{rest}.")
     elif results.nonfinite_steps:
         lines.append("No loss was a finite number, and so there is no curve.")

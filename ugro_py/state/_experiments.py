@@ -6,7 +6,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Select, and_, delete, func, insert, not_, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Select, and_, case, delete, func, insert, not_, or_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from ugro_py.experiments.filters import Filter, changed_tags, check_note, check_tags, is_text
@@ -30,6 +30,8 @@ _LISTED = (
     experiments.c.duration_s, experiments.c.loss_last, experiments.c.loss_best, experiments.c.throughput_tokens_sec,
     experiments.c.gpu_hours, experiments.c.energy_kwh, experiments.c.spark, experiments.c.figures_at,
     experiments.c.figures_of,
+    # All figures are read for the few that they say more of: why there is no loss.
+    case((experiments.c.loss_last.is_(None), experiments.c.figures)).label("figures"),
 )  # fmt: skip
 _JOINED = jobs.outerjoin(experiments, experiments.c.job_id == jobs.c.id)
 # Whose figures are not those of its end. A job that has ended twice has the first end's until somebody looks.

@@ -15,6 +15,7 @@ class ExperimentRow(NamedTuple):
         note: all of it; `experiments.ls` leaves its first line.
         duration_s: until the end, None while the job has not ended; `experiments.ls` tells it until now.
         loss_last, loss_best: the mean over ranks at the last step, and the lowest there was.
+        nonfinite_since: the step from which on every loss is NaN or infinite, and so there is no `loss_last`.
         gpu_hours: a CPU slot counts as a GPU.
         energy_kwh: what the GPUs drew by their own reading.
         spark: at most 32 losses, evenly over the steps.
@@ -43,6 +44,7 @@ class ExperimentRow(NamedTuple):
     spark: tuple[float, ...]
     figures_at: datetime | None
     final: bool
+    nonfinite_since: int | None = None
 
     def to_json(self) -> dict[str, Any]:
         """Return what is listed of it as JSON values."""
@@ -58,5 +60,5 @@ def experiment_row(row: Any, tags: tuple[str, ...]) -> ExperimentRow:
         row.name, row.status, row.reason, row.user, row.model, row.dataset, tags, row.note or "", row.created_at,
         row.started_at, row.ended_at, row.duration_s, row.steps, row.loss_last, row.loss_best,
         row.throughput_tokens_sec, row.gpu_hours, row.energy_kwh, tuple(spark), row.figures_at,
-        row.ended_at is not None and row.figures_of == row.ended_at,
+        row.ended_at is not None and row.figures_of == row.ended_at, (row.figures or {}).get("nonfinite_since"),
     )  # fmt: skip
