@@ -120,6 +120,10 @@ def _time(line: Mapping[str, Any]) -> float | None:
         return None
 
 
+def _names(value: object) -> Sequence[object]:
+    return value if isinstance(value, list) else ()
+
+
 def _mean(values: Sequence[float | None]) -> float | None:
     known = [value for value in values if value is not None]
     return finite(math.fsum(value / len(known) for value in known)) if known else None  # their sum may be too large
@@ -134,7 +138,8 @@ def progress(paths: JobPaths, elapsed_s: float | None, count: int = 0) -> dict[s
         count: how many ranks it has, as far as that is known.
 
     Returns:
-        `step`, `total_steps`, `loss` (the mean of what each rank told last, as in all lists of jobs),
+        `step`, `total_steps`, `loss` (the mean of what each rank told last, as in all lists of jobs; None where one
+        told NaN or infinity last, which `loss_nonfinite` says),
         `throughput_tokens_sec` of all ranks, `eta_s`; None where unknown. And `ranks`: the newest metrics of each by
         its number.
     """
@@ -142,11 +147,13 @@ def progress(paths: JobPaths, elapsed_s: float | None, count: int = 0) -> dict[s
     newest = by_rank(lines)
     first = next(iter(newest), 0)
     line = newest.get(first, {})
+    lost = any("training_loss" in _names(line.get("nonfinite")) for line in newest.values())
     pace = steps_per_second(lines, first, elapsed_s) if elapsed_s is not None else None
     return {
         "step": whole(line.get("step")),
         "total_steps": whole(line.get("total_steps")),
-        "loss": _mean([finite(line.get("training_loss")) for line in newest.values()]),
+        "loss": None if lost else _mean([finite(line.get("training_loss")) for line in newest.values()]),
+        "loss_nonfinite": lost,
         "throughput_tokens_sec": tokens_per_second(newest),
         "eta_s": seconds_left(line.get("step"), line.get("total_steps"), pace),
         "ranks": newest,

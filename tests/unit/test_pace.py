@@ -31,7 +31,7 @@ def line(at: float, step: Any, rank: int = 0, **values: Any) -> str:
 
 def test_nothing_yet(paths: JobPaths) -> None:
     found = pace.progress(paths, 10.0)
-    assert found.pop("ranks") == {} and set(found.values()) == {None}
+    assert found.pop("ranks") == {} and found.pop("loss_nonfinite") is False and set(found.values()) == {None}
 
 
 def test_the_pace_is_that_of_the_last_steps(paths: JobPaths) -> None:
@@ -67,6 +67,18 @@ def test_the_loss_is_the_mean_of_the_ranks_that_tell_a_number(paths: JobPaths) -
     assert pace.progress(paths, 5.0)["loss"] is None
     paths.metrics.write_text("".join(line(1, 1, rank, training_loss=1.7e308) for rank in range(3)))
     assert pace.progress(paths, 5.0)["loss"] == pytest.approx(1.7e308)
+
+
+def test_a_loss_that_is_nan_now_is_told_as_that(paths: JobPaths) -> None:
+    good = [line(1, 1, rank, training_loss=2.0) for rank in (0, 1)]
+    lost = line(2, 2, 1, training_loss=None, nonfinite=["training_loss"])
+    paths.metrics.write_text("".join([*good, line(2, 2, 0, training_loss=2.0), lost]))
+    found = pace.progress(paths, 5.0)
+    assert (found["loss"], found["loss_nonfinite"]) == (None, True)
+    back = [line(3, 3, rank, training_loss=1.5, nonfinite="all") for rank in (0, 1)]
+    paths.metrics.write_text("".join([*good, lost, *back]))
+    found = pace.progress(paths, 5.0)
+    assert (found["loss"], found["loss_nonfinite"]) == (1.5, False)
 
 
 def test_a_retry_counts_from_its_own_start(paths: JobPaths) -> None:

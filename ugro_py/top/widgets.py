@@ -167,7 +167,7 @@ def job_row(job: Mapping[str, Any]) -> dict[str, Text]:
         "USER": plain(job["user"]),
         "RANKS": plain(job["ranks"] or None),
         "STEP": plain(steps(job)),
-        "LOSS": plain(number(job["loss"])),
+        "LOSS": plain("NaN" if job.get("loss_nonfinite") else number(job["loss"])),
         "TOKENS/S": plain(number(job["throughput_tokens_sec"] if runs else None)),
         "ETA": plain(duration(job["eta_s"])),
         "TIME": plain(duration(job["duration_s"])),
