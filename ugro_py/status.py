@@ -51,7 +51,9 @@ def status_of(store: Store, name: str, cluster: Cluster | None = None) -> dict[s
         "created_at": iso(job.created_at),
         "started_at": iso(job.started_at),
         "ended_at": iso(job.ended_at),
-        "elapsed_seconds": round((end - job.started_at).total_seconds(), 1) if job.started_at else None,
+        "elapsed_seconds": round((end - job.started_at).total_seconds(), 1)
+        if job.started_at and job.status != "pending"
+        else None,
         "attempt": attempt.number if attempt else None,
         "attempts": _attempts(store, name, attempt.number if attempt else 0),
         "sync_window_s": attempt.sync_window_s if attempt else None,

@@ -101,7 +101,9 @@ def _is_old(row: ExperimentRow, now: datetime) -> bool:
 def _shown(row: ExperimentRow, now: datetime) -> ExperimentRow:
     """Return what is shown of a row: a job that runs has run until now, and one that waits again has no figures yet."""
     duration = row.duration_s
-    if row.started_at is not None:
+    if row.status == "pending":
+        duration = None  # it ran, and was resumed: while it waits no time passes
+    elif row.started_at is not None:
         duration = round(((row.ended_at or now) - row.started_at).total_seconds(), 3)
     return row._replace(note=row.note.partition("\n")[0], duration_s=duration)
 

@@ -31,7 +31,7 @@ class JobResults:
         ranks: how many ranks the newest attempt has.
         nodes: the nodes of the newest attempt.
         steps: the last step any rank reported.
-        duration_s: from the first start to the end, or to now while it runs.
+        duration_s: from the first start to the end, or to now while it runs; None while it waits to run again.
         loss_first, loss_last, loss_best: the loss at the first and the last step, and the lowest one. There is no
             last one where it is NaN or infinite.
         nonfinite_steps: steps whose loss was NaN or infinite.
@@ -112,7 +112,8 @@ def summary(job: str, store: Store | None = None) -> JobResults:
     first, last = map(_moment, samples.span())
     started = (row.started_at if row else None) or first
     ended = row.ended_at if row else last
-    until = ended or (datetime.now(UTC) if started else None)
+    waits = row is not None and row.status == "pending"  # to run again
+    until = ended or (datetime.now(UTC) if started and not waits else None)
     curve, lost = lines.curve(), lines.nonfinite_since()
     found = JobResults(
         job=job,

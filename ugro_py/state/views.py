@@ -31,7 +31,7 @@ def job_list(
 
     Each has: job, job_id (the same), status, reason, priority, nodes, gpus, ranks (how many), user, model, created_at,
     started_at, ended_at (ISO 8601, UTC), age_s (since it was made) and duration_s (since it first ran, until its
-    end; None if it never ran).
+    end; None if it never ran, or waits to run again).
     """
     if everything:
         jobs = store.jobs(limit=limit, before=before)
@@ -48,6 +48,8 @@ def job_list(
 
 def _job_entry(job: JobRow, ranks: list[RankRow], now: datetime) -> dict[str, Any]:
     duration = None if job.started_at is None else ((job.ended_at or now) - job.started_at).total_seconds()
+    if job.status == "pending":
+        duration = None  # of one that was resumed it would grow while nothing runs
     return {
         "job": job.name,
         "job_id": job.name,
