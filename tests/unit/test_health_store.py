@@ -83,7 +83,10 @@ def test_drains(store: Store) -> None:
     assert store.drain("gpu1", "ob", "new fan"), "a person's word goes before"
     assert not store.drain("gpu1", BY_HEALTH, "GPU 0 is lost")
     assert store.unschedulable() == {"gpu1": "gpu1 is drained by ob: new fan"}
+    (second,) = [event.at for event in store.events() if event.kind == "node_drain" and event.severity == "info"]
+    assert store.drained_since() == {"gpu1": second}, "the word that counts"
     assert store.resume("gpu1", "ann") and not store.resume("gpu1", "ann")
+    assert store.drained_since() == {}
     assert store.unschedulable() == {} and set(store.resumed_at()) == {"gpu1"}
     assert [event[:2] for event in told(store)] == [
         ("node_drain", "error"), ("node_drain", "info"), ("node_resume", "info")

@@ -133,7 +133,9 @@ def test_nodes_are_drained_and_get_jobs_again(browser: Browser, served: Served) 
     browser.send("/nodes/here/drain", {"reason": "new\r\n<b>fan</b>"})
     (row,) = [row for row in served.agent.store.nodes() if row.name == "here"]
     assert row.drain and row.drain_reason == "new <b>fan</b>" and row.drained_by == ME
-    assert "&lt;b&gt;fan" in browser.get("/health").text
+    health = browser.get("/health").text
+    assert "&lt;b&gt;fan" in health and "Drained since" in health, "not since when it was found healthy"
+    assert f'<time datetime="{served.agent.store.drained_since()["here"].isoformat(timespec="seconds")}">' in health
     assert browser.send("/nodes/here/drain", {"reason": "x" * 501}).status == 400
     assert "gets jobs again" in browser.send("/nodes/here/resume", {}, hx_request="true").text
     assert browser.send("/nodes/none/drain", {}).status == 404

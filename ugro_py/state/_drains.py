@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Connection, func, insert, select, update
+from sqlalchemy import Column, ColumnElement, Connection, func, insert, select, update
 
 from ugro_py.errors import NotFoundError
 from ugro_py.state._base import Part, now
@@ -87,12 +87,19 @@ class Drains(Part):
         text = f"resumed by {by}" + (f": {why}" if why else "")
         self._event(connection, "node_resume", text, node=node, data={"by": by})
 
+    def drained_since(self) -> dict[str, datetime]:
+        """Return when each node that is drained was last told to be, as far as the events go back."""
+        return self._drained(nodes.c.drain)
+
     def liftable(self) -> dict[str, datetime]:
         """Return the nodes whose drain the health sweep may end once they are well, and since when they are drained."""
+        return self._drained(nodes.c.drain, nodes.c.drained_by == BY_HEALTH, ~nodes.c.drain_lasts)
+
+    def _drained(self, *those: ColumnElement[bool] | Column[bool]) -> dict[str, datetime]:
         query = (
             select(nodes.c.name, func.max(events.c.at).label("at"))
             .join(events, (events.c.node == nodes.c.name) & (events.c.kind == "node_drain"))
-            .where(nodes.c.drain, nodes.c.drained_by == BY_HEALTH, ~nodes.c.drain_lasts)
+            .where(*those)
             .group_by(nodes.c.name)
         )
         with self.database.read() as connection:

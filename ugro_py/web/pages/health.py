@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Any
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any
 
 from fastapi import APIRouter, Request
 from starlette.responses import HTMLResponse
@@ -12,6 +14,9 @@ from ugro_py.health.known import shown, why
 from ugro_py.web.live import Look, Parts, live, parts_of
 from ugro_py.web.render import FORGERY_PLACE, html, ident, render
 from ugro_py.web.session import Viewer
+
+if TYPE_CHECKING:
+    from ugro_py.state.rows import NodeRow
 
 router = APIRouter(include_in_schema=False)
 
@@ -51,9 +56,17 @@ def parts(look: Look) -> Parts:
     return made
 
 
+def _since(row: NodeRow | None, drained: Mapping[str, datetime]) -> datetime | None:
+    """Return since when a node is as it is shown: one that is drained was, whatever its health, fine before that."""
+    if row is None or not row.drain:
+        return row.health_since if row else None
+    return drained.get(row.name)
+
+
 def _nodes(look: Look) -> list[dict[str, Any]]:
     store = look.agent.store
     rows, checks, busy = {row.name: row for row in store.nodes()}, store.latest_checks(), store.busy_nodes()
+    drained = store.drained_since()
     found = []
     for node in look.agent.cluster.nodes:
         row, check = rows.get(node.name), checks.get(node.name)
@@ -64,7 +77,7 @@ def _nodes(look: Look) -> list[dict[str, Any]]:
         found.append(
             {
                 "node": node.name, "address": node.address, "state": shown(row, node.name in busy),
-                "reason": row.health_reason if row else "", "since": row.health_since if row else None,
+                "reason": row.health_reason if row else "", "since": _since(row, drained),
                 "drain": bool(row and row.drain), "drained": why(row),
                 "latency_ms": check.latency_ms if check else None,
                 # To the minute: a page that says nothing new need not be sent again with every sweep.
