@@ -110,6 +110,12 @@ def spool_inbox() -> Path:
     return data_dir() / "spool"
 
 
+def is_spooled(folder: object) -> bool:
+    """Say whether a folder is what some job keeps of what was submitted: it says nothing of where that came from."""
+    parts = Path(folder).parts if isinstance(folder, str) else ()
+    return parts[-4:-3] == ("jobs",) and parts[-2:-1] == ("spool",)
+
+
 def kept_training(digest: str) -> Path:
     """Return where a version of UGRO's own training is kept for the jobs that wait with it."""
     return data_dir() / "training" / digest

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from ugro_py.paths import JobPaths
+from ugro_py.paths import JobPaths, is_spooled
 from ugro_py.request import training
 from ugro_py.request.job import TRAIN_SCRIPT, used
 
@@ -62,9 +62,16 @@ def differences(jobs: Sequence[str], requests: Sequence[Mapping[str, Any]]) -> l
         keys = dict.fromkeys(key for one in found for key in one[section])
         for key in sorted(keys) if section == "packages" else keys:
             values = tuple(one[section].get(key) for one in found)
+            if (section, key) == ("code", "folder") and _same_code(found) and len(set(values)) > 1:
+                continue  # the same code, wherever it lay
             if any(value is not None for value in values):
                 rows.append(Difference(section, key, values))
     return rows
+
+
+def _same_code(found: Sequence[Mapping[str, _Values]]) -> bool:
+    digests = [one["code"].get("digest") for one in found]
+    return digests[0] is not None and all(digest == digests[0] for digest in digests)
 
 
 def capsule(job: str) -> Mapping[str, Any]:
@@ -140,7 +147,7 @@ def _code(run: Mapping[str, Any]) -> _Values:
     diff = git.get("diff")
     changes = f"yes ({hashlib.sha256(diff.encode('utf-8', 'replace')).hexdigest()[:12]})" if diff else "none"
     return {
-        "folder": _plain(code.get("folder")),
+        "folder": None if is_spooled(code.get("folder")) else _plain(code.get("folder")),
         "digest": _plain(code.get("digest")),
         "git commit": _plain(git.get("commit")),
         "git branch": _plain(git.get("branch")),

@@ -12,7 +12,7 @@ from typing import Any
 from ugro_py.api.beneath import open_beneath
 from ugro_py.display import plain_line
 from ugro_py.errors import NotFoundError
-from ugro_py.paths import JobPaths
+from ugro_py.paths import JobPaths, is_spooled
 from ugro_py.request.job import used
 
 _LARGEST = 4 << 20
@@ -87,9 +87,12 @@ def _sections(
         request = {key: value for key, value in request.items() if key not in ("args", "env")}
     if "args" in request:
         request = {**request, "args": _shell_line(request["args"])}
+    if is_spooled(request.get("workdir")):
+        request = {key: value for key, value in request.items() if key != "workdir"}
     yield Section("Run", _rows(run))
     yield Section("Request", _rows(request))
-    shown = {"folder": code.get("folder"), "digest": code.get("digest")}
+    folder = code.get("folder")
+    shown = {"folder": None if is_spooled(folder) else folder, "digest": code.get("digest")}
     yield Section("Code", _rows(shown | {"commit": git.get("commit"), "branch": git.get("branch")}))
     for node in _list(values.get("nodes")):
         rows = {key: node.get(key) for key in ("address", "hostname", "kernel", "driver", "cuda", "interface")}
