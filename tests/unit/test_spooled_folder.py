@@ -35,7 +35,9 @@ def test_the_jobs_own_copy_of_its_code_is_no_folder_to_tell() -> None:
     for job in ("one", "two"):
         _ran(job, str(JobPaths(job).spool / "code"), f"of {job}")
     assert _code("one", "two") == {"digest": ("of one", "of two")}
-    shown = repr(capsule_view("one", owner=True))
+    view = capsule_view("one", owner=True)
+    assert view is not None
+    shown = repr(view.sections)
     assert "of one" in shown and "spool" not in shown
     assert not is_spooled("/home/ob/spool/code") and not is_spooled(None) and not is_spooled("")
 
