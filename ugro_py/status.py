@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Literal
 from ugro_py.display import duration, number, safe_line
 from ugro_py.paths import JobPaths
 from ugro_py.state import JobRow, Store
+from ugro_py.state.rows import ran_s
 from ugro_py.state.views import iso
 
 if TYPE_CHECKING:
@@ -37,7 +38,7 @@ def status_of(store: Store, name: str, cluster: Cluster | None = None) -> dict[s
     """
     job = store.job(name)
     attempt = store.attempt(name)
-    end = job.ended_at or datetime.now(UTC)
+    elapsed = ran_s(job, datetime.now(UTC))
     ranks = store.ranks(name)
     newest = newest_metrics(JobPaths(name), {rank.rank for rank in ranks})
     return {
@@ -51,9 +52,7 @@ def status_of(store: Store, name: str, cluster: Cluster | None = None) -> dict[s
         "created_at": iso(job.created_at),
         "started_at": iso(job.started_at),
         "ended_at": iso(job.ended_at),
-        "elapsed_seconds": round((end - job.started_at).total_seconds(), 1)
-        if job.started_at and job.status != "pending"
-        else None,
+        "elapsed_seconds": None if elapsed is None else round(elapsed, 1),
         "attempt": attempt.number if attempt else None,
         "attempts": _attempts(store, name, attempt.number if attempt else 0),
         "sync_window_s": attempt.sync_window_s if attempt else None,

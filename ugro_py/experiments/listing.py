@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from ugro_py.errors import UgroError
 from ugro_py.experiments import figures as experiment_figures
 from ugro_py.experiments.filters import parse, sort_key
+from ugro_py.state.rows import ran_s
 
 if TYPE_CHECKING:
     from ugro_py.experiments.comparison import Comparison
@@ -101,10 +102,9 @@ def _is_old(row: ExperimentRow, now: datetime) -> bool:
 def _shown(row: ExperimentRow, now: datetime) -> ExperimentRow:
     """Return what is shown of a row: a job that runs has run until now, and one that waits again has no figures yet."""
     duration = row.duration_s
-    if row.status == "pending":
-        duration = None  # it ran, and was resumed: while it waits no time passes
-    elif row.started_at is not None:
-        duration = round(((row.ended_at or now) - row.started_at).total_seconds(), 3)
+    if row.started_at is not None or row.status == "pending":
+        ran = ran_s(row, now)
+        duration = None if ran is None else round(ran, 3)
     return row._replace(note=row.note.partition("\n")[0], duration_s=duration)
 
 

@@ -8,7 +8,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from ugro_py.state.experiment_row import ExperimentRow
 
 _BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 
@@ -127,6 +130,13 @@ class JobRow:
     def active(self) -> bool:
         """Whether the job has not ended yet."""
         return self.status not in ("completed", "failed", "stopped")
+
+
+def ran_s(job: JobRow | ExperimentRow, now: datetime) -> float | None:
+    """Return for how many seconds a job has run, until its end; None if it never began, or waits to run again."""
+    if job.started_at is None or job.status == "pending":
+        return None
+    return ((job.ended_at or now) - job.started_at).total_seconds()
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
 from ugro_py.scheduler import Gpu
-from ugro_py.state.rows import JobRow, NodeRow, RankRow
+from ugro_py.state.rows import JobRow, NodeRow, RankRow, ran_s
 
 if TYPE_CHECKING:
     from ugro_py.cluster import Cluster, Node
@@ -47,9 +47,7 @@ def job_list(
 
 
 def _job_entry(job: JobRow, ranks: list[RankRow], now: datetime) -> dict[str, Any]:
-    duration = None if job.started_at is None else ((job.ended_at or now) - job.started_at).total_seconds()
-    if job.status == "pending":
-        duration = None  # of one that was resumed it would grow while nothing runs
+    duration = ran_s(job, now)
     return {
         "job": job.name,
         "job_id": job.name,
