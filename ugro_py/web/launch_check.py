@@ -7,8 +7,7 @@ import threading
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from fastapi import Request
 
@@ -18,6 +17,9 @@ from ugro_py.api.view import AgentView
 from ugro_py.errors import NodeError, StateError
 from ugro_py.request.job import JobRequest
 from ugro_py.ssh import shell_line
+
+if TYPE_CHECKING:
+    from ugro_py.queue.foretold import Foretold
 
 _LONGEST_S = 60.0
 _WHAT = "check the job"
@@ -73,18 +75,15 @@ def check(
     asked = request.app.state.submissions.check(who, values, upload, secrets)
     person = who.person
     said = foretold(agent.store, agent.cluster, asked, person.user, person.group)
-    if said.gpus is not None:
-        asked = replace(asked, gpus=said.gpus)
     with turns.of(person.user):
         try:
-            found = asyncio.run(_plan(agent, person.user, asked))
+            return asyncio.run(_plan(agent, person.user, asked, said))
         except TimeoutError as error:
             came_back = f"not all nodes answered within {_LONGEST_S:g} s"
             raise NodeError(_WHAT, came_back, "see the page Health") from error
-    return {**found, "would_wait": said.waits or found.get("would_wait", ""), "would_fail": said.fails}
 
 
-async def _plan(agent: AgentView, user: str, asked: JobRequest) -> dict[str, Any]:
+async def _plan(agent: AgentView, user: str, asked: JobRequest, said: Foretold) -> dict[str, Any]:
     from ugro_py import dry_run
     from ugro_py.launch import Launcher
 
@@ -96,6 +95,6 @@ async def _plan(agent: AgentView, user: str, asked: JobRequest) -> dict[str, Any
 
     launcher = Launcher(asked, users.cluster_for(agent.cluster, user), agent.store, user, listen)
     async with asyncio.timeout(_LONGEST_S):
-        found = await dry_run.plan(launcher)
+        found = await dry_run.plan_in_turn(launcher, said)
     commands = {node: [shell_line(words) for words in each] for node, each in found.get("commands", {}).items()}
     return {"blockers": [], "ranks": [], **found, "commands": commands, "warnings": warnings}
