@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import asyncio
+from abc import abstractmethod
 from typing import Any
 
 from ansible.errors import AnsibleActionFail
@@ -37,9 +38,9 @@ class Step(ActionBase):  # type: ignore[misc]
             result.update(failed=True, msg="interrupted")
         return result
 
+    @abstractmethod
     def step(self, arguments: dict[str, Any], variables: dict[str, Any]) -> dict[str, Any]:
         """Do the work and return the result; `variables` are Ansible's, not templated."""
-        raise NotImplementedError
 
     @property
     def check_mode(self) -> bool:

@@ -9,6 +9,7 @@ from ugro_py import stragglers
 from ugro_py.api.auth import Agent
 from ugro_py.paths import JobPaths
 from ugro_py.stragglers import words
+from ugro_py.web.errors import is_part
 from ugro_py.web.render import render
 from ugro_py.web.session import Viewer
 
@@ -27,8 +28,7 @@ def show_bottlenecks(
     row = agent.store.job(job)
     # It waits still, or its folder was removed: nobody's error, and said in words (the page of the job is there).
     found = stragglers.report(row.name, agent.store, attempt) if JobPaths(row.name).root.is_dir() else None
-    part = request.headers.get("hx-request") == "true"
-    name = "parts/bottlenecks.html" if part else "bottlenecks.html"
+    name = "parts/bottlenecks.html" if is_part(request) else "bottlenecks.html"
     return render(
         request, name, title=f"Bottlenecks of {row.name}", job=row, report=found,
         seconds=words.seconds, percent=words.percent,
