@@ -161,8 +161,9 @@ def test_what_is_typed_at_once_after_a_slash_is_looked_for(world: World) -> None
             terminal.wait_for(JOB, gone=True)
             terminal.press("\x1b")
             terminal.wait_for(JOB)
-        terminal.press("/waits\r")
-        terminal.wait_for("done", gone=True)
-        terminal.wait_for("pending", "l Logs")  # keys are commands again
-        terminal.press("q")
+        terminal.press("/waits\rl")  # behind Enter they are commands again, however quick the hand
+        terminal.wait_for("waits, logs of")
+        terminal.press("/slq\rq")
+        terminal.wait_for("pending", "q Quit")
+        terminal.press("/\rq")
         assert terminal.end() == 0

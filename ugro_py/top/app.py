@@ -20,6 +20,7 @@ from ugro_py.events import harmless
 from ugro_py.state.models import ENDED
 from ugro_py.top import look, verb, widgets
 from ugro_py.top.doors import Door
+from ugro_py.top.field import Field
 from ugro_py.top.poller import Poller, Seen
 from ugro_py.top.screens import HelpScreen, LogsScreen, StopScreen
 from ugro_py.top.tables import LiveTable
@@ -86,7 +87,8 @@ class TopApp(App[None]):
             with Horizontal():
                 yield Static(id="curve", markup=False)
                 yield Static(id="ranks", markup=False)
-        yield Input(placeholder="words to look for; Esc shows everything", id="filter")
+        words = "words to look for; Esc shows everything"
+        yield Field(words, "filter", self._keep_what_was_found, self.action_everything)
         yield Footer(show_command_palette=False)
 
     def on_mount(self) -> None:
@@ -213,7 +215,7 @@ class TopApp(App[None]):
         self.screen.remove_class("zoom")
         field = self.query_one("#filter", Input)
         field.value, field.display = "", False
-        self._jobs.focus()
+        self.screen.set_focus(self._jobs)
         self.call_after_refresh(self._draw)
 
     def action_metric(self) -> None:
@@ -246,13 +248,17 @@ class TopApp(App[None]):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Show what holds the words."""
-        self._words = event.value.lower().split()
+        self._look_for(event.value)
+
+    def _look_for(self, words: str) -> None:
+        self._words = words.lower().split()
         self._draw()
 
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Go on among what was found."""
-        event.input.display = bool(self._words)
-        self._jobs.focus()
+    def _keep_what_was_found(self, words: str) -> None:
+        """Go on among it: keys are commands again, and mean what was found."""
+        self._look_for(words)
+        self.query_one("#filter", Input).display = bool(self._words)
+        self.screen.set_focus(self._jobs)
 
     def action_logs(self) -> None:
         """Show the logs of the job."""

@@ -14,6 +14,7 @@ from textual.widgets import Button, Footer, Input, Static
 
 from ugro_py.events import harmless
 from ugro_py.top import verb
+from ugro_py.top.field import Field
 from ugro_py.top.log_lines import LogLines, shown
 
 _TAIL = "500"
@@ -64,7 +65,8 @@ class LogsScreen(Screen[None]):
         """Lay out the screen."""
         yield Static(id="logs-title", markup=False)
         yield LogLines(id="lines")
-        yield Input(placeholder="text to look for; Enter alone repeats the last search", id="search")
+        words = "text to look for; Enter alone repeats the last search"
+        yield Field(words, "search", self._look_for, self.action_back)
         yield Footer()
 
     def on_mount(self) -> None:
@@ -109,7 +111,7 @@ class LogsScreen(Screen[None]):
         field = self.query_one("#search", Input)
         if field.display:
             field.display = False
-            self._lines.focus()
+            self.set_focus(self._lines)
         else:
             self.dismiss()
 
@@ -138,15 +140,14 @@ class LogsScreen(Screen[None]):
 
     def on_input_changed(self, event: Input.Changed) -> None:
         """Wait for Enter."""
-        event.stop()
-
-    def on_input_submitted(self, event: Input.Submitted) -> None:
-        """Go to the next line that has it."""
         event.stop()  # the field of the screen below has a meaning of its own
-        event.input.display = False
-        self._lines.focus()
-        if event.value:
-            self._words = event.value
+
+    def _look_for(self, words: str) -> None:
+        """Go to the next line that has it."""
+        self.query_one("#search", Input).display = False
+        self.set_focus(self._lines)
+        if words:
+            self._words = words
             self._lines.look_for(self._words)
         self.action_next()
 
