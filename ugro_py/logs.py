@@ -28,20 +28,45 @@ _RECONCILE_S = 5.0
 _BAR_S = 1.0
 
 
-def choose_ranks(paths: JobPaths, wanted: str, known: Sequence[int], *, over: bool = False) -> list[int]:
+def kept_attempt(store: Store, job: str, wanted: int | None) -> int | None:
+    """Return the attempt whose kept logs are meant; None: those that grow, which are the newest attempt's.
+
+    Args:
+        wanted: the attempt that was asked for; None is the newest.
+
+    Raises:
+        NotFoundError: there is no such job or attempt.
+    """
+    if wanted is None:
+        return None
+    newest = store.attempt(job)
+    if newest is None or wanted > newest.number:
+        raise NotFoundError(f"attempt {wanted} of job {job!r}", "there is none", f"run `ugro status {job}`")
+    # Before the next attempt begins, the newest one's logs are put aside already.
+    return wanted if wanted < newest.number or JobPaths(job).logged_ranks(wanted) else None
+
+
+def choose_ranks(
+    paths: JobPaths, wanted: str, known: Sequence[int], *, attempt: int | None = None, over: bool = False
+) -> list[int]:
     """Return the ranks to show.
 
     Args:
         wanted: "all" or a number.
-        known: the ranks of the newest attempt; ranks that have a log (of an earlier attempt) exist too.
+        known: the ranks of the attempt; ranks that have a log (of an earlier attempt) exist too.
+        attempt: see `kept_attempt`.
         over: the job has ended, so that what it wrote has to be there.
 
     Raises:
-        NotFoundError: the job has no such rank, or its folder is gone.
+        NotFoundError: the job has no such rank, its folder is gone, or the attempt kept no log.
     """
     if over and known and not paths.root.is_dir():
         raise NotFoundError(f"logs of job {paths.job}", f"there is no folder {paths.root} any more")
-    ranks = sorted({*known, *paths.logged_ranks()})
+    logged = paths.logged_ranks(attempt)
+    if attempt is not None and not logged:
+        why = f"`ugro explain {paths.job} --attempt {attempt}` says how it ended"
+        raise NotFoundError(f"logs of attempt {attempt} of job {paths.job}", "it kept none", why)
+    ranks = sorted({*known, *logged})
     if wanted == "all":
         return ranks
     if int(wanted) not in ranks:
@@ -50,26 +75,22 @@ def choose_ranks(paths: JobPaths, wanted: str, known: Sequence[int], *, over: bo
     return [int(wanted)]
 
 
-def pieces(paths: JobPaths, ranks: Sequence[int], form: Form, tail: int | None = None) -> Iterator[bytes]:
-    """Yield the logs of `ranks`, one rank after the other, the last `tail` lines of each."""
+def pieces(
+    paths: JobPaths, ranks: Sequence[int], form: Form, tail: int | None = None, attempt: int | None = None
+) -> Iterator[bytes]:
+    """Yield the logs of `ranks` (of `kept_attempt`), one rank after the other, the last `tail` lines of each."""
     if form == "raw" and tail is None and len(ranks) == 1:
-        if paths.rank_log(ranks[0]).exists():
-            with paths.rank_log(ranks[0]).open("rb") as stream:
+        only = paths.rank_log(ranks[0], attempt)
+        if only.exists():
+            with only.open("rb") as stream:
                 while block := stream.read(_BLOCK):  # byte for byte, to be piped or saved
                     yield block
         return
     for rank in ranks:
-        log = _Log(paths.rank_log(rank))
+        log = _Log(paths.rank_log(rank, attempt))
         log.start(tail)
         for line in log.lines(last=True):
             yield _shown(line, rank, form, several=len(ranks) > 1)
-
-
-def show(paths: JobPaths, ranks: Sequence[int], out: BinaryIO, form: Form, tail: int | None = None) -> None:
-    """Write the logs of `ranks`, one rank after the other, the last `tail` lines of each."""
-    for piece in pieces(paths, ranks, form, tail):
-        out.write(piece)
-    out.flush()
 
 
 class Follower:

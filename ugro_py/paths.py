@@ -170,8 +170,9 @@ class JobPaths:
         """How far the rank logs were pushed to Loki."""
         return self.root / ".loki.json"
 
-    def rank_log(self, rank: int) -> Path:
-        return self.logs / f"rank_{rank}.log"
+    def rank_log(self, rank: int, attempt: int | None = None) -> Path:
+        """The log of a rank: where it grows, or where `keep_logs` put that of an attempt."""
+        return (self.logs if attempt is None else self.attempt(attempt)) / f"rank_{rank}.log"
 
     def keep_logs(self, attempt: int) -> None:
         """Put the rank logs of an attempt that is over into its folder: the next attempt writes new ones."""
@@ -182,9 +183,10 @@ class JobPaths:
             else:
                 log.rename(kept)
 
-    def logged_ranks(self) -> list[int]:
-        """Return the ranks that have a log here, in order."""
-        names = (path.stem.removeprefix("rank_") for path in self.logs.glob("rank_*.log"))
+    def logged_ranks(self, attempt: int | None = None) -> list[int]:
+        """Return the ranks that have a log here, in order; with `attempt` those whose log of it was kept."""
+        folder = self.logs if attempt is None else self.attempt(attempt)
+        names = (path.stem.removeprefix("rank_") for path in folder.glob("rank_*.log"))
         return sorted(int(name) for name in names if name.isdigit())
 
     @property

@@ -23,7 +23,7 @@ from ugro_py.cluster import Cluster, Node
 from ugro_py.errors import NodeError, NotFoundError, StateError, UsageError, VerificationError
 from ugro_py.health import live, told
 from ugro_py.paths import JobPaths
-from ugro_py.scheduler import Gpu
+from ugro_py.scheduler import Gpu, Request, place
 from ugro_py.state._health import Check
 
 DISK = {
@@ -149,6 +149,28 @@ def job(served: Served) -> JobPaths:
     (paths.checkpoints / "out").symlink_to("/etc/passwd")
     paths.config.write_text("{}")
     return paths
+
+
+def test_the_log_of_an_earlier_attempt_through_the_agent(served: Served, job: JobPaths) -> None:
+    store = served.agent.store
+    store.create_job("again", "ob", {})
+    paths = JobPaths("again")
+    paths.logs.mkdir(parents=True)
+    for number in (1, 2):
+        slot = place(Request(), ["full"], store.gpus(), {})
+        assert number == store.start_attempt("again", slot, master_addr="10.0.0.2", master_port=29500, token="t")
+        store.set_job("again", "running")
+        paths.rank_log(0).write_bytes(b"of %d\n" % number)
+        if number == 1:
+            paths.attempt(1).mkdir(parents=True)
+            store.set_attempt("again", 1, status="failed")
+            store.release("again")
+            paths.keep_logs(1)
+    assert ugro("logs", "again").stdout == ugro("logs", "again", "--attempt", "2").stdout == "of 2\n"
+    assert ugro("logs", "again", "--attempt", "1").stdout == "of 1\n"
+    assert ugro("logs", "again", "--attempt", "1", "-f").stdout == "of 1\n", "it ends, though the job runs"
+    assert isinstance(ugro("logs", "again", "--attempt", "3").exception, NotFoundError)
+    assert isinstance(ugro("logs", "first", "--attempt", "1").exception, NotFoundError), "it has never begun"
 
 
 def test_a_job_is_pulled_through_the_agent(served: Served, job: JobPaths, tmp_path: Path) -> None:

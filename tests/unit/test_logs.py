@@ -80,6 +80,33 @@ def test_ranks_that_do_not_exist(running: JobStore) -> None:
         assert CliRunner().invoke(cli, ["logs", JOB, "--rank", rank]).exit_code == 2
 
 
+def test_the_log_of_an_earlier_attempt(running: JobStore) -> None:
+    write(running, 0, b"first\n")
+    write(running, 1, b"first of 1\nno end")
+    running.paths.attempt(1).mkdir(parents=True)
+    running.store.set_attempt(JOB, 1, status="failed")
+    running.store.release(JOB)
+    assert shown("--attempt", "1", "--rank", "0") == b"first\n", "the newest: where it grows"
+    running.paths.keep_logs(1)  # it is to be tried again
+    assert shown("--attempt", "1", "--rank", "0") == b"first\n"
+    assert running.attempt() == 2
+    write(running, 0, b"second\n")
+    assert shown() == shown("--attempt", "2") == b"[rank 0] second\n"
+    assert shown("--attempt", "1") == b"[rank 0] first\n[rank 1] first of 1\n[rank 1] no end\n"
+    assert shown("--attempt", "1", "--rank", "1", "--tail", "1") == b"no end\n"
+    assert shown("--attempt", "1", "--follow", "--rank", "1") == b"first of 1\nno end", "it ends, though the job runs"
+    assert shown("--attempt", "1", "--rank", "2") == b"", "it was there, and printed nothing"
+    for attempt, rank, wrong in (
+        ("3", "all", "attempt 3 of job 'first_test': there is none"),
+        ("1", "7", "rank 7 of job first_test: does not exist; it has the ranks 0, 1, 2"),
+    ):
+        with pytest.raises(NotFoundError, match=wrong):
+            shown("--attempt", attempt, "--rank", rank)
+    shutil.rmtree(running.paths.attempt(1))
+    with pytest.raises(NotFoundError, match="logs of attempt 1 of job first_test: it kept none; `ugro explain"):
+        shown("--attempt", "1")
+
+
 @settings(max_examples=150, deadline=None)
 @given(st.binary(max_size=60).map(lambda b: b.replace(b"\x00", b"\n")), st.integers(0, 12), st.integers(1, 9))
 def test_tail_is_the_last_lines(tmp_path_factory: pytest.TempPathFactory, text: bytes, count: int, block: int) -> None:

@@ -16,10 +16,11 @@ def _rank(ctx: click.Context, param: click.Parameter, value: str) -> str:
 @click.command()
 @click.argument("job", shell_complete=job_names)
 @click.option("--rank", default="all", metavar="N|all", callback=_rank, help="The rank to show [default: all].")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended.")
+@click.option("--attempt", type=click.IntRange(min=1), metavar="N", help="This attempt [default: the newest].")
+@click.option("-f", "--follow", is_flag=True, help="Go on until the job has ended; an earlier attempt has.")
 @click.option("--tail", type=click.IntRange(min=0), metavar="N", help="Only the last N lines of each rank.")
 @click.option("--json", "as_json", is_flag=True, help='Print each line as {"rank": N, "line": "..."}.')
-def command(job: str, rank: str, follow: bool, tail: int | None, as_json: bool) -> None:
+def command(job: str, rank: str, attempt: int | None, follow: bool, tail: int | None, as_json: bool) -> None:
     """Show or follow the logs of JOB's ranks; with several ranks each line says whose it is."""
     import os
     import sys
@@ -32,7 +33,8 @@ def command(job: str, rank: str, follow: bool, tail: int | None, as_json: bool) 
     client = connect(reading=True)
     if client is not None:
         try:
-            for piece in client.read(job_path(job, "logs"), rank=rank, follow=follow, tail=tail, form=form):
+            path, asked = job_path(job, "logs"), {"rank": rank, "follow": follow, "tail": tail, "attempt": attempt}
+            for piece in client.read(path, form=form, **asked):
                 sys.stdout.buffer.write(piece)
                 sys.stdout.buffer.flush()
         except BrokenPipeError:
@@ -43,15 +45,19 @@ def command(job: str, rank: str, follow: bool, tail: int | None, as_json: bool) 
     with Store.open() as store:
         is_over = logs.end_of(store, job)
         over = is_over()
+        paths, kept = JobPaths(job), logs.kept_attempt(store, job, attempt)
 
         def ranks() -> list[int]:
-            return logs.choose_ranks(JobPaths(job), rank, [known.rank for known in store.ranks(job)], over=over)
+            known = [known.rank for known in store.ranks(job, kept)]
+            return logs.choose_ranks(paths, rank, known, attempt=kept, over=over)
 
         try:
-            if follow and not over:
-                logs.follow(JobPaths(job), ranks, is_over, sys.stdout.buffer, form, tail)
+            if follow and not over and kept is None:
+                logs.follow(paths, ranks, is_over, sys.stdout.buffer, form, tail)
             else:
-                logs.show(JobPaths(job), ranks(), sys.stdout.buffer, form, tail)
+                for piece in logs.pieces(paths, ranks(), form, tail, kept):
+                    sys.stdout.buffer.write(piece)
+                sys.stdout.buffer.flush()
         except BrokenPipeError:
             # The reader (`head`, say) has enough; Python must not complain when it flushes at exit.
             os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

@@ -36,6 +36,7 @@ async def get_logs(
     who: Who,
     rank: str = Query("all", pattern="^(all|[0-9]{1,6})$"),
     tail: int | None = Query(None, ge=0, le=1 << 40),
+    attempt: int | None = Query(None, ge=1, le=1_000_000),
     follow: bool = False,
     form: Literal["raw", "terminal", "json"] = "raw",
 ) -> StreamingResponse:
@@ -43,15 +44,17 @@ async def get_logs(
     paths = JobPaths(job)
 
     def ranks() -> list[int]:
-        return logs.choose_ranks(paths, rank, [known.rank for known in agent.store.ranks(job)], over=over)
+        known = [known.rank for known in agent.store.ranks(job, kept)]
+        return logs.choose_ranks(paths, rank, known, attempt=kept, over=over)
 
     over = not (await run_in_threadpool(agent.store.job, job)).active
-    if follow and not over:
+    kept = await run_in_threadpool(logs.kept_attempt, agent.store, job, attempt)
+    if follow and not over and kept is None:
         follower, standing = logs.Follower(paths, ranks, form, tail), Standing(request, who)
         content = _followed(follower, _end_of(agent, job), standing, request.app.state.closing)
         return StreamingResponse(content, media_type="text/plain; charset=utf-8")
     chosen = await run_in_threadpool(ranks)
-    pieces = logs.pieces(paths, chosen, form, tail)
+    pieces = logs.pieces(paths, chosen, form, tail, kept)
     return Download(pieces, request, who, media_type="text/plain; charset=utf-8")
 
 
