@@ -222,8 +222,10 @@ class MetricParser:
         number = _number(value)
         if number is None or (key in _COUNTS and not 0 <= number < 1e15):
             return False
+        if key == "step" and abs(number - round(number)) > 1e-6:  # 0.1 epochs of 30 steps are 3.0000000000000004
+            return False
         if math.isfinite(number):
-            metrics[key] = int(number) if key in _COUNTS else number
+            metrics[key] = round(number) if key in _COUNTS else number
         else:
             metrics[key] = None
             metrics.setdefault("nonfinite", []).append(key)
@@ -231,8 +233,7 @@ class MetricParser:
 
     def _numbered(self, metrics: dict) -> dict:
         """Give the metrics their step: their own, that of the progress bar, or the next one."""
-        step = metrics.get("step")
-        epoch = metrics.get("epoch") or 0.0
+        step, epoch = metrics.get("step"), metrics.get("epoch") or 0.0
         if step is None:
             step = self._step + 1
             if self._trainer_bar is not None:
@@ -278,9 +279,8 @@ def _json_object(text: str) -> dict | None:
 
 
 def _is_misnumbered(values: dict, metrics: dict) -> bool:
-    """Tell whether an object's step is no number: nobody knows which step it is."""
-    told = [_number(value) for key, value in values.items() if key.lower() in SYNONYMS["step"] and value is not None]
-    return "step" not in metrics and any(number is None or math.isnan(number) for number in told)
+    """Tell whether an object's step is none: nobody knows which step -5, 2.5, 1e30 or NaN is."""
+    return "step" not in metrics and any(values[key] is not None for key in values if key.lower() in SYNONYMS["step"])
 
 
 def _is_number_of_its_own(key: str, value: object) -> bool:

@@ -61,17 +61,34 @@ def test_a_loss_whose_step_is_no_number_is_not_that_of_the_next_step() -> None:
             assert metrics is not None and metrics["step"] == step
 
 
+@pytest.mark.parametrize("wrong", ["-5", "-1", "2.5", "1e30", "1e15", "-Infinity", "Infinity", "NaN", "1" + "0" * 400])
+def test_a_step_that_is_none_does_not_stand_at_a_real_one(wrong: str) -> None:
+    for feed in (MetricParser(0).feed_metrics, MetricParser(0).feed_log):
+        assert feed('{"step": 8, "loss": 2.0}') is not None
+        assert feed(f'{{"step": {wrong}, "loss": 1e308}}') is None
+        for line, step in (
+            (f'{{"step": {wrong}, "global_step": 9, "loss": 1.5}}', 9),
+            ('{"step": 10.0, "loss": 1.5}', 10),
+            ('{"step": 10.999999999999998, "loss": 1.5}', 11),
+            ('{"loss": 1.5}', 12),
+        ):
+            metrics = feed(line)
+            assert metrics is not None and metrics["step"] == step
+
+
+def test_a_script_that_counts_anew_goes_on_being_read() -> None:
+    feed = MetricParser(0).feed_metrics
+    steps = [feed(f'{{"step": {step}, "loss": 2.0}}') for step in (7, 8, -1, 0, 1, 8, 9)]
+    assert [line and line["step"] for line in steps] == [7, 8, None, 0, 1, 8, 9]
+
+
 def test_metrics_are_bounded() -> None:
     metrics = MetricParser(0).feed_metrics(json.dumps({f"k{n}": n for n in range(1000)}))
     assert metrics is not None
     assert len(metrics) < 260
     eighty = {f"eval/{n}": float(n) for n in range(80)}
     assert MetricParser(0).feed_metrics(json.dumps({"step": 3, **eighty})) == {"rank": 0, "step": 3, **eighty}
-    assert MetricParser(0).feed_metrics('{"step": -1, "loss": "2.5"}') == {
-        "rank": 0,
-        "step": 1,
-        "training_loss": 2.5,
-    }
+    assert MetricParser(0).feed_metrics('{"loss": "2.5"}') == {"rank": 0, "step": 1, "training_loss": 2.5}
     assert MetricParser(0).feed_metrics('{"loss": true, "x": 1' + "0" * 400 + "}") is None
 
 
