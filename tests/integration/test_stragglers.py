@@ -110,10 +110,14 @@ def test_a_thin_cable_is_found_and_its_node_is_better_left_out(ugro: Ugro, lab: 
         else:
             assert rate > 3 * thin, fast
     advice = {each["node"]: each for each in worth["without"]}
-    assert advice["gpu2"]["advice"] == "leave out" and advice["gpu-master"]["advice"] == "keep", worth
+    assert advice["gpu2"]["change"] < 0 < advice["gpu-master"]["change"], worth
+    for node, wanted in (("gpu2", "leave out"), ("gpu-master", "keep")):
+        # A machine that was busy meanwhile moves what was measured away from any prediction.
+        told = abs(advice[node]["change"]) >= worth["off"]
+        assert advice[node]["advice"] == (wanted if told else "no telling"), worth
     shown = ugro.run("worth", "three").stdout
     print(shown)
-    assert "without gpu2" in shown and "leave it out" in shown
+    assert "without gpu2" in shown and ("leave it out" in shown or advice["gpu2"]["advice"] == "no telling")
     # What the network is was kept: the dashboard and `ugro stragglers` know it too.
     kept = ugro.json("stragglers", "three", "--json")
     assert kept["worth"]["without"] == worth["without"] and "gpu2" in kept["verdict"]

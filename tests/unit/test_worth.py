@@ -8,6 +8,7 @@ import json
 import socket
 import threading
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,7 @@ from ugro_py import paths
 from ugro_py.cli import cli
 from ugro_py.errors import NodeError
 from ugro_py.stragglers.times import RankTimes, Times, from_json
+from ugro_py.stragglers.words import worth_lines
 from ugro_py.worth import links as worth_links
 from ugro_py.worth import prediction
 from ugro_py.worth.prediction import Link
@@ -77,6 +79,28 @@ def test_a_node_with_a_slow_card_is_better_left_out() -> None:
 def test_a_node_that_makes_no_difference() -> None:
     found = prediction.predict(gang((0.3, 0.45, 0.3), 0.0013), MB, network())
     assert found is not None and found.without[1].advice == "no difference"  # 0.3 s times 3/2 is as much
+
+
+@pytest.mark.parametrize(
+    ("off", "advice"),
+    [
+        (0.0, ["keep", "no difference", "keep"]),
+        (0.02, ["keep", "no difference", "keep"]),
+        (0.04, ["keep", "no telling", "keep"]),
+        (-0.3, ["keep", "no telling", "keep"]),
+        (0.6, ["no telling", "no telling", "no telling"]),
+    ],
+)
+def test_a_model_that_is_off_by_more_than_a_node_changes_gives_no_advice(off: float, advice: list[str]) -> None:
+    times = gang((0.3, 0.45, 0.3), 0.0013)  # without gpu1 it takes as long, without another half as long again
+    found = prediction.predict(replace(times, step_s=(times.step_s or 0) * (1 + off)), MB, network())
+    assert found is not None and found.off == pytest.approx(abs(off))
+    assert [each.advice for each in found.without] == advice
+    assert [each["advice"] for each in found.to_json()["without"]] == advice
+    line = worth_lines(found)[2]
+    assert line.endswith(f"no telling: the prediction of the whole is {abs(off):.0%} off".replace("%", " %")) == (
+        advice[1] == "no telling"
+    ), line
 
 
 def test_what_is_hidden_behind_computing_stays_hidden() -> None:

@@ -118,7 +118,10 @@ def worth_lines(worth: Worth) -> list[str]:
         f"work {seconds(whole.work_s)} on {whole.slow_node}, network {seconds(whole.transfer_s)} "
         f"for {size(worth.gradient_bytes)}" + (f" over {link(whole.slow_link)})" if whole.slow_link else ")")
     ]
-    words = {"keep": "keep it", "leave out": "leave it out", "no difference": "it makes no difference"}
+    words = {
+        "keep": "keep it", "leave out": "leave it out", "no difference": "it makes no difference",
+        "no telling": f"no telling: the prediction of the whole is {percent(worth.off)} off",
+    }  # fmt: skip
     for each in worth.without:
         change = f"{each.change:+.0%} of the predicted {seconds(whole.step_s)}"
         found.append(f"without {each.node}: {seconds(each.step.step_s)} a step ({change}): {words[each.advice]}")

@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from ugro_py.stragglers.times import RankTimes, Times
 
-Advice = Literal["keep", "leave out", "no difference"]
+Advice = Literal["keep", "leave out", "no difference", "no telling"]
 
 # Below this share a change of the step time is less than the measurements are sure of.
 MARGIN = 0.03
@@ -66,7 +66,11 @@ class Prediction:
 
 @dataclass(frozen=True)
 class Without:
-    """What the gang would be without one node. `change` is that of the step time, -0.14 for 14 % less."""
+    """What the gang would be without one node.
+
+    `change` is that of the predicted step time, -0.14 for 14 % less. There is no telling where the prediction of the
+    whole gang, which can be held against what was measured, is further off than that.
+    """
 
     node: str
     step: Prediction
@@ -80,7 +84,8 @@ class Worth:
 
     Attributes:
         measured_s: a step as it was.
-        whole: the same, predicted: how far the two differ tells how much to trust the rest.
+        whole: the same, predicted.
+        off: how far the two differ, as a share of the predicted one: it tells how much to trust the rest.
         gradient_bytes: what is reduced at each step.
         without: in order of the nodes.
         links: the measurements it rests on.
@@ -88,6 +93,7 @@ class Worth:
 
     measured_s: float
     whole: Prediction
+    off: float
     gradient_bytes: int
     without: tuple[Without, ...]
     links: tuple[Link, ...]
@@ -130,14 +136,20 @@ def predict(times: Times, gradient_bytes: int | None, links: Sequence[Link]) -> 
         return _predict(times, names, len(nodes), gradient_bytes, fast, nodes)
 
     whole = gang(nodes)
+    off = abs(times.step_s / whole.step_s - 1)
     without = []
     for node in nodes:
         step = gang([name for name in nodes if name != node])
         change = step.step_s / whole.step_s - 1
-        advice: Advice = "no difference" if abs(change) < MARGIN else "keep" if change > 0 else "leave out"
-        without.append(Without(node, step, change, advice))
+        without.append(Without(node, step, change, _advice(change, off)))
     used = tuple(fast[one, other] for one in nodes for other in nodes if one != other)
-    return Worth(times.step_s, whole, gradient_bytes, tuple(without), used)
+    return Worth(times.step_s, whole, off, gradient_bytes, tuple(without), used)
+
+
+def _advice(change: float, off: float) -> Advice:
+    if off > max(abs(change), MARGIN):
+        return "no telling"
+    return "no difference" if abs(change) < MARGIN else "keep" if change > 0 else "leave out"
 
 
 def _predict(
