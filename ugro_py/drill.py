@@ -14,6 +14,7 @@ from typing import Any
 from ugro_py import ssh, users
 from ugro_py.cluster import Node
 from ugro_py.errors import NotFoundError, StateError, UsageError
+from ugro_py.moments import exact
 from ugro_py.paths import JobPaths
 from ugro_py.plan import node_token
 from ugro_py.saved import load_gang
@@ -219,7 +220,7 @@ async def _measure(
             break
         await asyncio.sleep(_POLL_S)
     return Result(
-        job, target.action, target.node, target.rank, datetime.fromtimestamp(at, UTC).isoformat(), attempt.number,
+        job, target.action, target.node, target.rank, exact(datetime.fromtimestamp(at, UTC)), attempt.number,
         _rounded(detection), detected, _rounded(restart), _rounded(recovery), recovered_by, store.job(job).status,
     )  # fmt: skip
 

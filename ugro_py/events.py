@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from ugro_py.display import safe_line
 from ugro_py.errors import StateError, UsageError
+from ugro_py.moments import exact
 
 if TYPE_CHECKING:
     from ugro_py.api.client import Client
@@ -51,7 +52,7 @@ def as_json(event: EventRow) -> dict[str, Any]:
     """Return an event as plain JSON values; `id` grows with every event."""
     return {
         "id": event.id,
-        "at": event.at.isoformat(),
+        "at": exact(event.at),
         "kind": event.kind,
         "severity": event.severity,
         "text": event.text,

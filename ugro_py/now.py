@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING, Any
 
 from ugro_py import pace
 from ugro_py.health.known import shown, why
+from ugro_py.moments import iso
 from ugro_py.paths import JobPaths
-from ugro_py.state.views import iso, job_list
+from ugro_py.state.views import job_list
 
 if TYPE_CHECKING:
     from ugro_py.cluster import Cluster

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from ugro_py.display import duration, number, safe_line
+from ugro_py.moments import iso
 from ugro_py.paths import JobPaths
 from ugro_py.state import JobRow, Store
 from ugro_py.state.rows import ran_s
-from ugro_py.state.views import iso
 
 if TYPE_CHECKING:
     from rich.console import Console

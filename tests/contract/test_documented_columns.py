@@ -6,6 +6,8 @@ from __future__ import annotations
 
 import json
 import re
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -14,12 +16,17 @@ from click.testing import CliRunner
 
 from tests.contract.project import ROOT
 from tests.unit.experiment_store import Experiments, own_store  # noqa: F401 - a fixture
+from tests.unit.job_store import JOB, NODES, JobStore
+from tests.unit.straggler_world import train
 from ugro_py import metrics, results
 from ugro_py.cli import cli
 from ugro_py.paths import JobPaths
 from ugro_py.series.chart import unit_of
 from ugro_py.series.samples import GPU_UNITS, JOINED, NODE_UNITS
+from ugro_py.state import Controller, Store
 from ugro_py.stragglers.times import COLUMNS
+from ugro_py.worth import links
+from ugro_py.worth.prediction import Link
 
 
 @pytest.fixture
@@ -45,7 +52,7 @@ def table(page: str, head: str) -> list[list[str]]:
 
 
 def named(cell: str) -> list[str]:
-    return re.findall(r"`([a-z_]+)`", cell)
+    return re.findall(r"`([a-z0-9_]+)`", cell)
 
 
 def test_columns_of_load(own: Experiments) -> None:
@@ -90,6 +97,7 @@ def test_keys_of_json(own: Experiments, tmp_path: Path) -> None:
         "ugro results JOB --json": ["results", "one", "--json"],
         "ugro results ls --json": ["results", "ls", "--json"],
         "ugro results note JOB --json": ["results", "note", "one", "--json"],
+        "ugro results tag JOB --json": ["results", "tag", "one", "--json"],
         "ugro compare A B --json": ["compare", "one", "two", "--all", "--json"],
         "ugro export A -o FILE --json": ["export", "one", "-o", str(tmp_path / "x.csv"), "--json"],
     }
@@ -109,3 +117,51 @@ def keys_of(said: dict[str, Any]) -> list[str]:
         if isinstance(value, list) and value and isinstance(value[0], dict):
             found += keys_of(value[0])
     return found
+
+
+@pytest.fixture
+def gang(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[JobStore]:
+    """A gang with a straggler whose network was measured, in a store of its own, and a job that waits."""
+    for name in ("UGRO_AGENT", "UGRO_INVENTORY", "UGRO_DB"):
+        monkeypatch.delenv(name, raising=False)
+    for name, folder in (("UGRO_DATA", "data"), ("HOME", "home")):
+        monkeypatch.setenv(name, str(tmp_path / folder))
+    with Store.open() as store:
+        jobs = JobStore(store)
+        train(jobs, compute=(0.10, 0.10, 0.10), data=(0.001, 0.080, 0.001))
+        jobs.end()
+        assert store.acquire_lease(Controller.me(), 600.0)  # as an agent has one: what waits, waits for it
+        store.create_job("waits", "ob", {"name": "waits", "gpus": 9})
+        store.set_account("group", "lab", max_gpus=2)
+        links.keep([Link(one, other, 100.0, 0.1, time.time()) for one in NODES for other in NODES if one != other])
+        yield jobs
+
+
+def test_keys_and_times_of_the_other_verbs(gang: JobStore) -> None:
+    rows = {cells[0].strip("`"): set(named(cells[1])) for cells in table("results.md", "| verb | keys |")}
+    assert rows.pop("ugro worth --json") == {"links", "not_measured"}
+    rows["ugro worth JOB --json"] -= {"keep"}  # an advice
+    rows["ugro stragglers JOB --json"] |= rows["ugro worth JOB --json"]
+    for command, told in rows.items():
+        words = [word.replace("JOB", JOB) for word in command.split()[1:]]
+        output = CliRunner().invoke(cli, words, catch_exceptions=False).stdout
+        said = [json.loads(line) for line in output.splitlines()] if "events" in words else json.loads(output)
+        assert said, command
+        keys, times = set(), []
+        for key, value in every(said):
+            keys.add(key)
+            if key.endswith("_at") or key in ("at", "since", "until", "expected"):
+                times.append(value)
+        assert keys == told, command
+        assert all(time is None or re.fullmatch(r"[0-9-]{10}T[0-9:]{8}(\.[0-9]+)?Z", time) for time in times), command
+        assert times or command == "ugro stragglers JOB --json", command
+
+
+def every(said: Any) -> Iterator[tuple[str, Any]]:
+    """Yield each key with its value, of objects within objects too; what an event's `data` holds differs by kind."""
+    for part in said if isinstance(said, list) else ():
+        yield from every(part)
+    for key, value in said.items() if isinstance(said, dict) else ():
+        yield key, value
+        if key != "data":
+            yield from every(value)

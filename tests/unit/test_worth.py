@@ -262,7 +262,7 @@ def test_newer_measurements_replace_older_ones(tmp_path: Path, monkeypatch: pyte
     paths.bandwidth().write_text('{"links": [{"source": 1')
     assert worth_links.kept({"a", "b"}) == []
     stopped = {"source": "a", "target": "b", "mb_s": 0.0, "latency_ms": 0.1, "measured_at": now}
-    for damaged in ([stopped], [stopped | {"mb_s": "fast"}]):
+    for damaged in ([stopped], [stopped | {"mb_s": "fast"}], [stopped | {"mb_s": 1.0, "measured_at": 1e300}]):
         paths.bandwidth().write_text(json.dumps({"links": damaged}))
         assert worth_links.kept({"a", "b"}) == []
     worth_links.keep([Link("a", "b", 70.0, 0.1, now)])

@@ -12,13 +12,14 @@ from ugro_py.alerts.sender import deliver
 from ugro_py.cluster import Cluster
 from ugro_py.errors import InventoryError
 from ugro_py.events import harmless
+from ugro_py.moments import exact
 from ugro_py.state.rows import AlertRow
 
 
 def as_values(alert: AlertRow) -> dict[str, Any]:
     """Return an alert as plain JSON values."""
     times = {
-        name: at.isoformat() if (at := getattr(alert, name)) else None
+        name: exact(at) if (at := getattr(alert, name)) else None
         for name in ("first_at", "last_at", "notified_at", "resolved_at")
     }
     names = ("id", "key", "rule", "severity", "text", "job", "node", "count")

@@ -6,11 +6,11 @@ from datetime import UTC, datetime
 from typing import Any
 
 from ugro_py.cluster import Cluster
+from ugro_py.moments import iso
 from ugro_py.queue import words
 from ugro_py.queue.decide import decide
 from ugro_py.queue.snapshot import snapshot_of
 from ugro_py.state import Store
-from ugro_py.state.views import iso
 
 
 def entries(store: Store, cluster: Cluster, now: float) -> list[dict[str, Any]]:

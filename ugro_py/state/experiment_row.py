@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Any, NamedTuple
 
-from ugro_py.state.views import iso
+from ugro_py.moments import iso
 
 
 class ExperimentRow(NamedTuple):

@@ -6,6 +6,7 @@ from collections import Counter
 from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any
 
+from ugro_py.moments import iso
 from ugro_py.scheduler import Gpu
 from ugro_py.state.rows import JobRow, NodeRow, RankRow, ran_s
 
@@ -141,8 +142,3 @@ def _model(job: JobRow) -> str | None:
     """Return what the job trains: its model, or the script it runs."""
     found = job.request.get("script") or job.request.get("model")
     return found if isinstance(found, str) else None
-
-
-def iso(at: datetime | None) -> str | None:
-    """Return a time as every verb prints it in JSON: UTC, whole seconds."""
-    return None if at is None else at.strftime("%Y-%m-%dT%H:%M:%SZ")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import asdict
 from typing import Any
 
 from ugro_py.cluster import Cluster, Node
@@ -116,7 +115,7 @@ def lines(found: Worth) -> list[str]:
 
 def links_json(links: Sequence[Link], troubles: Sequence[str]) -> dict[str, Any]:
     """Return measurements as JSON values."""
-    return {"links": [asdict(link) for link in links], "not_measured": list(troubles)}
+    return {"links": [link.to_json() for link in links], "not_measured": list(troubles)}
 
 
 def links_lines(links: Sequence[Link], troubles: Sequence[str]) -> list[str]:

@@ -18,6 +18,8 @@ from ugro_py.worth.prediction import Link
 SECONDS = 1.0
 # A measurement is believed for so long: cables, switches and what else uses them change.
 KEPT_DAYS = 30
+# No date is beyond that (the year 5138): it can only be damage.
+_FAR = 1e11
 
 
 def measure(nodes: Sequence[Node], seconds: float = SECONDS) -> tuple[list[Link], list[str]]:
@@ -107,6 +109,6 @@ def kept(nodes: Collection[str]) -> list[Link]:
 def _read() -> list[Link]:
     try:
         found = [Link(**link) for link in json.loads(paths.bandwidth().read_text(encoding="utf-8"))["links"]]
-        return [link for link in found if link.mb_s > 0 and link.measured_at > 0]
+        return [link for link in found if link.mb_s > 0 and 0 < link.measured_at < _FAR]
     except (OSError, ValueError, KeyError, TypeError):
         return []  # none yet, or damaged: it is measured anew

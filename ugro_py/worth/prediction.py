@@ -16,7 +16,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Any, Literal
+
+from ugro_py.moments import iso
 
 if TYPE_CHECKING:
     from ugro_py.stragglers.times import RankTimes, Times
@@ -49,6 +52,10 @@ class Link:
     latency_ms: float
     measured_at: float
 
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values, with the time as in every `--json`."""
+        return asdict(self) | {"measured_at": iso(datetime.fromtimestamp(self.measured_at, UTC))}
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -62,6 +69,10 @@ class Prediction:
     transfer_s: float
     slow_node: str
     slow_link: Link | None
+
+    def to_json(self) -> dict[str, Any]:
+        """Return it as JSON values."""
+        return asdict(self) | {"slow_link": self.slow_link and self.slow_link.to_json()}
 
 
 @dataclass(frozen=True)
@@ -101,7 +112,11 @@ class Worth:
 
     def to_json(self) -> dict[str, Any]:
         """Return it as JSON values."""
-        return asdict(self)
+        return asdict(self) | {
+            "whole": self.whole.to_json(),
+            "without": [asdict(each) | {"step": each.step.to_json()} for each in self.without],
+            "links": [link.to_json() for link in self.links],
+        }
 
 
 def all_reduce_s(size: int, ranks: int, links: Sequence[Link]) -> float:

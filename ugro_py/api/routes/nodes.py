@@ -12,6 +12,7 @@ from starlette.responses import Response
 from ugro_py import events
 from ugro_py.api.auth import Agent, Who, audited, check_admin
 from ugro_py.api.models import Drain
+from ugro_py.moments import exact, iso
 from ugro_py.now import snapshot
 from ugro_py.scheduler import Gpu
 from ugro_py.state.rows import HealthRow, NodeRow
@@ -55,7 +56,7 @@ def list_nodes(agent: Agent, who: Who) -> list[dict[str, Any]]:
                 "user": node.user, "port": node.port, "gpu": node.gpu, "gpu_count": node.gpu_count,
                 "vram_gb": node.vram_gb, "slots": node.slots, "summary": _summary(row, gpus),
                 "health": row.health if row else "unknown", "reason": row.health_reason if row else "",
-                "since": row.health_since.isoformat() if row and row.health_since else None,
+                "since": iso(row.health_since) if row else None,
                 "drain": row.drain if row else False, "drain_reason": row.drain_reason if row else "",
                 "drained_by": row.drained_by if row else None, "busy": node.name in in_use,
                 "gpus": [
@@ -116,6 +117,6 @@ def _summary(row: NodeRow | None, gpus: list[Gpu]) -> str:
 
 def _check(row: HealthRow) -> dict[str, Any]:
     return {
-        "node": row.node, "at": row.at.isoformat(), "state": row.state, "severity": row.severity,
+        "node": row.node, "at": exact(row.at), "state": row.state, "severity": row.severity,
         "latency_ms": row.latency_ms, "findings": [dict(finding) for finding in row.findings],
     }  # fmt: skip
