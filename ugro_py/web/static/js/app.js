@@ -90,12 +90,16 @@
   });
   document.addEventListener("htmx:afterRequest", (event) => leave(event.target.closest("details.confirm[open]")));
 
+  /** Whether a field holds what was typed and not sent yet: the server knows nothing of it. */
+  const isTyped = (old, fresh) =>
+    old.matches?.("input:not([type=checkbox], [type=radio]), textarea") && old.value !== old.defaultValue && old.value !== fresh.value;
+
   // What somebody is typing into, or has open, stays as it is, and so does what was answered.
   const KEEP = {
     callbacks: {
       beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS"),
-      beforeNodeMorphed: (old) =>
-        !(old === document.activeElement && /^(INPUT|SELECT|TEXTAREA)$/.test(old.tagName)) && !old.matches?.(".answer"),
+      beforeNodeMorphed: (old, fresh) =>
+        !(old === document.activeElement && /^(INPUT|SELECT|TEXTAREA)$/.test(old.tagName)) && !isTyped(old, fresh) && !old.matches?.(".answer"),
       beforeNodeRemoved: keepAnswers,
     },
   };

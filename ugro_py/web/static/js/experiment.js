@@ -191,10 +191,11 @@
     if (!place) return;
     const answer = await fetch(`/experiments/${job}?part=actions`, { credentials: "same-origin" });
     if (!answer.ok) return;
+    const html = await answer.text();
     const focused = place.contains(document.activeElement);
-    place.innerHTML = await answer.text();
+    window.Idiomorph.morph(place, html, { morphStyle: "innerHTML", callbacks: KEEP });
     if (window.htmx) window.htmx.process(place);
-    if (focused) place.querySelector("button, summary, a")?.focus();
+    if (focused && !place.contains(document.activeElement)) place.querySelector("button, summary, a")?.focus();
   }
 
   /** The first line of a job that had printed nothing when the page was made: the page has a place for logs now. */
