@@ -40,7 +40,7 @@ def test_every_page_can_be_read(plain: Visitor) -> None:
     for path, text in PAGES.items():
         page = plain.go(path)
         says(page, text)
-        expect(page.locator("noscript")).to_have_count(2 if path == "/experiments/live" else 1)
+        expect(page.locator("noscript")).to_have_count(2 if path in ("/experiments", "/experiments/live") else 1)
         no_overflow(page)
     page = plain.go("/experiments/live")
     expect(page.locator(".chart svg[role=img]").first).to_be_visible()
@@ -66,6 +66,11 @@ def test_what_is_looked_for_is_found(plain: Visitor) -> None:
     page.get_by_role("link", name="Steps").click()
     expect(page.locator("th[aria-sort]")).to_contain_text("Steps")
     page.get_by_label("Choose done").check()
+    page.get_by_role("button", name="Keep the chosen").click()
+    page.wait_for_url("**/experiments?*job=done*")
+    page.get_by_role("link", name="Created").click()  # what is kept goes along
+    page.wait_for_url(lambda url: "sort=" not in url and "job=done" in url)
+    expect(page.get_by_label("Choose done")).to_be_checked()
     page.get_by_label("Choose live").check()
     page.get_by_role("button", name="Compare the chosen").click()
     says(page, "final loss")

@@ -32,7 +32,7 @@ Parts = Mapping[str, str]
 
 ROUND_S = 1.0
 _MOST_TOPICS, _MOST_TOPICS_EACH = 400, 40
-_MAKERS: dict[str, Maker] = {}
+_MAKERS: dict[str, tuple[Maker, int]] = {}
 _log = logging.getLogger("ugro.web")
 
 
@@ -41,12 +41,15 @@ class Look:
     """Who looks at a page of which agent, with which query.
 
     Looks that are equal in `person`'s name, `admin` and `query` see the same: what is made for one is for all.
+
+    `memory` is the maker's own, from one round to the next.
     """
 
     agent: AgentView
     who: Caller
     query: Mapping[str, str]
     shared: Shared
+    memory: dict[str, Any] = field(default_factory=dict, compare=False)
 
     def may_change(self, user: str) -> bool:
         """Say whether who looks may change what belongs to `user`."""
@@ -79,14 +82,14 @@ class Shared:
 Maker = Callable[[Look], Parts]
 
 
-def live(page: str) -> Callable[[Maker], Maker]:
-    """Register what makes the parts of a page.
+def live(page: str, rounds: int = 1) -> Callable[[Maker], Maker]:
+    """Register what makes the parts of a page, each so many rounds.
 
     The forms in them have `ugro_py.web.render.FORGERY_PLACE` as their token.
     """
 
     def register(make: Maker) -> Maker:
-        _MAKERS[page] = make
+        _MAKERS[page] = (make, rounds)
         return make
 
     return register
@@ -107,10 +110,16 @@ def parts_of(request: Request, page: str, who: Caller, query: Mapping[str, str] 
 
     wanted = {key: value for key, value in (query or {}).items() if value}
     # Not of what others were shown: a page that is loaded shows what was done a moment ago.
-    found = _MAKERS[page](Look(request.app.state.agent, who, wanted, Shared()))
+    found = _MAKERS[page][0](Look(request.app.state.agent, who, wanted, Shared()))
     # Made of our own templates, which escape what they show.
     whole: Markup = Markup("\n".join(found.values()).replace(FORGERY_PLACE, forgery_token(request)))  # noqa: S704
-    return {"parts": whole, "live_url": f"/live/{page}" + (f"?{urlencode(wanted)}" if wanted else "")}
+    return {"parts": whole, "live_url": live_url(page, wanted)}
+
+
+def live_url(page: str, query: Mapping[str, str]) -> str:
+    """Return where a page is followed; what is empty in its query is left out."""
+    wanted = {key: value for key, value in query.items() if value}
+    return f"/live/{page}" + (f"?{urlencode(wanted)}" if wanted else "")
 
 
 @dataclass
@@ -124,6 +133,7 @@ class _Topic:
     """A page with its query, as one kind of viewer sees it."""
 
     make: Callable[[], Parts]
+    round_s: float
     parts: dict[str, _Part] = field(default_factory=dict)
     order: tuple[str, ...] = ()
     ordered: int = 0
@@ -139,7 +149,7 @@ class Live:
 
     Args:
         app: the application.
-        round_s: how often a page is looked at, in seconds.
+        round_s: how often a page is looked at, in seconds; some pages each so many rounds only.
     """
 
     def __init__(self, app: FastAPI, round_s: float = ROUND_S) -> None:
@@ -183,7 +193,8 @@ class Live:
                 yield sse.message("too many different pages are open", kind="trouble")
                 return
             look = Look(self._app.state.agent, who, query, self.shared)
-            topic = self._topics[key] = _Topic(lambda: _MAKERS[page](look))
+            make, rounds = _MAKERS[page]
+            topic = self._topics[key] = _Topic(lambda: make(look), rounds * self.round_s)
             topic.task = asyncio.create_task(self._keep(topic), name=f"page {page}")
         topic.viewers += 1
         try:
@@ -251,9 +262,9 @@ class Live:
                 topic.changed = asyncio.Event()
             # However long it took to make: no more than a third of the time goes into one page.
             took = time.monotonic() - begun
-            await asyncio.sleep(min(2 * took, self.round_s))
+            await asyncio.sleep(min(2 * took, topic.round_s))
             with suppress(TimeoutError):
-                async with asyncio.timeout(max(self.round_s - 2 * took, 2 * took - self.round_s, 0)):
+                async with asyncio.timeout(max(topic.round_s - 2 * took, 2 * took - topic.round_s, 0)):
                     await poke.wait()
 
     @staticmethod

@@ -94,12 +94,12 @@
   const isTyped = (old, fresh) =>
     old.matches?.("input:not([type=checkbox], [type=radio]), textarea") && old.value !== old.defaultValue && old.value !== fresh.value;
 
-  // What somebody is typing into, or has open, stays as it is, and so does what was answered.
+  // What somebody is typing into, has ticked or has open stays as it is, and so does what was answered.
   const KEEP = {
     callbacks: {
       beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS"),
       beforeNodeMorphed: (old, fresh) =>
-        !(old === document.activeElement && /^(INPUT|SELECT|TEXTAREA)$/.test(old.tagName)) && !isTyped(old, fresh) && !old.matches?.(".answer"),
+        !(old === document.activeElement && /^(INPUT|SELECT|TEXTAREA)$/.test(old.tagName)) && !isTyped(old, fresh) && !old.matches?.(".answer, input[type=checkbox]"),
       beforeNodeRemoved: keepAnswers,
     },
   };

@@ -1,24 +1,8 @@
-// Choosing experiments on their list, and laying them over each other on the page Compare.
+// Experiments over each other on the page Compare.
 (() => {
   "use strict";
   const ugro = window.ugro || {};
 
-  // The list: say how many are chosen.
-  const choose = document.querySelector("[data-choose]");
-  if (choose) {
-    const button = choose.querySelector("[data-compare]");
-    const text = choose.querySelector("[data-chosen]");
-    const update = () => {
-      const count = choose.querySelectorAll("input[name=job]:checked").length;
-      if (text) text.textContent = count ? `${count} chosen` : "";
-      if (button) button.disabled = count === 0;
-    };
-    choose.addEventListener("change", update);
-    addEventListener("pageshow", update); // the browser keeps what was chosen when one comes back
-    update();
-  }
-
-  // The comparison.
   const form = document.querySelector("[data-compare-options]");
   const figure = document.querySelector("[data-compare-chart]");
   if (!form || !figure) return;
