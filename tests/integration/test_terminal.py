@@ -8,7 +8,7 @@ import re
 import subprocess
 import sys
 
-from tests.integration.support import PLAY, UGRO, Ugro
+from tests.integration.support import PLAY, UGRO, Ugro, wait_until
 from tests.terminal import Terminal
 
 
@@ -17,13 +17,18 @@ def at_terminal(ugro: Ugro, *arguments: object, columns: int = 100, rows: int = 
     return Terminal([UGRO, "-i", str(ugro.inventory), *map(str, arguments)], ugro.env, columns, rows)
 
 
+def wait_for_rows(terminal: Terminal, pattern: str, count: int = 1) -> None:
+    """Wait until the screen has so many places that match: the numbers of a row come after its words."""
+    wait_until(lambda: len(re.findall(pattern, terminal.wait_for())) == count, f"{count} times {pattern}")
+
+
 def test_top_shows_a_job_and_stops_it(ugro_here: Ugro) -> None:
     ugro_here.run("launch", "--name", "steps", "--script", PLAY, "--detach", "--", "steps", 100_000, 0.05)
     ugro_here.wait_for_log("steps", "step 3 ", [0, 1, 2])
     with at_terminal(ugro_here, "top", rows=24, columns=80) as terminal:
         terminal.wait_for("steps", "running", "3 of 3 CPU slots", "└")
-        screen = terminal.wait_for("loss", "% ")  # what each node measured
-        assert len(re.findall(r"gpu\S* +\w+ +0 .*%.* steps", screen)) == 3, screen
+        terminal.wait_for("loss")
+        wait_for_rows(terminal, r"gpu\S* +\w+ +0 .*%.* steps", 3)  # what each node measured
         terminal.press("l")
         terminal.wait_for("0│step", "2│step", "loss=")
         terminal.press("\x1b")
@@ -48,9 +53,9 @@ def test_top_shows_a_job_and_stops_it(ugro_here: Ugro) -> None:
 def test_the_live_view_of_a_launch(ugro_here: Ugro) -> None:
     words = ("launch", "--name", "shown", "--script", PLAY, "--", "steps", 100_000, 0.05)
     with at_terminal(ugro_here, *words) as terminal:
-        screen = terminal.wait_for("(Ctrl-C detaches)", "gpu-master", "tokens/s", "└", "step", timeout_s=120)
-        assert re.search(r"│ +0 │ gpu-master +│ running +│ +\d+ │ +[01]\.?\d* │", screen), screen
-        assert re.search(r"│ +2 │ gpu2 +│ running +│", screen), screen
+        terminal.wait_for("(Ctrl-C detaches)", "gpu-master", "tokens/s", "└", timeout_s=120)
+        wait_for_rows(terminal, r"│ +0 │ gpu-master +│ running +│ +\d+ │ +[01]\.?\d* │")
+        wait_for_rows(terminal, r"│ +2 │ gpu2 +│ running +│")
         terminal.press("\x03")
         assert terminal.end(timeout_s=60) == 0
         assert terminal.settings == terminal.before
