@@ -54,7 +54,9 @@ class Laptop:
             host.path(f"{home}/.profile").write_text(f"PATH={UGRO.parent}:$PATH\n")
         host.enter(
             [
-                "systemd-run", f"--unit={UNIT}", "-p", "RuntimeDirectory=ugro", "-p", "RuntimeDirectoryMode=0755",
+                # Hosts of the lab give a unit 5 s to end; one that failed would be in the way of the next of this name.
+                "systemd-run", "--collect", "-p", "TimeoutStopSec=60", f"--unit={UNIT}",
+                "-p", "RuntimeDirectory=ugro", "-p", "RuntimeDirectoryMode=0755",
                 "--setenv=HOME=/root", "--setenv=UGRO_DATA=/root/master/data",
                 "--setenv=UGRO_AGENT=/run/ugro/agent.sock", str(UGRO), "-i", "/root/master/hosts.yml", "agent",
             ]
