@@ -9,13 +9,13 @@ import os
 import secrets
 import signal
 import subprocess
-import time
 from contextlib import suppress
 from pathlib import Path
 
 import pytest
 
 from tests.integration.support import PLAY, SCRIPTS, Ugro, finish, wait_until
+from tests.lab.processes import wait_gone
 
 SECRET = SCRIPTS / "secret.py"
 
@@ -97,7 +97,7 @@ def test_a_waiting_job_keeps_its_secret_in_memory_and_asks_for_it_again(
     ]
     assert processes_with(canary, "environ") == processes_with(canary, "cmdline") == {}
     os.kill(waiters[1], signal.SIGKILL)
-    time.sleep(0.1)
+    wait_gone([waiters[1]])
     ugro_here.run("status", "lost")  # somebody new waits with it, without the secret
     ugro_here.run("stop", "first")
     assert ugro_here.wait_for("handed", "completed", "failed").status == "completed"

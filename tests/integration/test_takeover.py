@@ -16,6 +16,7 @@ from contextlib import suppress
 import pytest
 
 from tests.integration.support import PLAY, Ugro, wait_until
+from tests.lab.processes import wait_gone
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -43,6 +44,7 @@ def test_a_job_outlives_its_controllers_and_status_tells_the_truth(ugro: Ugro) -
     assert second not in (None, process.pid)
 
     os.kill(second, signal.SIGKILL)  # the process that `ugro status` started to take over
+    wait_gone([second])
     (listed,) = ugro.json("ps", "--json")
     assert listed["status"] in ("running", "collecting", "completed")
     assert ugro.job("orphan").controller is None or ugro.job("orphan").controller.pid != second
@@ -95,7 +97,7 @@ def test_killed_at_any_moment_no_job_and_no_gpu_is_lost(ugro: Ugro) -> None:
             continue
         outcomes[f"{row.status} {row.reason}".strip()] += 1
         if (ugro.folder(job) / "attempts" / "1" / "gang.json").exists():
-            wait_until(lambda job=job: not ugro.leftovers(ugro.token(job)), f"{here}: nothing is left", 5)
+            wait_until(lambda job=job: not ugro.leftovers(ugro.token(job)), f"{here}: nothing is left", 30)
         if row.status == "completed":
             assert steps_in_metrics(ugro, job) == [(r, s) for r in range(3) for s in range(1, STEPS + 1)], here
         else:

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.support import PLAY, SCRIPTS, Ugro, finish, interrupt, processes_here, wait_until
+from tests.lab.processes import wait_gone
 
 pytestmark = [pytest.mark.slow]
 
@@ -115,6 +116,7 @@ def test_ctrl_c_detaches_and_a_killed_waiter_is_replaced(ugro_here: Ugro) -> Non
         lambda: (who := ugro_here.job("mine").controller) and who.pid != mine.pid and who, "somebody else waits"
     )
     os.kill(other.pid, signal.SIGKILL)
+    wait_gone([other.pid])
     ugro_here.run("status", "mine")  # finds that nobody waits with it any more
     ugro_here.run("stop", "first")
     assert ugro_here.wait_for("mine", "completed", "failed").status == "completed"

@@ -43,7 +43,7 @@ def children(pid: int) -> list[int]:
     return found
 
 
-def wait_gone(pids: Iterable[int], seconds: float = 10) -> None:
+def wait_gone(pids: Iterable[int], seconds: float = 60) -> None:
     """Wait until none of the processes runs any more; 0 is no process."""
     deadline = time.monotonic() + seconds
     for pid in pids:
