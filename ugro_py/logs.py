@@ -64,8 +64,9 @@ def choose_ranks(
         raise NotFoundError(f"logs of job {paths.job}", f"there is no folder {paths.root} any more")
     logged = paths.logged_ranks(attempt)
     if attempt is not None and not logged:
-        why = f"`ugro explain {paths.job} --attempt {attempt}` says how it ended"
-        raise NotFoundError(f"logs of attempt {attempt} of job {paths.job}", "it kept none", why)
+        raise NotFoundError(
+            f"logs of attempt {attempt} of job {paths.job}", "it kept none", f"see `ugro status {paths.job}`"
+        )
     ranks = sorted({*known, *logged})
     if wanted == "all":
         return ranks

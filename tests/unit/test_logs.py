@@ -103,7 +103,7 @@ def test_the_log_of_an_earlier_attempt(running: JobStore) -> None:
         with pytest.raises(NotFoundError, match=wrong):
             shown("--attempt", attempt, "--rank", rank)
     shutil.rmtree(running.paths.attempt(1))
-    with pytest.raises(NotFoundError, match="logs of attempt 1 of job first_test: it kept none; `ugro explain"):
+    with pytest.raises(NotFoundError, match="logs of attempt 1 of job first_test: it kept none; see `ugro status"):
         shown("--attempt", "1")
 
 
