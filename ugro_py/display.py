@@ -26,6 +26,11 @@ def safe_line(line: str) -> str:
     return shown + "\x1b[0m" if "\x1b[" in shown else shown
 
 
+def counted(number: int, noun: str) -> str:
+    """Return "1 GPU", "3 GPUs"; of a noun whose plural has an s."""
+    return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
 def plain_line(line: str) -> str:
     """Return a line as it may be shown where there are no colours: a page, a file. No control sequence is left."""
     return _COLOUR.sub("", safe_line(line)).replace("\x1b", "")

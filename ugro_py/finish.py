@@ -68,7 +68,8 @@ async def _forget_old(store: Store, gang: Gang, keep: int) -> None:
     told: dict[str, Any]
     try:
         old = await asyncio.to_thread(checkpoints.forget_old, JobPaths(gang.job), keep, in_use)
-        text = f"{len(old)} of more than {keep} checkpoints were removed, up to {old[-1].name}" if old else ""
+        were = "was" if len(old) == 1 else "were"
+        text = f"{len(old)} of more than {keep} checkpoints {were} removed, up to {old[-1].name}" if old else ""
         told = {"data": {"names": [path.name for path in old]}}
     except OSError as error:
         text = f"{error.filename}: an old checkpoint could not be removed: {error.strerror}"

@@ -17,6 +17,7 @@ from typing import Any
 from ugro_py import capsule, late, secret_env
 from ugro_py.call_off import CalledOffError, unless_called_off
 from ugro_py.cluster import Cluster
+from ugro_py.display import counted
 from ugro_py.errors import AllocationError, JobStoppedError, NodeError, UgroError, UsageError
 from ugro_py.paths import JobPaths
 from ugro_py.plan import Gang, new_token, node_spec, node_token
@@ -97,7 +98,7 @@ class Launcher:
             self.tell("warning", {"text": warning})
         count = len(ready.placements)
         did = "asked" if ready.blockers else "verified"
-        self._step(f"{did} {_count(len(ready.nodes), 'node')}; {_count(count, 'rank')} placed")
+        self._step(f"{did} {counted(len(ready.nodes), 'node')}; {counted(count, 'rank')} placed")
         return ready
 
     def allocate(self, ready: Ready) -> Gang:
@@ -156,7 +157,7 @@ class Launcher:
         specs = await self.specs(ready, gang)
         digest = self.code.digest
         folder = spool.wanted(self.request)[spool.CODE].name
-        self._step(f"staged {folder}/ ({_count(len(self.code.files), 'file')})")
+        self._step(f"staged {folder}/ ({counted(len(self.code.files), 'file')})")
         results = await asyncio.gather(
             *(
                 ready.sessions[name].call("start", spec=specs[name], digest=digest, timeout_s=_COPY_TIMEOUT_S, **hidden)
@@ -168,7 +169,7 @@ class Launcher:
         errors = [result for result in results if isinstance(result, BaseException)]
         if errors:
             raise errors[0]
-        self._step(f"started {_count(gang.world_size, 'rank')} on {', '.join(gang.nodes)}")
+        self._step(f"started {counted(gang.world_size, 'rank')} on {', '.join(gang.nodes)}")
 
     async def read_code(self) -> None:
         """Read what is to be copied to the nodes: the code, and a model or data set that is a path here.
@@ -247,10 +248,6 @@ class Launcher:
         self.store.release(self.request.name)
         self.store.set_job(self.request.name, status, reason, exit_code)
         self.store.unclaim(self.request.name, self.controller)
-
-
-def _count(number: int, word: str) -> str:
-    return f"{number} {word}{'' if number == 1 else 's'}"
 
 
 async def start_job(launcher: Launcher) -> tuple[Ready, Gang]:

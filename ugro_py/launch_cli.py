@@ -13,7 +13,7 @@ import click
 from ugro_py import dry_run as dry
 from ugro_py import interrupt, users
 from ugro_py.cluster import Cluster
-from ugro_py.display import safe_line
+from ugro_py.display import counted, safe_line
 from ugro_py.errors import JobFailedError, JobStoppedError
 from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher, check_new
@@ -73,7 +73,7 @@ def _show(plan: Mapping[str, Any], as_json: bool) -> None:
 
 def _show_ranks(plan: Mapping[str, Any]) -> None:
     turn = ", if its turn were now" if plan["would_wait"] or plan["would_fail"] else ""
-    click.echo(f"job {plan['job_id']}: {plan['world_size']} ranks, master {plan['master']}{turn}")
+    click.echo(f"job {plan['job_id']}: {counted(plan['world_size'], 'rank')}, master {plan['master']}{turn}")
     for rank in plan["ranks"]:
         memory = f" ({rank['vram_gb']:g} GB)" if rank["vram_gb"] else ""
         click.echo(f"  rank {rank['rank']}  {rank['node']}  {rank['gpu_name']}{memory}  {rank['gpu']}")

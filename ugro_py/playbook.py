@@ -21,7 +21,7 @@ from ugro_py import interrupt, users
 from ugro_py.audit import audited_here
 from ugro_py.call_off import CalledOffError, unless_called_off
 from ugro_py.cluster import Cluster
-from ugro_py.display import safe_line
+from ugro_py.display import counted, safe_line
 from ugro_py.errors import JobFailedError, JobStoppedError, StateError, UgroError, UsageError
 from ugro_py.gang import Outcome
 from ugro_py.launch import Launcher, check_new, not_started
@@ -195,7 +195,10 @@ async def _prepare(launcher: Launcher, turn: Start | None = None) -> Gang:
             raise
     finally:
         await close_all(ready.sessions.values())
-    launcher.tell("step", {"text": f"allocated {gang.world_size} GPUs; staged {len(launcher.code.files)} files"})
+    launcher.tell(
+        "step",
+        {"text": f"allocated {counted(gang.world_size, 'GPU')}; staged {counted(len(launcher.code.files), 'file')}"},
+    )
     return gang
 
 

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from ugro_py.display import counted
 from ugro_py.errors import AllocationError, UsageError
 from ugro_py.names import check_name
 
@@ -131,7 +132,7 @@ def place(request: Request, nodes: Sequence[str], gpus: Sequence[Gpu], busy: Col
     if request.nodes is not None and request.nodes > len(allowed):
         left = " after --include and --exclude" if len(allowed) < len(existing) else ""
         raise UsageError(
-            f"{_count(request.nodes, 'node')} asked",
+            f"{counted(request.nodes, 'node')} asked",
             f"{len(allowed)} exist{left}",
             f"nodes: {', '.join(allowed) or 'none'}",
         )
@@ -152,7 +153,7 @@ def _check_counts(request: Request) -> None:
             raise UsageError(f"{option} {count}", "is below 1", "ask for at least 1")
     if request.nodes is not None and request.gpus is not None and request.gpus < request.nodes:
         raise UsageError(
-            f"{_count(request.gpus, 'GPU')} on {_count(request.nodes, 'node')}",
+            f"{counted(request.gpus, 'GPU')} on {counted(request.nodes, 'node')}",
             "leaves a node without a GPU",
             "ask for at least one GPU per node",
         )
@@ -234,19 +235,19 @@ def _counts(
     total = sum(free.values())
     wanted_nodes, wanted = request.nodes, request.gpus
     if not free or (wanted is not None and total < wanted):
-        asked = f"{_count(wanted, 'GPU')} asked" if wanted is not None else "a GPU asked"
+        asked = f"{counted(wanted, 'GPU')} asked" if wanted is not None else "a GPU asked"
         raise _not_enough(f"{asked}, {total} {'free' if in_use else 'may be used'}", in_use)
     if wanted_nodes is not None and len(free) < wanted_nodes:
         lacking = ", ".join(node for node in allowed if node not in free)
         have = f"{len(free)} have a {'free GPU' if in_use else 'GPU'} (not {lacking})"
-        raise _not_enough(f"{_count(wanted_nodes, 'node')} asked, {have}", in_use)
+        raise _not_enough(f"{counted(wanted_nodes, 'node')} asked, {have}", in_use)
     if wanted is None:
         return dict(list(free.items())[:wanted_nodes])
     largest = sorted(free.values(), reverse=True)
     size = wanted_nodes or next(k for k in range(1, len(free) + 1) if sum(largest[:k]) >= wanted)
     if sum(largest[:size]) < wanted:
         most = f"at most {sum(largest[:size])} {'free there' if in_use else 'there'}"
-        raise _not_enough(f"{_count(wanted, 'GPU')} on {_count(size, 'node')} asked, {most}", in_use)
+        raise _not_enough(f"{counted(wanted, 'GPU')} on {counted(size, 'node')} asked, {most}", in_use)
     return _spread(wanted, _first_nodes(free, size, wanted))
 
 
@@ -282,10 +283,6 @@ def _used(gpus: Sequence[Gpu], busy: Collection[str]) -> str:
             holder = f" by job {busy[gpu.uuid]}" if isinstance(busy, Mapping) and busy[gpu.uuid] else ""
             words.append(f"{gpu.node}:{gpu.index} is used{holder}")
     return ", ".join(words[:4]) + (f" and {len(words) - 4} more" if len(words) > 4 else "")
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")
 
 
 def _not_enough(what: str, in_use: str) -> AllocationError:

@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ugro_py.display import duration, number, safe_line
+from ugro_py.display import counted, duration, number, safe_line
 from ugro_py.moments import iso
 from ugro_py.paths import JobPaths
 from ugro_py.state import JobRow, Store
@@ -205,6 +205,6 @@ def _print_queue(console: Console, status: dict[str, Any]) -> None:
     if status["after"]:
         words.append(f"after {', '.join(status['after'])}")
     if status["preempted"]:
-        words.append(f"made room {status['preempted']} times")
+        words.append(f"made room {counted(status['preempted'], 'time')}")
     if words:
         console.print(f"Queue: {', '.join(words)}")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from ugro_py.display import curve, duration, number, safe_line
+from ugro_py.display import counted, curve, duration, number, safe_line
 
 
 @pytest.mark.parametrize("width", [10, 40, 80, 200])
@@ -75,3 +75,7 @@ def test_numbers_at_the_end_of_what_a_float_holds_are_drawn() -> None:
     drawn = curve([(step, 1.7e308 * (-1) ** step) for step in range(200)], title="loss")
     assert "1.70e+308" in drawn
     assert "nan" not in drawn and "inf" not in drawn
+
+
+def test_one_of_a_thing_is_no_plural() -> None:
+    assert [counted(number, "GPU") for number in (0, 1, 2)] == ["0 GPUs", "1 GPU", "2 GPUs"]

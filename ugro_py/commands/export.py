@@ -57,7 +57,8 @@ def command(
     if silent:
         click.echo(f"there is no line of metrics of {', '.join(silent)}", err=True)
     if left_out and not as_json:
-        click.echo(f"{left_out:,} points were left out, no least and no greatest ones; `--points all` writes them")
+        were = "point was" if left_out == 1 else "points were"
+        click.echo(f"{left_out:,} {were} left out, no least and no greatest ones; `--points all` writes them")
 
 
 def _ticker() -> Callable[[int], None]:

@@ -60,4 +60,6 @@ def command(job: str, folder: Path, force: bool, as_json: bool) -> None:
         values = {"job": job, "folder": str(pulled.target), "files": pulled.files, "bytes": pulled.size}
         click.echo(json.dumps(values | {"left_out": [str(path) for path in pulled.skipped]}, indent=2))
     else:
-        click.echo(f"{pulled.files} files ({pulled.size / 1e6:,.1f} MB) in {pulled.target}")
+        from ugro_py.display import counted
+
+        click.echo(f"{counted(pulled.files, 'file')} ({pulled.size / 1e6:,.1f} MB) in {pulled.target}")

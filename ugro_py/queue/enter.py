@@ -37,9 +37,8 @@ async def _enter(launcher: Launcher, reached: Reached | None, wait: bool) -> tup
     queue = must_wait(store, request)
     if queue and not wait:
         waiting = sum(job.status == "pending" for job in store.jobs(active=True))
-        raise AllocationError(
-            "start now", f"{waiting} jobs wait and go first, or quotas say when", "leave --no-wait out"
-        )
+        who = "1 job waits and goes" if waiting == 1 else f"{waiting} jobs wait and go"
+        raise AllocationError("start now", f"{who} first, or quotas say when", "leave --no-wait out")
     if not queue:
         try:
             return await start_job(launcher)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 
+from ugro_py.display import counted
 from ugro_py.queue.filters import Filter
 from ugro_py.queue.grid import Grid
 from ugro_py.queue.model import Account, Quota, Snapshot
@@ -19,10 +20,10 @@ def asks(request: Request) -> str:
     size = vram_words(request)
     size = f" {size}" if size else ""
     if request.gpus is not None:
-        on = f" on {_count(request.nodes, 'node')}" if request.nodes is not None else ""
-        return f"{_count(request.gpus, 'GPU')}{size}{on}"
+        on = f" on {counted(request.nodes, 'node')}" if request.nodes is not None else ""
+        return f"{counted(request.gpus, 'GPU')}{size}{on}"
     if request.nodes is not None:
-        return _count(request.nodes, "node") + (f" with GPUs{size}" if size else "")
+        return counted(request.nodes, "node") + (f" with GPUs{size}" if size else "")
     return f"a GPU{size}"
 
 
@@ -47,8 +48,8 @@ def kept(reservation: Reservation, now: float) -> str:
 def gpu_quota(account: Account, most: int, used: int, asked: int) -> str:
     """Return that the quota of GPUs at once is used up, or would be passed by a job that asks for `asked`."""
     if asked > most:
-        return f"quota: {_who(account)} may use {_count(most, 'GPU')} at once, the job asks for {asked}"
-    return f"quota: {_who(account)} uses {used} of {_count(most, 'GPU')}" + (f", {asked} asked" if used < most else "")
+        return f"quota: {_who(account)} may use {counted(most, 'GPU')} at once, the job asks for {asked}"
+    return f"quota: {_who(account)} uses {used} of {counted(most, 'GPU')}" + (f", {asked} asked" if used < most else "")
 
 
 def hours_quota(account: Account, limits: Quota) -> str:
@@ -121,7 +122,3 @@ def _used_by(job: str, ends_at: float | None, stopping: bool, now: float) -> str
 def _who(account: Account) -> str:
     kind, name = account
     return name if kind == "user" else f"group {name}"
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number} {noun}" + ("" if number == 1 else "s")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from ugro_py import checkpoints
 from ugro_py.cluster import Node
+from ugro_py.display import counted
 from ugro_py.errors import AllocationError, NodeError, UgroError, UsageError, VerificationError
 from ugro_py.gang import Outcome
 from ugro_py.paths import JobPaths
@@ -200,8 +201,8 @@ def _tell(launcher: Launcher, gang: Gang, resume: str) -> None:
 
 async def _tell_fewer(launcher: Launcher, gang: Gang) -> None:
     text = (
-        f"attempt {gang.attempt} goes on with {gang.world_size} ranks instead of {gang.world_size_wanted}: nothing else"
-        " is free; the global batch is kept by more gradient accumulation"
+        f"attempt {gang.attempt} goes on with {counted(gang.world_size, 'rank')} instead of {gang.world_size_wanted}:"
+        " nothing else is free; the global batch is kept by more gradient accumulation"
     )
     launcher.tell("warning", {"text": text})
     store = launcher.store

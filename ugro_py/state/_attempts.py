@@ -8,6 +8,7 @@ from typing import Any
 from sqlalchemy import Connection, func, insert, select, update
 from sqlalchemy.exc import IntegrityError
 
+from ugro_py.display import counted
 from ugro_py.errors import AllocationError
 from ugro_py.scheduler import Placement
 from ugro_py.state._base import Part, check_values, now, set_end
@@ -55,7 +56,7 @@ class Attempts(Part):
         except IntegrityError as error:
             # The index on active allocations said no: the last line of defence behind the check above.
             raise AllocationError(
-                f"allocate {len(placements)} GPUs to job {job}", "one of them is held", "see `ugro ps`"
+                f"allocate {counted(len(placements), 'GPU')} to job {job}", "one of them is held", "see `ugro ps`"
             ) from error
         return number
 
@@ -157,7 +158,7 @@ class Attempts(Part):
                 .values(released_at=now())
             )
             if result.rowcount:
-                self._event(connection, "released", f"{result.rowcount} GPUs freed", job_id=job_id)
+                self._event(connection, "released", f"{counted(result.rowcount, 'GPU')} freed", job_id=job_id)
             return result.rowcount
 
     def set_attempt(self, job: str, attempt: int, **values: Any) -> None:

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from ugro_py.display import duration
+from ugro_py.display import counted, duration
 from ugro_py.events import harmless
 from ugro_py.state.models import ENDED
 from ugro_py.top import widgets
@@ -59,7 +59,9 @@ def head(found: Mapping[str, Any], width: int) -> str:
     busy = sum(gpu["job"] is not None for gpu in gpus)
     well = sum(node["state"] == "healthy" for node in nodes)
     sick = "" if well == len(nodes) else f" ({well} healthy)"
-    words = f"{len(nodes)} nodes{sick} · {busy} of {len(gpus)} {kinds} used · {runs} running, {waits} waiting"
+    words = (
+        f"{counted(len(nodes), 'node')}{sick} · {busy} of {len(gpus)} {kinds} used · {runs} running, {waits} waiting"
+    )
     timed = f"{words}  {found['at'][11:19]}Z"
     choices = (f"{harmless(found['cluster'])}  {timed}", timed, words)
     return next((line for line in choices if len(line) <= width), words.replace(" used", ""))
