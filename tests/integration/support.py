@@ -147,6 +147,12 @@ class Ugro:
         """Wait until `text` has arrived in the log of each rank."""
         wait_until(lambda: all(text in self.log(name, rank) for rank in ranks), f"{text!r} in logs of {name}")
 
+    def metrics(self, name: str) -> list[dict[str, Any]]:
+        """Return the lines of a job's metrics, [] as long as there are none; one that is being written is left out."""
+        path = self.folder(name) / "metrics.jsonl"
+        text = path.read_text() if path.exists() else ""
+        return [json.loads(line) for line in text.split("\n")[:-1]]
+
     def token(self, name: str, attempt: int = 1) -> str:
         """Return what the environment of every process of the gang holds."""
         gang = json.loads((self.folder(name) / "attempts" / str(attempt) / "gang.json").read_text())["gang"]
@@ -163,9 +169,12 @@ class Ugro:
     def close(self) -> None:
         """Stop what a failed test left: active jobs, processes of `ugro`."""
         for process in self._processes:
+            unread = process.stdout is not None and not process.stdout.closed
             if process.poll() is None:
                 process.kill()
-            process.communicate()
+            said = process.communicate()
+            if unread and any(said):  # shown where the test failed: often it says why
+                print(f"{process.args} ended with {process.returncode}:", *said, sep="\n")
         if (self.data / "ugro.db").exists():
             for job in self.jobs():
                 if job.active:

@@ -5,7 +5,6 @@
 from __future__ import annotations
 
 import http.client
-import json
 import socket
 import sqlite3
 import time
@@ -46,15 +45,15 @@ class OnServer(Ugro):
 
     def steps(self, job: str) -> Counter[tuple[int, int]]:
         """Return how often each step of each rank is in metrics.jsonl."""
-        file = self.folder(job) / "metrics.jsonl"
-        lines = map(json.loads, file.read_text().splitlines()) if file.exists() else ()
-        return Counter((line["rank"], line["step"]) for line in lines)
+        return Counter((line["rank"], line["step"]) for line in self.metrics(job))
 
-    def away(self, seconds: float) -> None:
-        """Kill the server, and start it again after a while."""
+    def away(self, seconds: float) -> float:
+        """Kill the server, and start it again after a while; return how long it was away."""
+        begin = time.monotonic()
         self.server.kill()
         time.sleep(seconds)
         self.server.start()
+        return time.monotonic() - begin
 
     def check_every_line_is_there_once(self, job: str) -> None:
         done = [int(self.log(job, rank).split()[-1]) for rank in (0, 1)]
@@ -116,13 +115,15 @@ def test_jobs_of_the_agent_outlive_a_database_that_is_away_for_longer_than_its_l
     wait_until(lambda: len(ugro.steps("one")) > 20, "it does steps")
     ranks = processes_here(ugro.token("one"))
 
-    ugro.away(0.5)
+    was_away = ugro.away(0.5)
     before = len(ugro.steps("one"))
     wait_until(lambda: len(ugro.steps("one")) > before + 20, "it is followed")
-    assert term() == 1, "so short an outage costs no lease"
+    first = wait_until(term, "the agent acts", 60)
+    # A server that took long to start, on a busy machine, was away for longer.
+    assert first == 1 or was_away > GIVE_UP_S / 2, f"{was_away:.1f} s cost the lease"
 
     ugro.away(GIVE_UP_S + 4)
-    wait_until(lambda: term() == 2, "the agent acts again", 60)
+    wait_until(lambda: term() == first + 1, "the agent acts again", 60)
     before = len(ugro.steps("one"))
     wait_until(lambda: len(ugro.steps("one")) > before + 20, "it is followed again")
     assert agent.poll() is None

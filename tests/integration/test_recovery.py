@@ -31,8 +31,7 @@ BREAKS = "import sys; print('step 1 loss=1.0', flush=True); sys.exit('no such co
 
 def curve(ugro: Ugro, name: str) -> list[tuple[int, float]]:
     """Return step and loss that rank 0 has told of, all attempts, in order."""
-    lines = [json.loads(line) for line in (ugro.folder(name) / "metrics.jsonl").read_text().splitlines()]
-    return [(line["step"], line["training_loss"]) for line in lines if line["rank"] == 0]
+    return [(line["step"], line["training_loss"]) for line in ugro.metrics(name) if line["rank"] == 0]
 
 
 def steps(ugro: Ugro, name: str) -> list[int]:
