@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import signal
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any, NoReturn
 
@@ -36,10 +38,14 @@ def launch(agent: Client, request: JobRequest, resume: str | None, *, detach: bo
     """
     secrets = secret_env.of(request.name, request.secret_env)
     wanted = replace(request, resume=resume, no_wait=not wait).set_values()
-    made = agent.submit(wanted, _upload(agent, request), secrets)
+    upload = _upload(agent, request)
+    with _interrupt_waits() as interrupted:
+        made = agent.submit(wanted, upload, secrets)
     secret_env.forget(request.name)
     job = str(made["job"])
     if not detach:
+        if interrupted:
+            _detached(job)
         follow(job, as_json=as_json)
         return
     state = agent.get(job_path(job)) if wait else _started(job)
@@ -48,6 +54,30 @@ def launch(agent: Client, request: JobRequest, resume: str | None, *, detach: bo
         click.echo(json.dumps(told))
     else:
         click.echo(f"job {job} is with the agent; `ugro queue`, `ugro status {job}`, `ugro logs {job} -f`")
+
+
+@contextmanager
+def _interrupt_waits() -> Iterator[list[int]]:
+    """Note a Ctrl-C while the agent takes the job: it may have it already, and who pressed it is to know.
+
+    A second one ends it.
+    """
+    came: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        if came:
+            raise KeyboardInterrupt
+        came.append(number)
+
+    before = signal.getsignal(signal.SIGINT)
+    if before is not signal.default_int_handler:
+        yield came  # it is ignored, or somebody else's
+        return
+    signal.signal(signal.SIGINT, note)
+    try:
+        yield came
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _upload(agent: Client, request: JobRequest) -> str | None:
@@ -81,9 +111,13 @@ def follow(job: str, *, as_json: bool, after: int = 0) -> None:
         with Progress(job, quiet=as_json, live=sys.stdout.isatty()) as progress:
             state = Follow(job, progress, after).until_ended()
     except KeyboardInterrupt:
-        click.echo(f"\ndetached; job {job} goes on. Back: `ugro status {job}`, `ugro logs {job} -f`", err=True)
-        sys.exit(0)
+        _detached(job)
     _report(job, state, as_json)
+
+
+def _detached(job: str) -> NoReturn:
+    click.echo(f"\ndetached; job {job} goes on. Back: `ugro status {job}`, `ugro logs {job} -f`", err=True)
+    sys.exit(0)
 
 
 class _NotStartedError(UgroError):
