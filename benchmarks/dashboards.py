@@ -24,7 +24,15 @@ from tests.ports import free_port
 NAME = "dashboards_50_nodes_30"
 LIMIT_PERCENT = 50.0
 HOSTS = 30
-PAGES = {"/": 26, "/queue": 4, "/health": 5, "/events": 5, f"/experiments/{JOB}": 10}
+PAGES = {
+    "/": 20,
+    "/experiments": 4,
+    f"/compare?job={JOB}": 2,
+    "/queue": 4,
+    "/health": 5,
+    "/events": 5,
+    f"/experiments/{JOB}": 10,
+}
 """How many browsers show which page."""
 _SETTLE_S = 20.0
 

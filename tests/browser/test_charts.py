@@ -158,3 +158,41 @@ def test_how_curves_are_drawn_is_in_the_address(visit: Callable[..., Visitor]) -
     page.locator("#chart-by").select_option("time")
     page.locator("#chart-by").select_option("step")  # what would be so without is not in it
     page.wait_for_url(lambda url: "by=" not in url and "more=many_18" in url)
+
+
+def test_a_chart_that_grows_or_is_drawn_anew_stays_as_somebody_made_it(page: Page) -> None:
+    page.goto("/experiments/done")
+    page.wait_for_function("() => window.ugro && ugro.Chart")
+    found = page.evaluate(
+        """async () => {
+        const place = document.createElement('div');
+        place.style.width = '900px';
+        document.body.append(place);
+        const chart = new ugro.Chart(place, 'test');
+        const line = (name, size) => ({name, x: [...Array(size).keys()], y: [...Array(size).keys()]});
+        const rest = () => new Promise(done => setTimeout(() => requestAnimationFrame(done)));
+        const look = async () => { await rest(); const {x, y} = chart.plot.scales; return {
+            x: [x.min, x.max], y: y.max, off: [...place.querySelectorAll('.u-off th')].map(one => one.textContent)}; };
+        chart.set([line('a', 11), line('b', 11)], {by: 'step'});
+        await rest();
+        chart.zoomed = true;
+        chart.plot.setScale('x', {min: 2, max: 20});
+        place.querySelectorAll('.u-series th')[2].click();
+        const out = [await look()];
+        chart.set([line('a', 16), line('b', 16)], {by: 'step'});
+        out.push(await look());
+        chart.set([line('a', 16), line('b', 16), line('c', 3)], {by: 'step'});
+        out.push(await look());
+        chart.set([line('a', 16), line('b', 16), line('c', 3)], {by: 'step', log: true});
+        out.push(await look());
+        chart.set([line('a', 16), line('b', 16), line('c', 3)], {by: 'since'});
+        out.push(await look());
+        place.remove();
+        return out; }"""
+    )
+    zoomed, grown, more, log, along_time = found
+    assert zoomed["x"] == [2, 20] and zoomed["off"] == ["b"]
+    assert grown["x"] == [2, 20] and grown["off"] == ["b"] and grown["y"] > zoomed["y"]  # what is new is drawn
+    for drawn_anew in (more, log):
+        assert drawn_anew["x"] == [2, 20] and drawn_anew["off"] == ["b"]
+    assert along_time["x"][0] == 0 and along_time["off"] == ["b"]  # steps 2 to 20 are no times

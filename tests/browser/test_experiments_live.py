@@ -7,7 +7,7 @@ from __future__ import annotations
 import pytest
 from playwright.sync_api import Page, expect
 
-from tests.browser.site import Site
+from tests.browser.site import Site, drawn
 
 pytestmark = [pytest.mark.lab, pytest.mark.slow]
 
@@ -84,3 +84,20 @@ def test_what_is_chosen_stays_chosen(page: Page) -> None:
     expect(told).to_be_empty()
     expect(page.get_by_label("Choose done")).not_to_be_checked()
     assert "job=" not in page.url
+
+
+def test_a_comparison_goes_on(site: Site, page: Page) -> None:
+    page.goto("/compare?job=live&job=done")
+    expect(page.locator("#live-state")).to_have_text("Live")
+    page.evaluate("window.sameDocument = true")
+    drawn(page, "[data-compare-chart] canvas")
+    legend = page.locator("[data-compare-chart] .u-legend")
+    legend.locator("th", has_text="done").click()
+    hidden = legend.locator(".u-off")
+    expect(hidden).to_have_count(1)
+    # Without a pointer over the chart its legend tells the newest values.
+    live = legend.locator(".u-series", has_text="live").locator(".u-value")
+    before = live.inner_text()
+    expect(live).not_to_have_text(before)
+    expect(hidden).to_have_count(1)
+    assert page.evaluate("window.sameDocument")

@@ -5,13 +5,18 @@
 # ruff: noqa: F811 - the fixture
 from __future__ import annotations
 
+import html
 import json
 import re
+import time
+from collections.abc import Iterator
 
 import pytest
 
 from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
-from tests.unit.web_jobs import HTML, Job, get, page, values, words
+from tests.unit.web_jobs import HTML, Job, connected, get, page, values, words
+from ugro_py.web import chart_sets
+from ugro_py.web.pages import compare
 
 
 @pytest.fixture
@@ -98,3 +103,59 @@ def test_each_form_keeps_what_another_chose(served: Served) -> None:
         (found,) = re.findall(rf'<form [^>]*aria-label="{form}">.*?</form>', shown, re.DOTALL)
         for name, value in (("column", "gpu_util"), ("by", "time"), ("smooth", "0.5"), ("log", "on"), ("loss", "4")):
             assert re.search(rf'name="{name}" value="{value}"', found), (form, name)
+
+
+def messages(lines: Iterator[bytes]) -> Iterator[dict[str, str]]:
+    """The parts that a stream sends, for a minute at the most."""
+    end = time.monotonic() + 60
+    for line in lines:
+        if line.startswith(b"data: "):
+            yield json.loads(line.removeprefix(b"data: "))["parts"]
+        assert time.monotonic() < end, "nothing more comes"
+
+
+def test_figures_and_the_mark_of_the_curves_follow_a_run(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(compare, "_FIGURES_S", 0.0)
+    served.app.state.live.round_s = 0.1
+    job = Job(served, "grows", "ob")
+    attempt = job.start()
+    shown = page(served, "/compare?job=one&job=grows&loss=4")
+    (address,) = re.findall(r'data-live="([^"]*)"', shown)
+    with connected(served) as connection:
+        connection.request("GET", html.unescape(address))
+        stream = messages(iter(connection.getresponse().readline, b""))
+        first = next(stream)
+        assert set(first) == {"compare-mark", "compare-figures", "compare-differences"}
+        assert all(part.strip() in shown for name, part in first.items() if name != "compare-figures")  # it has a time
+        assert "time to a loss of 4" in first["compare-figures"]
+        job.step(attempt, 7, training_loss=3.125, my_own=1.0)
+        marks = set()
+        for parts in stream:
+            marks |= {parts["compare-mark"]} if "compare-mark" in parts else set()
+            assert "compare-differences" not in parts  # nothing of it changed
+            if "3.125" in parts.get("compare-figures", "") and marks:
+                break
+        assert any("my_own" in mark for mark in marks) or "my_own" in next(
+            parts["compare-mark"] for parts in stream if "my_own" in parts.get("compare-mark", "")
+        )
+        job.end()
+        assert any("completed</td>" in parts.get("compare-figures", "").split("status")[-1] for parts in stream)
+
+
+def test_a_run_that_writes_no_more_is_not_read_again(served: Served, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = Job(served, "grows", "ob")
+    attempt = job.start()
+    made = []
+    real = chart_sets.one_chart
+    monkeypatch.setattr(chart_sets, "one_chart", lambda name, *rest: made.append(name) or real(name, *rest))
+    for step in (1, 2, 3):
+        job.step(attempt, step, training_loss=4.0 - step)
+        lines = values(served, "/compare/chart?job=one&job=grows")["lines"]
+        assert [len(line["x"]) for line in lines] == [10, step]
+    assert made == ["one", "grows", "grows", "grows"]
+
+
+def test_a_column_that_none_has_is_called_the_same_everywhere(served: Served) -> None:
+    shown = page(served, "/compare?job=waiting")
+    assert '<option value="training_loss" selected>Training loss</option>' in shown
+    assert "None of these runs has reported Training loss." in words(shown)

@@ -104,6 +104,7 @@
       this.plot = null;
       this.shape = "";
       new ResizeObserver(() => this.resize()).observe(place);
+      place.addEventListener("dblclick", () => (this.zoomed = false));
       drawn.add(this);
     }
 
@@ -142,14 +143,17 @@
       const expand = tables.map((parts) => parts.map(() => 2));
       const data = tables.length > 1 ? uPlot.join(tables, expand) : tables[0] || [[], []];
       const shape = JSON.stringify([series.map((one) => one.label), bands.length, log, options.by, options.unit, this.exponent]);
+      const seen = this.seen(options.by);
       this.options = options;
       this.lines = lines;
       if (this.plot && shape === this.shape) {
         this.plot.setData(data, !this.zoomed);
+        if (this.zoomed) this.plot.redraw(); // what is new within it
         return;
       }
       this.shape = shape;
       this.destroy();
+      for (const one of series.slice(1)) one.show = !seen.hidden.has(one.label);
       const theme = { stroke: style("--muted"), font: "12px system-ui, sans-serif" };
       const grid = { stroke: style("--grid"), width: 1 };
       const axis = { ...theme, grid, ticks: grid };
@@ -181,8 +185,17 @@
         data,
         this.place,
       );
-      this.place.addEventListener("dblclick", () => (this.zoomed = false));
+      this.zoomed = Boolean(seen.zoom);
+      if (seen.zoom) this.plot.setScale("x", seen.zoom);
       this.keyboard();
+    }
+
+    /** What somebody made of the chart, to be so when it is drawn anew: `zoom` along x, and the names of `hidden` lines. */
+    seen(by) {
+      if (!this.plot) return { zoom: null, hidden: new Set() };
+      const { min, max } = this.plot.scales.x;
+      const hidden = this.plot.series.filter((one) => one.show === false && one.label).map((one) => one.label);
+      return { zoom: this.zoomed && this.options.by === by ? { min, max } : null, hidden: new Set(hidden) };
     }
 
     series(line, index) {

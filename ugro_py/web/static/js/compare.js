@@ -9,6 +9,8 @@
   const chart = new ugro.Chart(figure.querySelector(".chart"), "compare");
   const caption = figure.querySelector("figcaption");
   const error = document.querySelector("[data-charts-error]");
+  const mark = () => document.getElementById("compare-mark").dataset;
+  let drawnOf = mark().mark;
   let asking = null;
   let later = null;
   let found = null;
@@ -53,6 +55,7 @@
     asking = new AbortController();
     const query = chosen();
     keep();
+    drawnOf = mark().mark;
     try {
       const answer = await fetch(`/compare/chart?${query}`, { credentials: "same-origin", signal: asking.signal });
       if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
@@ -89,6 +92,17 @@
     }
     clearTimeout(later);
     later = setTimeout(ask, 120);
+  });
+
+  // A run has written more: its curve grows, and may be one of a number that none had before.
+  document.addEventListener("ugro:live", () => {
+    const { mark: now, columns } = mark();
+    if (now === drawnOf) return;
+    const select = form.querySelector("[name=column]");
+    const known = new Set([...select.options].map((one) => one.value));
+    for (const [name, title] of JSON.parse(columns)) if (!known.has(name)) select.add(new Option(title, name));
+    clearTimeout(later);
+    ask();
   });
   ask();
 })();
