@@ -56,6 +56,23 @@ def test_the_newest_attempt_counts_where_attempts_overlap(paths: JobPaths) -> No
     assert found["attempts"] == [{"attempt": 1, "x": 1}, {"attempt": 2, "x": 3}]
 
 
+def test_what_an_older_attempt_told_beyond_the_newest_is_no_end_of_the_run(paths: JobPaths) -> None:
+    old = [line(0, step, 4.0 - step / 50) for step in range(1, 101)]
+    paths.metrics.write_text("".join(old + [line(0, 31, 9.0, attempt=2)]))
+    found = series.open_job(JOB)
+    assert found.last_step == 31
+    lines = Lines(found)
+    assert [lines.curve()[index].loss for index in (0, 29, 30)] == [3.98, 3.4, 9.0] and len(lines.curve()) == 31
+    assert lines.nonfinite_since() is None
+    lost = [line(0, step, None, attempt=3, nonfinite=["training_loss"]) for step in range(30, 51)]
+    paths.metrics.write_text("".join(old + [line(0, step, 5.0, attempt=3) for step in range(1, 30)] + lost))
+    found = series.open_job(JOB)
+    lines = Lines(found)
+    assert (found.last_step, lines.nonfinite_since(), lines.nonfinite_steps()) == (50, 30, 21)
+    assert [(point.step, point.loss) for point in lines.curve()][-1:] == [(29, 5.0)] and len(lines.curve()) == 29
+    assert len(found.table()) == 150, "the lines themselves are all there"
+
+
 def test_a_mean_with_a_number_that_is_none_is_a_gap(paths: JobPaths) -> None:
     texts = [line(0, 1, 1.0), line(1, 1, 2.0), line(0, 2, None, nonfinite=["training_loss"]), line(1, 2, 3.0)]
     texts += [line(0, 3, math.nan), line(1, 3, math.inf), line(0, 4, -math.inf), line(0, 5, None), line(0, 6, 4.0)]
@@ -176,6 +193,11 @@ def test_a_chart_is_what_a_plain_loop_says(
                 if step not in expected or expected[step][0] < attempt:
                     expected[step] = (attempt, {})
                 expected[step][1][rank] = loss
+        for one, _, _, _ in told:
+            ends = [step for attempt, _, step, loss in told if attempt == one and loss is not None]
+            beyond = [step for step, (attempt, _) in expected.items() if ends and attempt < one and step > max(ends)]
+            for step in beyond:  # of an attempt that is over: the newer one has not come so far
+                del expected[step]
         found = chart(paths)["lines"]
         means = {step: sum(by_rank.values()) / len(by_rank) for step, (_, by_rank) in sorted(expected.items())}
         if not means:

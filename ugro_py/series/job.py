@@ -184,9 +184,9 @@ class Series:
 
     @property
     def last_step(self) -> int | None:
-        """The last step that any rank reported."""
-        steps = self._keys["step"][self._keys["keep"]]
-        return int(steps.max()) if len(steps) else None
+        """The last step that any rank of the newest attempt reported which reported any."""
+        attempts, steps = (self._keys[name][self._keys["keep"]] for name in ("attempt", "step"))
+        return int(steps[attempts == attempts.max()].max()) if len(steps) else None
 
     @property
     def newest_ranks(self) -> list[int]:
