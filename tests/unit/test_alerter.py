@@ -27,7 +27,7 @@ from ugro_py.cluster import Node, Settings
 from ugro_py.state import Store
 from ugro_py.state.models import nodes
 
-PATIENCE_S = 30.0
+PATIENCE_S = 60.0
 FAST = {"poll_s": 0.02, "backoff_s": (0.05, 0.05)}
 
 
@@ -37,12 +37,16 @@ def run_until(alerter: Alerter, condition: Callable[[], Any], do: Callable[[], N
     async def work() -> None:
         stop = asyncio.Event()
         running = asyncio.create_task(alerter.run(stop))
-        await asyncio.sleep(0.1)
+
+        async def until(condition: Callable[[], Any]) -> None:
+            deadline = time.monotonic() + PATIENCE_S
+            while not condition():
+                assert not running.done() and time.monotonic() < deadline
+                await asyncio.sleep(0.01)
+
+        await until(lambda: alerter._store.alert_cursor() is not None)  # what is before that is no news
         do()
-        deadline = time.monotonic() + PATIENCE_S
-        while not condition():
-            assert not running.done() and time.monotonic() < deadline
-            await asyncio.sleep(0.01)
+        await until(condition)
         stop.set()
         await running
 
@@ -62,9 +66,10 @@ def test_begin_and_end_arrive_once_and_a_restart_repeats_nothing(store: Store) -
             for _ in range(3):
                 store.add_event("node_lost", "gpu1: no answer for 5.5 s", node="gpu1", severity="error")
 
-        run_until(
-            Alerter(store, settings, **FAST), lambda: len(sink.taken) == 1 and store.alerts()[0].notified_at, lose
-        )
+        def told() -> bool:
+            return len(sink.taken) == 1 and all(row.notified_at and row.count == 3 for row in store.alerts())
+
+        run_until(Alerter(store, settings, **FAST), told, lose)
         (row,) = store.alerts()
         assert (row.key, row.count, row.node) == ("node:gpu1:unreachable", 3, "gpu1")
         assert sink.taken[0]["title"] == "[ugro] ERROR gpu1: node unreachable"
@@ -73,12 +78,16 @@ def test_begin_and_end_arrive_once_and_a_restart_repeats_nothing(store: Store) -
         # While nobody watches the condition ends, another begins; the next alerter tells just that.
         store.add_event("node_back", "gpu1 answers again", node="gpu1")
         store.add_event("gpu_missing", "GPU 0 GPU-1 is gone", node="gpu2", severity="warning")
-        run_until(Alerter(store, settings, **FAST), lambda: not pending(store))
+        run_until(Alerter(store, settings, **FAST), lambda: len(sink.taken) >= 3 and not pending(store))
         assert sorted(item["title"] for item in sink.taken[1:]) == [
             "[ugro] OVER gpu1: node unreachable", "[ugro] WARNING gpu2: gpu lost",
         ]  # fmt: skip
-        run_until(Alerter(store, settings, **FAST), lambda: True)
-        assert len(sink.taken) == 3
+
+        def lose_another() -> None:
+            store.add_event("gpu_missing", "GPU 0 GPU-2 is gone", node="gpu3", severity="warning")
+
+        run_until(Alerter(store, settings, **FAST), lambda: len(sink.taken) >= 4 and not pending(store), lose_another)
+        assert [item["title"] for item in sink.taken[3:]] == ["[ugro] WARNING gpu3: gpu lost"]
 
 
 def pending(store: Store) -> bool:
