@@ -95,6 +95,18 @@ def test_cuda_out_of_memory() -> None:
     assert found.consequences == ("rank 0 on gpu0 lost its connection to another rank at train.py:12 in step",)
 
 
+@pytest.mark.parametrize("signal", ["SIGABRT", "SIGSEGV"])
+def test_what_was_raised_ended_a_rank_that_aborts_on_its_way_out(signal: str) -> None:
+    """Threads of gloo or CUDA that outlive the interpreter end a process so, by chance."""
+    aborted = {"exit_code": -6, "signal": signal}
+    found = why(rank(1, [*raised("MemoryError", 1), "terminate called without an active exception"], **aborted))
+    assert (found.cause, found.title) == ("host_oom", "rank 1 on gpu1 ran out of memory at train.py:12 in step")
+    assert why(rank(1, [*raised(CUDA_OOM, 1), "terminate called", "  what():  x"], **aborted)).cause == "gpu_oom"
+    found = why(rank(1, [*raised("ValueError: bad batch"), "terminate called without an active exception"], **aborted))
+    assert found.title == "rank 1 on gpu1 raised ValueError: bad batch and aborted"
+    assert why(rank(1, raised("ValueError: version mismatch"), **aborted)).cause == "exception"
+
+
 def test_the_watchdog_of_nccl_names_who_did_not_come() -> None:
     aborted = {"exit_code": -6, "signal": "SIGABRT"}
     found = why(

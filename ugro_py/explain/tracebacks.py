@@ -16,6 +16,8 @@ _RAISED = re.compile(
 )
 _LIBRARY = re.compile(r"(?:^<|/(?:site|dist)-packages/|/lib/python3[.\d]*/)")
 _MESSAGE_LINES = 12
+# C++ says so right behind it where threads of a library outlive the interpreter: no part of what was raised.
+_ABORTED = "terminate called"
 
 
 @dataclass(frozen=True)
@@ -100,7 +102,7 @@ def _read(lines: Sequence[Line], head: int) -> tuple[int, Raised] | None:
     message = [match[2] or ""]
     while end < len(lines) and len(message) < _MESSAGE_LINES:
         text = plain(lines[end].text)
-        if not text.strip() or text.strip() == HEAD or _CHAINED.match(text):
+        if not text.strip() or text.strip() == HEAD or _CHAINED.match(text) or text.startswith(_ABORTED):
             break
         message.append(text)
         end += 1
