@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
+from itertools import islice
 from typing import Any
 
 from ugro_py.paths import JobPaths
@@ -15,6 +17,8 @@ from ugro_py.paths import JobPaths
 _TAIL_BYTES, _RANK_BYTES, _LONGEST_TAIL = 1 << 16, 1 << 10, 1 << 20
 # A file is read again only when it has changed: (size, time of change, bytes read) and what was found then.
 _KEPT = 256
+# Times are whole seconds: what is closer together tells no pace.
+_RESOLVED_S = 3.0
 _cache: dict[str, tuple[tuple[int, int, int], list[dict[str, Any]]]] = {}
 
 
@@ -39,7 +43,7 @@ def newest_lines(paths: JobPaths, ranks: int = 0) -> list[dict[str, Any]]:
 
     Who says how many `ranks` there are gets lines of each, however many these are.
     """
-    tail = min(max(_TAIL_BYTES, _RANK_BYTES * ranks), _LONGEST_TAIL)
+    tail = _tail(ranks)
     try:
         with paths.metrics.open("rb") as file:
             stat = (*_stat(file.fileno()), tail)
@@ -50,18 +54,37 @@ def newest_lines(paths: JobPaths, ranks: int = 0) -> list[dict[str, Any]]:
             raw = file.read(tail + (1 << 12)).splitlines()
     except FileNotFoundError:
         return []
-    found = []
+    found = list(_values(raw))
+    if len(_cache) >= _KEPT:
+        _cache.pop(next(iter(_cache)), None)
+    _cache[str(paths.metrics)] = (stat, found)
+    return found
+
+
+def _tail(ranks: int) -> int:
+    """Return how many bytes hold a line of each of so many ranks."""
+    return min(max(_TAIL_BYTES, _RANK_BYTES * ranks), _LONGEST_TAIL)
+
+
+def _values(raw: Sequence[bytes]) -> Iterator[dict[str, Any]]:
     for line in raw:
         try:
             value = json.loads(line)
         except (ValueError, RecursionError):
             continue  # the first line of the piece may be cut, the last one not whole yet
         if isinstance(value, dict) and whole(value.get("rank")) is not None:
-            found.append(value)
-    if len(_cache) >= _KEPT:
-        _cache.pop(next(iter(_cache)), None)
-    _cache[str(paths.metrics)] = (stat, found)
-    return found
+            yield value
+
+
+def _further_back(paths: JobPaths, ranks: int) -> Iterator[Iterator[dict[str, Any]]]:
+    """Yield the lines of pieces of `metrics.jsonl` before its tail, each four times as far from the end as the last."""
+    back = tail = _tail(ranks)
+    with contextlib.suppress(FileNotFoundError), paths.metrics.open("rb") as file:
+        size = os.fstat(file.fileno()).st_size
+        while back < size:
+            back = min(4 * back, size)
+            file.seek(size - back)
+            yield _values(file.read(tail).splitlines())
 
 
 def _stat(descriptor: int) -> tuple[int, int]:
@@ -93,24 +116,50 @@ def seconds_left(step: object, total: object, steps_per_second: float | None) ->
     return finite(max(0.0, end - at) / steps_per_second)
 
 
-def steps_per_second(lines: Sequence[Mapping[str, Any]], rank: int, elapsed_s: float | None) -> float | None:
-    """Return the pace of a rank over `lines`; where they are too close together, since the job began to run.
+def steps_per_second(
+    lines: Sequence[Mapping[str, Any]],
+    rank: int,
+    elapsed_s: float | None,
+    earlier: Iterable[Iterable[Mapping[str, Any]]] = (),
+) -> float | None:
+    """Return the pace of a rank in its newest attempt; None where it cannot be told.
 
     Args:
         lines: of one job, oldest first.
         rank: whose steps are counted.
-        elapsed_s: since the job began to run.
+        elapsed_s: since the job began to run: what counts of a first attempt that has just begun.
+        earlier: parts of what was told before, the latest first: asked for where `lines` are too close together.
     """
     own = [line for line in lines if line["rank"] == rank]
     attempt = own[-1].get("attempt") if own else None
-    steps = [(_time(line), finite(line.get("step"))) for line in own if line.get("attempt") == attempt]
-    known = [(at, step) for at, step in steps if at is not None and step is not None]
+    known = _told(own, rank, attempt)
     if not known:
         return None
     (begun, first), (last_at, last) = known[0], known[-1]
-    if last_at - begun >= 3.0 and last > first:  # times are whole seconds
+    parts = iter(earlier)
+    while last_at - begun < _RESOLVED_S:
+        before = _told(next(parts, ()), rank, attempt, at_most=1)
+        if not before:  # there the attempt had not begun
+            break
+        begun, first = before[0]
+    if last_at - begun >= _RESOLVED_S:
         return finite((last - first) / (last_at - begun))
-    return finite(last / elapsed_s) if elapsed_s else None
+    if len(known) < 2 or whole(attempt) not in (None, 1) or not elapsed_s:
+        return None  # the time of earlier attempts is in `elapsed_s`
+    # A script may begin at a step of another job, and tell only every so many.
+    return finite((last - first + known[1][1] - known[0][1]) / elapsed_s)
+
+
+def _told(
+    lines: Iterable[Mapping[str, Any]], rank: int, attempt: object, at_most: int | None = None
+) -> list[tuple[float, float]]:
+    """Return when a rank told which step of an attempt, the first ones in `lines`."""
+    told = ((_time(line), finite(line.get("step"))) for line in lines if _is_of(line, rank, attempt))
+    return list(islice(((at, step) for at, step in told if at is not None and step is not None), at_most))
+
+
+def _is_of(line: Mapping[str, Any], rank: int, attempt: object) -> bool:
+    return line["rank"] == rank and line.get("attempt") == attempt
 
 
 def _time(line: Mapping[str, Any]) -> float | None:
@@ -148,7 +197,9 @@ def progress(paths: JobPaths, elapsed_s: float | None, count: int = 0) -> dict[s
     first = next(iter(newest), 0)
     line = newest.get(first, {})
     lost = any("training_loss" in _names(line.get("nonfinite")) for line in newest.values())
-    pace = steps_per_second(lines, first, elapsed_s) if elapsed_s is not None else None
+    pace = None
+    if elapsed_s is not None:
+        pace = steps_per_second(lines, first, elapsed_s, _further_back(paths, count))
     return {
         "step": whole(line.get("step")),
         "total_steps": whole(line.get("total_steps")),

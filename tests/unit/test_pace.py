@@ -44,9 +44,31 @@ def test_the_pace_is_that_of_the_last_steps(paths: JobPaths) -> None:
 
 
 def test_of_a_job_that_only_just_began_all_its_time_counts(paths: JobPaths) -> None:
-    paths.metrics.write_text(line(5, 9, total_steps=100) + line(5, 10, total_steps=100))
+    paths.metrics.write_text("".join(line(5, step, total_steps=100) for step in range(1, 11)))
     assert pace.progress(paths, 20.0)["eta_s"] == pytest.approx(180.0)
     assert pace.progress(paths, 0.0)["eta_s"] is None
+    paths.metrics.write_text(line(5, 5, total_steps=100) + line(6, 10, total_steps=100))
+    assert pace.progress(paths, 20.0)["eta_s"] == pytest.approx(180.0), "it tells every fifth step"
+    paths.metrics.write_text(line(5, 5, total_steps=100))
+    assert pace.progress(paths, 20.0)["eta_s"] is None, "nobody knows where it began"
+
+
+@pytest.mark.parametrize(("seconds", "attempt"), [(1, 1), (4, 1), (60, 1), (60, 2)])
+def test_steps_that_were_done_before_the_run_are_no_pace(paths: JobPaths, seconds: int, attempt: int) -> None:
+    """It goes on from a checkpoint at 200 steps a second, so quickly that the tail of its metrics is one second."""
+    old = [line(-1000 + step, step, total_steps=1_100_000) for step in range(20)] if attempt == 2 else []
+    steps = range(1, 200 * seconds + 1)
+    lines = [line(step // 200, 10**6 + step, total_steps=1_100_000, attempt=attempt, x="x" * 150) for step in steps]
+    paths.metrics.write_text("".join(old + lines))
+    left = pace.progress(paths, float(seconds) + 1000 * (attempt - 1))["eta_s"]
+    assert left == pytest.approx(500 - seconds, rel=0.4 if seconds < 9 else 0.05)
+
+
+def test_a_retry_that_has_just_begun_has_no_pace_yet(paths: JobPaths) -> None:
+    first = [line(step, step, total_steps=100) for step in range(50)]
+    again = [line(1000, 40 + step, total_steps=100, attempt=2) for step in range(5)]
+    paths.metrics.write_text("".join(first + again))
+    assert pace.progress(paths, 1001.0)["eta_s"] is None, "the time of the first attempt and the wait are none of it"
 
 
 def test_every_rank_counts_however_many_there_are(paths: JobPaths) -> None:

@@ -58,7 +58,7 @@ def test_the_newest_attempt_counts_where_attempts_overlap(paths: JobPaths) -> No
 
 def test_what_an_older_attempt_told_beyond_the_newest_is_no_end_of_the_run(paths: JobPaths) -> None:
     old = [line(0, step, 4.0 - step / 50) for step in range(1, 101)]
-    paths.metrics.write_text("".join(old + [line(0, 31, 9.0, attempt=2)]))
+    paths.metrics.write_text("".join([*old, line(0, 31, 9.0, attempt=2)]))
     found = series.open_job(JOB)
     assert found.last_step == 31
     lines = Lines(found)
