@@ -111,9 +111,9 @@ def _signalled(rank: RankFacts, node: NodeFacts, raised: Raised | None, recent: 
         return _finding("crash", f"{who} crashed ({rank.signal})", rank, evidence)
     if rank.signal in _CRASHES and raised is not None:
         # What it raised ended it; threads of its libraries may abort it on its way out, or may not.
-        sign, line = _sign(raised, recent)
+        sign, where = _sign(raised, recent)
         if sign is not None and (sign.cause != "version" or _is_import(raised)):
-            return _signed(rank, sign, raised, line, recent)
+            return _signed(rank, sign, raised, where, recent)
         return _finding("exception", f"{who} raised {raised.text[:300]} and aborted", rank, evidence)
     return _finding("killed", text, rank, evidence)
 
