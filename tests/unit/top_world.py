@@ -4,6 +4,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -62,6 +63,8 @@ class World:
             card = {"uuid": "GPU-1", "util": 87.4, "mem_used_gb": 9.8, "temperature_c": 71, "power_w": 301.2}
             values = {"cpu_percent": 20.0 + 30 * index, "mem_used_gb": 3.2, "gpus": [] if index else [card]}
             self.jobs.event(self.attempt, node, time.time(), "sample", **values)
+            # Fresh as long as a test lasts: samples of a while ago are not shown.
+            os.utime(self.paths.node_events(self.attempt, node), (time.time(), time.time() + 3600))
 
 
 @pytest.fixture
