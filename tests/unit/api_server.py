@@ -74,14 +74,14 @@ class Served:
 
         self._thread = threading.Thread(target=work)
         self._thread.start()
-        assert up.wait(20)
+        assert up.wait(60)
 
     def close(self) -> None:
         if self._loop.is_closed():
             return
         if self.error is None:
             self._loop.call_soon_threadsafe(self._stop.set)
-        self._thread.join(20)
+        self._thread.join(60)
         assert not self._thread.is_alive()
         self.agent.store.close()
         left = asyncio.all_tasks(self._loop)

@@ -35,7 +35,7 @@ TOKEN = "t" * 24
 
 
 def over_tcp(port: int, url: str, method: str = "GET", **headers: str) -> tuple[int, Any]:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=20)
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
     connection.request(method, url, headers={name.replace("_", "-"): value for name, value in headers.items()})
     answer = connection.getresponse()
     return answer.status, json.loads(answer.read() or b"null")
@@ -92,8 +92,8 @@ def test_token_files_that_are_not_safe_are_refused(tmp_path: Path, text: str, mo
 
 def test_bodies_that_say_they_are_small_are_counted(start: Serve) -> None:
     served = start()
-    connection = http.client.HTTPConnection("localhost", timeout=20)
-    connection.sock = unix.connect(served.path, 20)
+    connection = http.client.HTTPConnection("localhost", timeout=60)
+    connection.sock = unix.connect(served.path, 60)
     parts = (b"x" * 65536 for _ in range(64))
     connection.request("POST", "/v1/jobs", parts, {"Content-Type": "application/json"}, encode_chunked=True)
     assert connection.getresponse().status == 413
@@ -179,8 +179,8 @@ def test_a_server_that_stops_ends_its_streams(start: Serve) -> None:
 
     threading.Thread(target=read, daemon=True).start()
     served._loop.call_soon_threadsafe(served._stop.set)
-    assert ended.wait(10)
-    served._thread.join(20)
+    assert ended.wait(60)
+    served._thread.join(60)
     assert not asyncio.all_tasks(served._loop)  # else Python complains of tasks that were destroyed
 
 

@@ -30,7 +30,7 @@ class Sender:
     """A client that sends what it likes, when it likes."""
 
     def __init__(self, served: Served, announced: int | None = None) -> None:
-        self.connection = unix.connect(served.path, 20)
+        self.connection = unix.connect(served.path, 60)
         length = b"Transfer-Encoding: chunked" if announced is None else b"Content-Length: %d" % announced
         self.connection.sendall(HEAD + length + b"\r\n\r\n")
         self.chunked = announced is None
@@ -184,7 +184,7 @@ def test_who_sends_a_byte_now_and_then_is_hung_up_on(served: Served, monkeypatch
     monkeypatch.setattr(guard, "SENDER_TIMEOUT_S", 0.5)
     begun = time.monotonic()
     for head in (HEAD, HEAD.replace(b"uploads", b"jobs").replace(b"x-tar", b"json")):
-        connection = unix.connect(served.path, 20)
+        connection = unix.connect(served.path, 60)
         connection.sendall(head + b"Content-Length: 100000\r\n\r\n")
         with connection, pytest.raises((BrokenPipeError, ConnectionResetError)):
             while time.monotonic() < begun + 60:
