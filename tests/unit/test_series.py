@@ -73,6 +73,20 @@ def test_what_an_older_attempt_told_beyond_the_newest_is_no_end_of_the_run(paths
     assert len(found.table()) == 150, "the lines themselves are all there"
 
 
+def test_an_attempt_that_tells_other_steps_is_not_mixed_with_the_one_before(paths: JobPaths) -> None:
+    """It tells its loss every so many seconds: the first attempt at steps 1, 4, 7, …, the second at 20, 22, 24, …"""
+    old = [line(rank, step, 1.0, lr=0.1) for step in range(1, 40, 3) for rank in (0, 1)]
+    new = [line(0, step, 5.0, attempt=2) for step in range(20, 31, 2)]
+    late = [line(1, step, 7.0, attempt=2) for step in range(20, 25, 2)]  # this rank's lines come after the other's
+    bare = line(0, 19, None, attempt=3)  # it has begun, and told no loss
+    paths.metrics.write_text("".join([*old, *new, *late, bare]))
+    found = series.open_job(JOB)
+    curve = [(point.step, point.loss) for point in Lines(found).curve()]
+    assert curve == [*((step, 1.0) for step in range(1, 20, 3)), (20, 6), (22, 6), (24, 6), (26, 5), (28, 5), (30, 5)]
+    assert found.chart("lr").lines[0].x[-1] == 37, "no other attempt tells it"
+    assert (found.last_step, found.newest_ranks) == (19, [0])
+
+
 def test_a_mean_with_a_number_that_is_none_is_a_gap(paths: JobPaths) -> None:
     texts = [line(0, 1, 1.0), line(1, 1, 2.0), line(0, 2, None, nonfinite=["training_loss"]), line(1, 2, 3.0)]
     texts += [line(0, 3, math.nan), line(1, 3, math.inf), line(0, 4, -math.inf), line(0, 5, None), line(0, 6, 4.0)]
@@ -187,19 +201,16 @@ def test_a_chart_is_what_a_plain_loop_says(
         paths = JobPaths(JOB)
         paths.root.mkdir(parents=True)
         paths.metrics.write_text("".join(line(rank, step, loss, attempt) for attempt, rank, step, loss in told))
-        expected: dict[int, tuple[int, dict[int, float]]] = {}
+        expected: dict[int, dict[int, float]] = {}
+        begins: dict[int, int] = {}
+        for attempt, _, step, loss in told:
+            if loss is not None:
+                begins[attempt] = min(step, begins.get(attempt, step))
         for attempt, rank, step, loss in told:
-            if loss is not None and attempt >= expected.get(step, (0, {}))[0]:
-                if step not in expected or expected[step][0] < attempt:
-                    expected[step] = (attempt, {})
-                expected[step][1][rank] = loss
-        for one, _, _, _ in told:
-            ends = [step for attempt, _, step, loss in told if attempt == one and loss is not None]
-            beyond = [step for step, (attempt, _) in expected.items() if ends and attempt < one and step > max(ends)]
-            for step in beyond:  # of an attempt that is over: the newer one has not come so far
-                del expected[step]
+            if loss is not None and not any(later > attempt and step >= first for later, first in begins.items()):
+                expected.setdefault(step, {})[rank] = loss
         found = chart(paths)["lines"]
-        means = {step: sum(by_rank.values()) / len(by_rank) for step, (_, by_rank) in sorted(expected.items())}
+        means = {step: sum(by_rank.values()) / len(by_rank) for step, by_rank in sorted(expected.items())}
         if not means:
             assert found == []
             return

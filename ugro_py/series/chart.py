@@ -47,9 +47,9 @@ class Told:
     def newest(cls, attempt: Array, rank: Array, step: Array, time: Array, value: Array) -> Told:
         """Return, of lines in any order, what counts.
 
-        Where attempts overlap after a resume, only the newest one's ranks count at a step, and what an older one told
-        beyond the newest one's last step is no part of the run: it is where that one has not come yet, or never came.
-        Of a rank that tells a step twice, what it told last counts.
+        An attempt counts from the first step on at which it told the number, and none before it from there on: what
+        those told is work that was done again, or a way that this one did not take. Of a rank that tells a step twice,
+        what it told last counts.
         """
         import numpy as np
 
@@ -59,9 +59,7 @@ class Told:
         if attempt.min() != attempt.max():
             newest = np.zeros(len(numbers), attempt.dtype)
             for number in np.unique(attempt):  # in order
-                places = place[attempt == number]
-                newest[places] = number
-                newest[int(places.max()) + 1 :] = number
+                newest[int(place[attempt == number].min()) :] = number
             keep = attempt == newest[place]
             attempt, rank, step, time, value, place = (
                 values[keep] for values in (attempt, rank, step, time, value, place)
