@@ -17,7 +17,7 @@ from ugro_py import usage, users
 from ugro_py.cluster import Cluster, Node, Settings
 from ugro_py.errors import RightsError, UsageError
 from ugro_py.scheduler import Gpu, Placement
-from ugro_py.state import Store
+from ugro_py.state import Store, tables
 
 UGRO = Path(sys.prefix) / "bin" / "ugro"
 ALICE, BOB = users.Person("alice", 5001, ("alice", "lab")), users.Person("bob", 5002, ("bob",))
@@ -105,6 +105,17 @@ def test_usage_counts_the_time_gpus_were_held(store: Store) -> None:
     assert told["users"][2]["quota"]["max_gpus"] == 1
 
 
+def test_what_was_used_is_shown_however_little_it_is(capsys: pytest.CaptureFixture[str]) -> None:
+    quota = {"max_gpus": None, "max_queued": None, "gpu_hours_week": None}
+    user = {"user": "ob", "share": 1.0, "jobs": 1, "gpus": 0, "gpu_hours_week": 12.3456, "quota": quota}
+    job = {"job": "one", "user": "ob", "group": None, "gpus": 0}
+    tables.print_usage({"users": [user | {"gpu_hours": 0.0048}], "groups": [], "jobs": [job | {"gpu_hours": 0.0002}]})
+    shown = [line.split() for line in capsys.readouterr().out.splitlines()]
+    assert shown[1] == ["ob", "0.0048", "100%", "1", "0", "12.35"]
+    assert [line[0] for line in shown if line] == ["USER", "ob", "JOB", "one"], "and no table of groups: there are none"
+    assert shown[-1] == ["one", "ob", "0.0002", "0"]
+
+
 def test_the_audit_trail_keeps_order_and_is_cut_to_size(store: Store) -> None:
     for number in range(5):
         store.record("alice", 5001, "stop", f"job{number}", "x" * 1000)
@@ -176,7 +187,8 @@ def test_users_and_usage(tmp_path: Path) -> None:
     ]  # fmt: skip
     assert "12.5" in ugro(tmp_path, "users")
     assert json.loads(ugro(tmp_path, "usage", "--json"))["users"][0]["user"] == "alice"
-    assert "0.00 of 12.5" in ugro(tmp_path, "usage", "--since", "30d")
+    shown = ugro(tmp_path, "usage", "--since", "30d")
+    assert "0 of 12.5" in shown and "GROUP" in shown
     log = json.loads(ugro(tmp_path, "users", "log", "--json"))
     assert [line["target"] for line in log] == ["user alice", "group lab"]
     assert "alice" in ugro(tmp_path, "users", "log")

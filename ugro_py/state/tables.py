@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ugro_py.display import duration
+from ugro_py.display import duration, number
 
 _STYLES = {
     "available": "green",
@@ -121,18 +121,19 @@ def print_usage(usage: dict[str, Any]) -> None:
         rows = [
             (
                 entry[kind],
-                f"{entry['gpu_hours']:.2f}",
+                number(entry["gpu_hours"]),
                 f"{entry['share']:.0%}",
                 entry["jobs"],
                 _with_limit(str(entry["gpus"]), entry["quota"]["max_gpus"]),
-                _with_limit(f"{entry['gpu_hours_week']:.2f}", entry["quota"]["gpu_hours_week"]),
+                _with_limit(number(entry["gpu_hours_week"]), entry["quota"]["gpu_hours_week"]),
             )
             for entry in usage[f"{kind}s"]
         ]
         return _table((kind.upper(), "GPU HOURS", "SHARE", "JOBS", "GPUS NOW", "HOURS/WEEK"), rows)
 
-    jobs = [(j["job"], j["user"], f"{j['gpu_hours']:.2f}", j["gpus"]) for j in usage["jobs"][:20]]
-    _print(of("user"), of("group"), _table(("JOB", "USER", "GPU HOURS", "GPUS NOW"), jobs))
+    jobs = [(j["job"], j["user"], number(j["gpu_hours"]), j["gpus"]) for j in usage["jobs"][:20]]
+    groups = [of("group")] if usage["groups"] else []
+    _print(of("user"), *groups, _table(("JOB", "USER", "GPU HOURS", "GPUS NOW"), jobs))
 
 
 def _with_limit(used: str, limit: float | None) -> str:
