@@ -44,8 +44,8 @@ def _print(*tables: Table) -> None:
     if not sys.stdout.isatty():
         # In a pipe nothing is cut or wrapped: the reader is a program.
         console = Console(width=1000)
-    for number, table in enumerate(tables):
-        if number:
+    for place, table in enumerate(tables):
+        if place:
             console.print()
         console.print(table)
 
