@@ -25,10 +25,10 @@ def test_a_failed_job_is_told_of_once(make_ugro: Callable[..., Ugro], here: Path
         ugro.run("ps")  # makes the store
         with running_agent(ugro):
             ugro.run("launch", "--name", "broke", "--script", SCRIPTS / "breaks.py", "--nodes", 2, "--", "code", code=7)
-            wait_until(lambda: sink.taken, "the alert has arrived", 30)
-            wait_until(lambda: not ugro.json("alerts", "--json"), "it is done with", 30)
+            wait_until(lambda: sink.taken, "the alert has arrived")
+            wait_until(lambda: not ugro.json("alerts", "--json"), "it is done with")
         with running_agent(ugro):
             ugro.run("launch", "--name", "again", "--script", SCRIPTS / "breaks.py", "--nodes", 2, "--", "code", code=7)
-            wait_until(lambda: len(sink.taken) > 1, "the alert has arrived", 30)
+            wait_until(lambda: len(sink.taken) > 1, "the alert has arrived")
     assert [item["title"] for item in sink.taken] == [f"[ugro] ERROR {name}: job failed" for name in ("broke", "again")]
     assert "rank 1 on gpu1 ended with exit code 3" in sink.taken[0]["message"]

@@ -32,7 +32,7 @@ for step in range(1, 6):
 def ugro(master: Master, *arguments: str, codes: tuple[int, ...] = (0,)) -> str:
     """Run `ugro` as root, who reads through the agent: its socket is not in a store of root's own."""
     env = master.env | {"UGRO_DATA": str(master.folder / "no-store")}
-    done = subprocess.run([str(UGRO), *arguments], env=env, text=True, capture_output=True, check=False, timeout=60)
+    done = subprocess.run([str(UGRO), *arguments], env=env, text=True, capture_output=True, check=False, timeout=120)
     assert done.returncode in codes, done.stdout + done.stderr
     return done.stdout
 
@@ -69,13 +69,13 @@ def test_a_job_from_its_upload_to_its_results(master: Master, tmp_path: Path) ->
     assert "completed" in ugro(master, "events", "--job", "uploaded")
     assert "uploaded" in ugro(master, "usage") and "submit" in ugro(master, "users", "log")
     assert ugro(master, "stop", "uploaded").startswith("job uploaded had ended already")
-    wait_until(lambda: client.get("/v1/health"), "the sweep has looked at it", 30)
+    wait_until(lambda: client.get("/v1/health"), "the sweep has looked at it")
     assert json.loads(ugro(master, "nodes", "ls", "--json"))["nodes"][0]["name"] == "here"
     health = json.loads(ugro(master, "health", "--json", codes=(0, 5)))["nodes"]["here"]
     assert health["state"] != "unknown" and health["summary"] and health["at"]
     ugro(master, "pull", "uploaded", str(tmp_path / "pulled"))
     assert "canary True" in (tmp_path / "pulled" / "logs" / "rank_0.log").read_text()
-    wait_until(lambda: "sweep" in client.get("/v1/agent")["loops"], "the sweep's time", 30)
+    wait_until(lambda: "sweep" in client.get("/v1/agent")["loops"], "the sweep's time")
     assert not (master.folder / "no-store").exists(), "nothing was read here"
     files = {entry["path"] for entry in master.ask(ALICE, "GET", "/v1/jobs/uploaded/files")[1]}
     assert {"metrics.jsonl", "logs/rank_0.log"} <= files

@@ -206,7 +206,7 @@ def test_a_lost_gpu_drains_its_node_and_a_foreign_process_only_its_gpu(
             f"4,77,{int(time.monotonic() * 1e6)},-;NVRM: Xid (PCI:0000:01:00): 79, pid=1, GPU has fallen off the bus.\n"
         )
         gpu_host.path("/dev/kmsg").write_text(line)
-        wait_until(lambda: "Xid 79" in str(store.unschedulable()), "the Xid", 30)
+        wait_until(lambda: "Xid 79" in str(store.unschedulable()), "the Xid")
         assert "GPU 0 reported Xid 79, fell off the bus" in str(store.unschedulable())
     rows = store.health_history("gpu1")
     assert rows[-1].state == "degraded" and {item["check"] for item in rows[-1].findings} >= {"gpu_lost", "gpu_xid"}
@@ -228,12 +228,12 @@ def test_drained_nodes_are_shown_everywhere_and_health_can_be_watched(ugro: Ugro
     data = json.loads(watching.stdout.readline())
     assert data["nodes"]["gpu1"]["state"] == "drained" and data["nodes"]["gpu1"]["problems"] == []
     watching.terminate()
-    assert watching.wait(30) == 0
+    assert watching.wait(60) == 0
     lines = ugro.start("health", "--watch")
     assert lines.stdout is not None
     assert "gpu-master: " in lines.stdout.readline()
     lines.terminate()
-    assert lines.wait(30) == 0
+    assert lines.wait(60) == 0
 
     assert ugro.run("nodes", "resume", "gpu1").stdout == "Resumed gpu1\n"
     assert ugro.run("nodes", "resume", "gpu1").stdout == "gpu1 was not drained\n"

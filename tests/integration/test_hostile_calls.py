@@ -153,7 +153,7 @@ def test_events_go_on_where_a_reader_was_cut_off(master: Master) -> None:
         store.add_event("second", "two")
         time.sleep(0.5)
         store.add_event("third", "three")
-    reader.join(20)
+    reader.join(60)
     wanted = [kind for kind in seen if kind in ("first", "second", "third")]
     assert wanted == ["second", "third"]
 

@@ -183,7 +183,7 @@ def test_ctrl_c_at_the_question_changes_nothing(own: Ugro, lab3: Lab, known_host
         shown += chunk
     process.stdin.write(b"\x03")
     process.stdin.flush()
-    process.communicate(timeout=30)
+    process.communicate(timeout=60)
     assert process.returncode == 130
     assert not known_hosts.exists() and not inventory_of(own).exists()
 
@@ -199,7 +199,7 @@ def test_a_node_that_works_stays(make_ugro: Callable[..., Ugro], lab3: Lab) -> N
     before = ugro.inventory.read_bytes()
     interrupt(process)
     ugro.run("stop", "busy")
-    finish(process, process.wait(30))
+    finish(process, process.wait(60))
     ugro.run("nodes", "rm", "gpu1", "--yes")
     assert ugro.inventory.read_bytes() != before
     assert [node["name"] for node in ugro.json("nodes", "ls", "--json")["nodes"]] == ["gpu-master", "gpu2"]

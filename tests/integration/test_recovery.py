@@ -70,7 +70,7 @@ def test_a_frozen_rank_is_told_of_and_the_gang_starts_anew(ugro_here: Ugro) -> N
     wait_for_step(ugro_here, "ice", 12)
     wait_for_copy(ugro_here, "ice")
     os.kill(rank_here(ugro_here, "ice", 1), signal.SIGSTOP)
-    found = wait_until(lambda: events(ugro_here, "ice", "rank_frozen"), "the frozen rank is told of", 30)
+    found = wait_until(lambda: events(ugro_here, "ice", "rank_frozen"), "the frozen rank is told of")
     assert (found[0].rank, found[0].node) == (1, "gpu1")
     finish(process)
     assert "begins after step 0" not in ugro_here.log("ice", 0)

@@ -96,7 +96,7 @@ def alone(
 
 def end(process: subprocess.Popen[str], folder: Path, code: int = 0) -> Run:
     try:
-        output = process.communicate(timeout=120)[0]
+        output = process.communicate(timeout=240)[0]
     finally:
         process.kill()
     assert process.returncode == code, output
@@ -171,7 +171,7 @@ def test_checkpoints_are_whole_and_say_what_they_hold(whole: Run) -> None:
         "print([(checkpoint.why_invalid(Path(p)), checkpoint.load(Path(p))['position']['step']) for p in sys.argv[1:]])"
     )
     command = [sys.executable, "-c", code, *(str(whole.checkpoints / name) for name in names)]
-    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60).stdout
+    shown = subprocess.run(command, check=True, capture_output=True, text=True, timeout=240).stdout
     assert shown.strip() == str([(None, steps[name]) for name in names])
     for name in names:
         manifest = json.loads((whole.checkpoints / f"{name}.json").read_text())
@@ -258,7 +258,7 @@ def test_text_json_lines_parquet_and_folders_are_trained_on(place: Place, tmp_pa
     names = [tmp_path / "a.jsonl", tmp_path / "a.parquet", tmp_path / "folder", "python-docs"]
     done = subprocess.run(
         [sys.executable, "-c", code, *map(str, names)], env=place.env(tmp_path / "out"), cwd=tmp_path,
-        capture_output=True, text=True, timeout=120, check=False,
+        capture_output=True, text=True, timeout=240, check=False,
     )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
     for name in names:
