@@ -65,13 +65,16 @@ async def _start(line: list[str], stdin: int, errors: int) -> asyncio.subprocess
 
 
 async def _end(process: asyncio.subprocess.Process) -> None:
-    if process.returncode is not None:
-        return
-    with suppress(ProcessLookupError):
-        process.terminate()
+    """End a process, and let go of its pipes: those that outlive the loop complain of it when they are thrown away."""
+    if process.returncode is None:
+        with suppress(ProcessLookupError):
+            process.terminate()
     try:
-        await asyncio.wait_for(process.wait(), _GRACE_S)
-    except TimeoutError:
+        # To the end of what it said: a pipe that is still full is never let go of.
+        await asyncio.wait_for(process.communicate(), _GRACE_S)
+    except (TimeoutError, asyncio.CancelledError) as broken_off:
         with suppress(ProcessLookupError):
             process.kill()
-        await process.wait()
+        await process.communicate()
+        if isinstance(broken_off, asyncio.CancelledError):  # the screen is left at once: nothing may be left of it
+            raise
