@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 
 # A log may hold anything. Colours (SGR) are kept, every other control sequence could move the cursor, set the
 # title or ask the terminal to answer; direction marks could make a line read as another one.
@@ -29,6 +29,22 @@ def safe_line(line: str) -> str:
 def counted(number: int, noun: str) -> str:
     """Return "1 GPU", "3 GPUs"; of a noun whose plural has an s."""
     return f"{number} {noun}" + ("" if number == 1 else "s")
+
+
+def fitting(widths: Mapping[str, int], leave_out: Iterable[str], width: int, between: int = 2) -> list[str]:
+    """Return the names of a table's columns that `width` has room for, so that none is cut or broken.
+
+    Args:
+        widths: how wide each column is, in order.
+        leave_out: which go first where not all fit; the others stay in any case.
+        between: how far columns are apart.
+    """
+    found = dict(widths)
+    for name in leave_out:
+        if sum(found.values()) + between * (len(found) - 1) <= width:
+            break
+        found.pop(name, None)
+    return list(found)
 
 
 def plain_line(line: str) -> str:

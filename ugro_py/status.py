@@ -5,14 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from ugro_py.display import counted, duration, number, safe_line
+from ugro_py.display import counted, duration, fitting, safe_line
 from ugro_py.moments import iso
 from ugro_py.paths import JobPaths
+from ugro_py.rank_figures import figure
 from ugro_py.state import JobRow, Store
 from ugro_py.state.rows import ran_s
 
@@ -26,6 +27,8 @@ if TYPE_CHECKING:
 _TAIL_BYTES, _RANK_BYTES, _LONGEST_TAIL = 1 << 17, 1 << 12, 16 << 20
 _EVENTS = 8
 _NORMAL = 50
+# What goes first of the table of ranks where not all columns fit; never rank, status and loss.
+_LEAVE_OUT = ("pid", "GPU", "tokens/s", "node", "step")
 
 
 def status_of(store: Store, name: str, cluster: Cluster | None = None) -> dict[str, Any]:
@@ -156,7 +159,6 @@ def _backwards(path: Path, bound: int) -> Iterator[bytes]:
 def render(status: dict[str, Any]) -> None:
     """Print a job's state for people."""
     from rich.console import Console
-    from rich.table import Table
 
     # In a pipe nothing is cut or wrapped: the reader is a program.
     width = None if sys.stdout.isatty() else 2000
@@ -168,20 +170,7 @@ def render(status: dict[str, Any]) -> None:
     _print_queue(console, status)
     console.print(f"Elapsed: {duration(status['elapsed_seconds'])}")
     if status["ranks"]:
-        table = Table()
-        side: Literal["left", "right"]
-        for column in ("rank", "node", "GPU", "status", "pid", "step", "loss", "tokens/s"):
-            side = "left" if column in ("node", "GPU", "status") else "right"
-            table.add_column(column, justify=side, overflow="fold")
-        for rank in status["ranks"]:
-            line = rank["metrics"] or {}
-            state = rank["status"] if not rank["exit_code"] else f"{rank['status']} ({rank['exit_code']})"
-            table.add_row(
-                str(rank["rank"]), rank["node"], rank["gpu"], state, str(rank["pid"] or "-"),
-                number(line.get("step")), number(line.get("training_loss")),
-                number(line.get("throughput_tokens_sec")),
-            )  # fmt: skip
-        console.print(table, soft_wrap=False)
+        _print_ranks(console, status["ranks"])
     for row in status["attempts"] if len(status["attempts"]) > 1 else ():
         console.print(
             f"Attempt {row['attempt']}: {row['status']}" + (f" ({safe_line(row['reason'])})" if row["reason"] else "")
@@ -189,6 +178,35 @@ def render(status: dict[str, Any]) -> None:
     for event in status["events"]:
         console.print(f"{event['at']}  {event['kind']}: {safe_line(event['text'])}")
     console.print(f"Files: {status['folder']}")
+
+
+def _print_ranks(console: Console, ranks: Sequence[Mapping[str, Any]]) -> None:
+    """Print a table of the ranks: the columns that fit, and which do not."""
+    from rich.cells import cell_len
+    from rich.table import Table
+
+    rows = []
+    for rank in ranks:
+        line = rank["metrics"] or {}
+        rows.append(
+            {
+                "rank": str(rank["rank"]), "node": rank["node"], "GPU": rank["gpu"],
+                "status": rank["status"] if not rank["exit_code"] else f"{rank['status']} ({rank['exit_code']})",
+                "pid": str(rank["pid"] or "-"), "step": figure(line, "step"),
+                "loss": figure(line, "training_loss"), "tokens/s": figure(line, "throughput_tokens_sec"),
+            }
+        )  # fmt: skip
+    widths = {name: max(cell_len(name), *(cell_len(row[name]) for row in rows)) for name in rows[0]}
+    shown = fitting(widths, _LEAVE_OUT, console.width - 4, between=3)
+    table = Table()
+    for name in shown:
+        side: Literal["left", "right"] = "left" if name in ("node", "GPU", "status") else "right"
+        table.add_column(name, justify=side, overflow="fold", no_wrap=name != "status")
+    for row in rows:
+        table.add_row(*(row[name] for name in shown))
+    console.print(table, soft_wrap=False)
+    if left_out := [name for name in widths if name not in shown]:
+        console.print(f"this terminal is too narrow for {', '.join(left_out)}")
 
 
 def _print_queue(console: Console, status: dict[str, Any]) -> None:

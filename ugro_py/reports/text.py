@@ -10,7 +10,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from ugro_py.display import duration, number, plain_line
+from ugro_py.display import duration, fitting, number, plain_line
 
 _STYLES = {"running": "yellow", "starting": "yellow", "collecting": "yellow", "completed": "green", "failed": "red"}
 _BLOCKS = "▁▂▃▄▅▆▇█"
@@ -56,11 +56,7 @@ def _fitting(rows: Sequence[Mapping[str, Text]], width: int) -> dict[str, int]:
     """Return the columns that `width` has room for, and how wide each is at least: whole, but for those of words."""
     most = {name: max([len(name), *(row[name].cell_len for row in rows)]) for name in (rows[0] if rows else ())}
     found = {name: min(wide, _FOLDED.get(name, wide)) for name, wide in most.items()}
-    for name in _LEAVE_OUT:
-        if sum(found.values()) + 2 * (len(found) - 1) <= width:
-            break
-        found.pop(name, None)
-    return found
+    return {name: found[name] for name in fitting(found, _LEAVE_OUT, width)}
 
 
 def print_comparison(found: Mapping[str, Any], code: bool) -> None:

@@ -6,12 +6,16 @@ import sys
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from ugro_py.display import safe_line
+from ugro_py.display import fitting, safe_line
 
 if TYPE_CHECKING:
     from ugro_py.stragglers import Report, Slowest
     from ugro_py.stragglers.times import RankTimes, Times
     from ugro_py.worth.prediction import Link, Worth
+
+
+# What goes first where not all columns fit; never rank, node and slowest.
+_LEAVE_OUT = ("cores", "p95", "for peers", "data", "waits", "compute")
 
 
 def seconds(value: float | None) -> str:
@@ -135,6 +139,7 @@ def where(rank: Mapping[str, Any]) -> str:
 
 def print_table(ranks: Sequence[Mapping[str, Any]]) -> None:
     """Print the ranks of a report (its JSON values) as a table."""
+    from rich.cells import cell_len
     from rich.console import Console
     from rich.table import Table
 
@@ -146,16 +151,26 @@ def print_table(ranks: Sequence[Mapping[str, Any]]) -> None:
     def time(value: float | None) -> str:
         return "-" if value is None else _digits(factor * value)
 
-    table = Table(box=None, header_style="bold", pad_edge=False)
-    for column in ("rank", "node", f"step {unit}", "p95", "compute", "data", "waits", "for peers", "cores", "slowest"):
-        table.add_column(column, justify="left" if column == "node" else "right", no_wrap=True)
+    rows = []
     for rank in ranks:
         cores, share = rank["cores"], rank["slowest_share"]
-        table.add_row(
-            str(rank["rank"]), safe_line(where(rank)), time(rank["step_s"]), time(rank["step_p95_s"]),
-            time(rank["compute_s"]), time(rank["data_s"]), time(rank["wait_s"]), time(rank["peers_s"]),
-            "-" if cores is None else f"{cores:.2f}", "-" if share is None else percent(share),
+        rows.append(
+            {
+                "rank": str(rank["rank"]), "node": safe_line(where(rank)), f"step {unit}": time(rank["step_s"]),
+                "p95": time(rank["step_p95_s"]), "compute": time(rank["compute_s"]), "data": time(rank["data_s"]),
+                "waits": time(rank["wait_s"]), "for peers": time(rank["peers_s"]),
+                "cores": "-" if cores is None else f"{cores:.2f}", "slowest": "-" if share is None else percent(share),
+            }
         )  # fmt: skip
     # In a pipe nothing is cut: the reader is a program.
-    width = None if sys.stdout.isatty() else 2000
-    Console(highlight=False, markup=False, width=width).print(table)
+    console = Console(highlight=False, markup=False, width=None if sys.stdout.isatty() else 2000)
+    widths = {name: max(cell_len(name), *(cell_len(row[name]) for row in rows)) for name in rows[0]}
+    shown = fitting(widths, _LEAVE_OUT, console.width)
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in shown:
+        table.add_column(name, justify="left" if name == "node" else "right", no_wrap=True)
+    for row in rows:
+        table.add_row(*(row[name] for name in shown))
+    console.print(table)
+    if left_out := [name for name in widths if name not in shown]:
+        console.print(f"this terminal is too narrow for {', '.join(left_out)}")

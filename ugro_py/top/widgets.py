@@ -10,7 +10,8 @@ from rich.text import Text
 
 from ugro_py.display import curve, duration, number
 from ugro_py.events import harmless
-from ugro_py.pace import finite, whole
+from ugro_py.pace import whole
+from ugro_py.rank_figures import figure
 from ugro_py.state.models import ENDED
 
 # Beside a colour there is always the word: not every terminal, and not every person, sees the colour.
@@ -80,7 +81,7 @@ def rank_table(rows: Sequence[Mapping[str, Any]], title: Text | str | None = Non
         figures = ("training_loss", "throughput_tokens_sec", "gpu_util", "gpu_mem_used_gb")
         table.add_row(
             plain(row["rank"]), plain(row["node"]), word(row["status"]), steps(line),
-            *(number(finite(line.get(key))) for key in figures),
+            *(figure(line, key) for key in figures),
         )  # fmt: skip
     return table
 
