@@ -258,7 +258,7 @@ def test_bottlenecks_as_a_part_and_as_a_page(start: Serve) -> None:
     assert "<html" not in part
     assert "is the slowest" in part
     assert "<code>ugro check gpu1 --deep</code>" in part and "`" not in part
-    assert 'hx-get="/experiments/first/bottlenecks"' in page(served, "/experiments/first")
+    assert '<a href="/experiments/first/bottlenecks">' in page(served, "/experiments/first")
     assert get(served, "/experiments/none/bottlenecks")[0] == 404
 
 

@@ -24,9 +24,11 @@ HTML = "<script>alert(1)</script><img src=x onerror=alert(2)>\"'&"
 
 
 class Job:
-    """A job of two ranks in the store of a served agent, and its folder."""
+    """A job of two ranks in the store of a served agent, and its folder. One that is not `new` is there already."""
 
-    def __init__(self, served: Served, name: str = "first", user: str = "ob", request: Any = None) -> None:
+    def __init__(
+        self, served: Served, name: str = "first", user: str = "ob", request: Any = None, *, new: bool = True
+    ) -> None:
         self.store = served.agent.store
         self.name = name
         self.paths = JobPaths(name)
@@ -35,7 +37,8 @@ class Job:
         for index, node in enumerate(NODES):
             card = Gpu(f"GPU-{node}", node, 0, "card", "cuda", 12.0)
             self.store.sync_node(Node(node, f"10.0.0.{index}", "worker" if index else "master"), [card], {})
-        self.store.create_job(name, user, {"name": name, **(request or {"model": "tiny-llama"})})
+        if new:
+            self.store.create_job(name, user, {"name": name, **(request or {"model": "tiny-llama"})})
 
     def start(self) -> int:
         """Start an attempt; the job runs."""

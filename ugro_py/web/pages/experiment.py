@@ -46,11 +46,23 @@ def show_experiment(
     who: Viewer,
     rank: str | None = Query(None, pattern="^(all|[0-9]{1,6})$"),
     attempt: int | None = Query(None, ge=1, le=1_000_000),
-    part: Literal["page", "actions"] = "page",
+    part: Literal["page", "actions", "rest"] = "page",
 ) -> HTMLResponse:
-    """Show an experiment, complete as it is now; its script keeps it so."""
+    """Show an experiment, complete as it is now; its script keeps it so, with `part`s of the page."""
     if part == "actions":
         return render(request, "parts/experiment_actions.html", **_owned(agent, job, who))
+    if part == "rest":
+        context = _owned(agent, job, who)
+        choice = logs.choice_of(agent, job, rank, attempt)
+        return render(
+            request,
+            "parts/experiment_rest.html",
+            **context,
+            **_rest(agent, who, context),
+            choice=choice,
+            q="",
+            tail=True,
+        )
     return experiment_page(request, agent, who, job, rank, attempt)
 
 
@@ -74,13 +86,11 @@ def experiment_page(
     row = context["job"]
     choice = logs.choice_of(agent, job, rank, attempt)
     windows = logs.windows(choice, None)
-    files, total = artifacts.artifacts_of(job, agent, who, _FILES)
     places = {window["rank"]: Place(window["inode"], window["end"]) for window in windows}
     return render(
         request, "experiment.html", **context, choice=choice, windows=windows, places=write_places(places),
-        q="", matches=None, at_end=True, tail=True, artifacts=files, artifacts_total=total, tags=agent.store.tags(job),
-        note=agent.store.note(job), typed=typed, wrong=wrong, capsule=capsule_view(job, owner=context["owner"]),
-        still=_still(request, job, row.active), figures=_figures(agent, row), cell=svg.cell,
+        q="", matches=None, at_end=True, tail=True, tags=agent.store.tags(job), note=agent.store.note(job), typed=typed,
+        wrong=wrong, still=_still(request, job, row.active), **_rest(agent, who, context),
         here=f"/experiments/{quote(job, safe='')}", status=max(map(status_of, wrong.values()), default=200),
     )  # fmt: skip
 
@@ -136,6 +146,19 @@ def _owned(agent: AgentView, job: str, who: Caller) -> dict[str, Any]:
     context = _shared(agent, job)
     row = context["job"]
     return context | {"title": row.name, "owner": who.admin or row.user == who.person.user}
+
+
+def _rest(agent: AgentView, who: Caller, context: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what the page shows of a job's figures, files and run capsule."""
+    row: JobRow = context["job"]
+    files, total = artifacts.artifacts_of(row.name, agent, who, _FILES)
+    return {
+        "artifacts": files,
+        "artifacts_total": total,
+        "capsule": capsule_view(row.name, owner=context["owner"]),
+        "figures": _figures(agent, row),
+        "cell": svg.cell,
+    }
 
 
 def _shared(agent: AgentView, job: str) -> dict[str, Any]:

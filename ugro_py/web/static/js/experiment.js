@@ -77,8 +77,6 @@
     }
     const none = document.querySelector(`[data-${kind}-empty]`);
     if (none) none.hidden = found.length > 0;
-    const reading = document.querySelector(`[data-${kind}-reading]`);
-    if (reading) reading.hidden = true;
     if (kind === "charts") document.documentElement.dataset.painted = String(Math.round(performance.now()));
   }
 
@@ -92,14 +90,11 @@
     }
     busy = true;
     asked = performance.now();
-    try {
-      const query = { by: chosen("by", "step"), ranks: chosen("ranks", "mean"), smooth: chosen("smooth", "0") };
-      await read("charts", new URLSearchParams([...Object.entries(query), ...[...drawToo].map((name) => ["more", name])]));
-      if (samplesSeen) await read("samples", "");
-      failed("");
-    } catch (error) {
-      failed(`The charts could not be read: ${error.message}`);
-    }
+    const query = { by: chosen("by", "step"), ranks: chosen("ranks", "mean"), smooth: chosen("smooth", "0") };
+    const whole = [...Object.entries(query), ...[...drawToo].map((name) => ["more", name])];
+    const drawn = await tried("charts", "The charts", new URLSearchParams(whole));
+    const sampled = !samplesSeen || (await tried("samples", "What the nodes measured", ""));
+    if (!(drawn && sampled) && ended) due = setTimeout(drawCharts, 5000); // no step comes that would have it tried again
     busy = false;
     if (again) {
       again = false;
@@ -107,12 +102,22 @@
     }
   }
 
-  function failed(text) {
-    const place = document.querySelector("[data-charts-error]");
+  /** Read charts and draw them, or say beside them why not; returns whether they are drawn. */
+  async function tried(kind, what, query) {
+    let text = "";
+    try {
+      await read(kind, query);
+    } catch (error) {
+      text = `${what} could not be read: ${error.message}`;
+    }
+    const place = document.querySelector(`[data-${kind}-error]`);
     if (place) {
       place.textContent = text;
       place.hidden = !text;
     }
+    const reading = document.querySelector(`[data-${kind}-reading]`);
+    if (reading) reading.hidden = true;
+    return !text;
   }
 
   /** New metrics: draw soon, the more seldom the longer the job runs already. */
@@ -181,21 +186,9 @@
       page.dataset.elapsed = facts?.dataset.elapsed || "0";
       if (facts && facts.dataset.status !== page.dataset.status) {
         page.dataset.status = facts.dataset.status;
-        takeActions();
+        document.dispatchEvent(new CustomEvent("ugro:changed"));
       }
     }
-  }
-
-  async function takeActions() {
-    const place = document.querySelector("[data-part=actions]");
-    if (!place) return;
-    const answer = await fetch(`/experiments/${job}?part=actions`, { credentials: "same-origin" });
-    if (!answer.ok) return;
-    const html = await answer.text();
-    const focused = place.contains(document.activeElement);
-    window.Idiomorph.morph(place, html, { morphStyle: "innerHTML", callbacks: KEEP });
-    if (window.htmx) window.htmx.process(place);
-    if (focused && !place.contains(document.activeElement)) place.querySelector("button, summary, a")?.focus();
   }
 
   /** The first line of a job that had printed nothing when the page was made: the page has a place for logs now. */
@@ -254,11 +247,15 @@
       log.add(JSON.parse(event.data));
     });
     opened.addEventListener("part", (event) => takePart(JSON.parse(event.data)));
-    opened.addEventListener("series", drawLater);
+    opened.addEventListener("series", () => {
+      drawLater();
+      document.dispatchEvent(new CustomEvent("ugro:told"));
+    });
     opened.addEventListener("end", () => {
       ended = true;
       close();
       say("Ended", "ended");
+      document.dispatchEvent(new CustomEvent("ugro:changed"));
       setTimeout(drawCharts, 500);
     });
   }
