@@ -128,7 +128,7 @@ class _Seen:
         self._failed = ""
         self._attempt: int | None = None
         self._ranks: set[tuple[int | None, int]] = set()
-        self._steps: dict[int, Any] = {}
+        self._steps: dict[int, tuple[int | None, Any]] = {}
 
     def event(self, event: Mapping[str, Any]) -> None:
         """Tell of an event that `ugro launch` tells of too where it controls the job itself."""
@@ -163,7 +163,11 @@ class _Seen:
         if rank["pid"] and (attempt, number) not in self._ranks:
             self._ranks.add((attempt, number))
             event = {"kind": "rank_started", "rank": number, "pid": rank["pid"]}
-            self._progress("event", {"node": rank["node"], "event": event})
-        if line and line.get("step") != self._steps.get(number):
-            self._steps[number] = line.get("step")
-            self._progress("event", {"node": rank["node"], "event": {"kind": "metrics", "t": time.time(), **line}})
+            self._progress("event", {"node": rank["node"], "attempt": attempt, "event": event})
+        if not line or line.get("attempt", attempt) != attempt:
+            return  # what the attempt before told last stands there until this one tells something
+        told = (attempt, line.get("step"))
+        if told != self._steps.get(number):
+            self._steps[number] = told
+            event = {**line, "kind": "metrics", "t": time.time()}  # a script may report a `t` of its own
+            self._progress("event", {"node": rank["node"], "attempt": attempt, "event": event})

@@ -13,7 +13,7 @@ from typing import Any
 import click
 
 from ugro_py.display import duration, number, safe_line
-from ugro_py.pace import finite, seconds_left, tokens_per_second
+from ugro_py.pace import Pace, finite, seconds_left, tokens_per_second
 
 # On a pipe there is no live table; a line this often is enough to see that it goes on.
 _LINE_EVERY_S = 5.0
@@ -39,7 +39,8 @@ class Progress:
         self._begun = time.time()
         self._ranks: dict[int, dict[str, Any]] = {}
         self._metrics: dict[int, dict[str, Any]] = {}
-        self._first_step: tuple[float, float] | None = None
+        self._attempt: int | None = None
+        self._pace, self._paced = Pace(), -1  # and of which rank
         self._losses: list[tuple[float, float | None]] = []
         self._line_due = 0.0
 
@@ -110,18 +111,27 @@ class Progress:
             self._live.start()
 
     def _on_event(self, data: Mapping[str, Any]) -> None:
-        event = data["event"]
+        event, attempt = data["event"], data.get("attempt")
+        if attempt != self._attempt:  # its ranks may be others, on other nodes, and its steps begin where they like
+            self._attempt = attempt
+            self._ranks, self._metrics, self._pace = {}, {}, Pace()
         if event["kind"] == "rank_started":
             self._ranks[event["rank"]] = {"node": data["node"], "status": "running"}
         elif event["kind"] == "rank_exited" and event["rank"] in self._ranks:
             self._ranks[event["rank"]]["status"] = "completed" if event["exit_code"] == 0 else "ended"
         elif event["kind"] == "metrics":
             self._metrics[event["rank"]] = event
-            step = finite(event.get("step"))
-            if step is not None and self._first_step is None:
-                self._first_step = (event["t"], step)
+            self._take_step(event)
             self._loss(event)
             self._line(event)
+
+    def _take_step(self, event: Mapping[str, Any]) -> None:
+        """Count the step of the first rank that tells any."""
+        rank, step = min(self._metrics), finite(event.get("step"))
+        if rank != self._paced:
+            self._pace, self._paced = Pace(), rank
+        if step is not None and event["rank"] == rank:
+            self._pace.take(event["t"], step)
 
     def _loss(self, event: Mapping[str, Any]) -> None:
         """Keep a point of the curve: of the first rank that tells a loss, since a retry the newer of two."""
@@ -147,13 +157,8 @@ class Progress:
         )
 
     def _eta_s(self, event: Mapping[str, Any]) -> float | None:
-        """Return the seconds left, from the pace since the first step that was seen."""
-        step = finite(event.get("step"))
-        if self._first_step is None or step is None:
-            return None
-        begun, first = self._first_step
-        pace = (step - first) / (event["t"] - begun) if step > first and event["t"] > begun else None
-        return seconds_left(step, event.get("total_steps"), pace)
+        """Return the seconds left at the pace of the newest steps of this attempt."""
+        return seconds_left(event.get("step"), event.get("total_steps"), self._pace.steps_per_second())
 
     def _drawn(self) -> Any:
         """Return what the live view shows: the ranks, and below them the curve where the terminal has room for it."""

@@ -6,6 +6,7 @@ import contextlib
 import json
 import math
 import os
+from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from datetime import datetime
 from itertools import islice
@@ -19,6 +20,8 @@ _TAIL_BYTES, _RANK_BYTES, _LONGEST_TAIL = 1 << 16, 1 << 10, 1 << 20
 _KEPT = 256
 # Times are whole seconds: what is closer together tells no pace.
 _RESOLVED_S = 3.0
+# Of steps that come one by one so many are kept, hardly closer than this: their times are exact.
+_STEPS, _APART_S = 240, 1.0
 _cache: dict[str, tuple[tuple[int, int, int], list[dict[str, Any]]]] = {}
 
 
@@ -136,18 +139,39 @@ def steps_per_second(
     if not known:
         return None
     (begun, first), (last_at, last) = known[0], known[-1]
-    parts = iter(earlier)
-    while last_at - begun < _RESOLVED_S:
-        before = _told(next(parts, ()), rank, attempt, at_most=1)
-        if not before:  # there the attempt had not begun
+    for part in earlier if last_at - begun < _RESOLVED_S else ():
+        before = _told(part, rank, attempt, at_most=1)  # none where the attempt had not begun, or lines are long
+        begun, first = before[0] if before else (begun, first)
+        if last_at - begun >= _RESOLVED_S:
             break
-        begun, first = before[0]
     if last_at - begun >= _RESOLVED_S:
         return finite((last - first) / (last_at - begun))
     if len(known) < 2 or whole(attempt) not in (None, 1) or not elapsed_s:
         return None  # the time of earlier attempts is in `elapsed_s`
     # A script may begin at a step of another job, and tell only every so many.
     return finite((last - first + known[1][1] - known[0][1]) / elapsed_s)
+
+
+class Pace:
+    """The pace of one rank of one attempt whose steps come one by one."""
+
+    def __init__(self) -> None:
+        self._told: deque[tuple[float, float]] = deque(maxlen=_STEPS)
+
+    def take(self, at: float, step: float) -> None:
+        """Take in that it had done `step` at `at`, in Unix seconds."""
+        if self._told and (at < self._told[-1][0] or step < self._told[-1][1]):
+            self._told.clear()  # it begins anew
+        if len(self._told) > 1 and at - self._told[-2][0] < _APART_S:
+            self._told.pop()
+        self._told.append((at, step))
+
+    def steps_per_second(self) -> float | None:
+        """Return the pace of the newest steps; None where they are too few, or too close together."""
+        if not self._told:
+            return None
+        (begun, first), (at, step) = self._told[0], self._told[-1]
+        return finite((step - first) / (at - begun)) if at - begun >= _APART_S else None
 
 
 def _told(

@@ -46,7 +46,7 @@ class Watcher:
         gang: the attempt.
         nodes: its nodes by name.
         sessions: open sessions by node name; the watcher replaces those that are lost.
-        listener: called with ("event", {"node", "event"}), ("suspect", ...), ("running", ...), ("failed", ...).
+        listener: called with ("event", {"node", "attempt", "event"}), ("suspect", ...), ("running", ...), ...
         rules: when to end it from here.
     """
 
@@ -197,7 +197,7 @@ class Watcher:
         if event["kind"] == "rank_frozen" and self._rules.restart_frozen:
             self.state.rank_stands_still(event["rank"])
         self._rules.on_event(name, event)
-        self._listener("event", {"node": name, "event": event})
+        self._listener("event", {"node": name, "attempt": self._gang.attempt, "event": event})
         if event["kind"] in ("rank_exited", "finished", "gpu_lost", "rank_frozen"):
             self._wake.set()
 

@@ -64,6 +64,30 @@ def test_steps_that_were_done_before_the_run_are_no_pace(paths: JobPaths, second
     assert left == pytest.approx(500 - seconds, rel=0.4 if seconds < 9 else 0.05)
 
 
+def test_lines_so_long_that_the_rank_is_not_in_every_piece(paths: JobPaths) -> None:
+    """Of 30 ranks with lines of 3 KB, a piece of 64 KB has 20."""
+    for last in range(19, 30):  # as far as the last step was written
+        ends = [(step, rank) for step in range(40) for rank in range(30) if step < 39 or rank <= last]
+        wide = [line(step // 2, 1000 + step, rank, attempt=2, total_steps=2000, x="x" * 2900) for step, rank in ends]
+        paths.metrics.write_text(line(-500, 900, attempt=1) + "".join(wide))
+        assert pace.progress(paths, 520.0, 30)["eta_s"] == pytest.approx(480, rel=0.2), last
+
+
+def test_steps_that_come_one_by_one() -> None:
+    found = pace.Pace()
+    assert found.steps_per_second() is None
+    for tenth in range(10_000):  # ten a second, then for as long twice as many
+        found.take(tenth / 10, tenth if tenth < 5000 else 2 * tenth - 5000)
+        if tenth < 10:
+            assert found.steps_per_second() is None, "too close together"
+        elif tenth < 5000:
+            assert found.steps_per_second() == pytest.approx(10)
+    assert found.steps_per_second() == pytest.approx(20)
+    for step in range(5):
+        found.take(2000 + step, step)
+    assert found.steps_per_second() == pytest.approx(1), "it began anew"
+
+
 def test_a_retry_that_has_just_begun_has_no_pace_yet(paths: JobPaths) -> None:
     first = [line(step, step, total_steps=100) for step in range(50)]
     again = [line(1000, 40 + step, total_steps=100, attempt=2) for step in range(5)]
