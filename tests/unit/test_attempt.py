@@ -133,8 +133,11 @@ def test_a_start_whose_folder_was_removed_leaves_none(
     assert not os.path.exists(attempt.dir)
 
 
-def test_removing_waits_for_a_start_that_still_copies(attempt: Attempt, spec: Spec, tmp_path: Path) -> None:
+def test_removing_waits_for_a_start_that_still_copies(
+    attempt: Attempt, spec: Spec, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Its code comes while the folder is being removed: nothing of either is left, and nothing starts."""
+    _, go_on = held(monkeypatch)  # else it has started before the stop, if this thread gets no turn for a while
     code = tmp_path / "code"
     for number in range(300):
         (code / str(number)).mkdir(parents=True)
@@ -144,6 +147,7 @@ def test_removing_waits_for_a_start_that_still_copies(attempt: Attempt, spec: Sp
     while not os.path.exists(attempt.path("code.new", "0")) and not os.path.exists(attempt.path("code")):
         assert time.monotonic() < deadline
     attempt.stop("enough", 0.0)
+    go_on.set()
     attempt.remove()
     starting.join(30)
     assert "was stopped before it had started" in str(starting.error)
