@@ -118,7 +118,7 @@ def test_it_shows_the_jobs_also_those_that_come_later(job_store: JobStore, board
 
     os.killpg(process.pid, signal.SIGINT)
     finish(process, 0)
-    assert board.left() == []
+    wait_until(lambda: not board.left(), "TensorBoard, the server of data that it started and its folder are gone")
     assert next(job_store.paths.tensorboard.iterdir()).is_file()  # only the link to it is gone
 
 
