@@ -183,8 +183,9 @@ def _figures(found: Sequence[Mapping[str, Any]], settings: Settings | None) -> l
 
 def _of_what_was(figures: Mapping[str, Any]) -> dict[str, Any]:
     """Return the figures without zeros that are no achievement: of a job that never began, or has told no step."""
-    nothing = {"attempts": not figures.get("attempts"), "nonfinite_steps": figures.get("steps") is None}
-    return {**figures, **{key: None for key, never in nothing.items() if never}}
+    never = not figures.get("attempts")
+    nothing = {"attempts": never, "gpu_hours": never, "nonfinite_steps": figures.get("steps") is None}
+    return {**figures, **{key: None for key, none in nothing.items() if none}}
 
 
 def _reached(rows: Sequence[JobRow], loss: float) -> list[Figure]:

@@ -28,16 +28,22 @@ _Values = dict[str, Any]
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that jobs were run with; `values` are in the order of the jobs, None where a job has none."""
+    """One thing that jobs were run with.
+
+    `values` are in the order of the jobs, None where a job has none. `unknown` are the places of those of which that
+    is not known, since they never started.
+    """
 
     section: str
     key: str
     values: tuple[Any, ...]
+    unknown: tuple[int, ...] = ()
 
     @property
     def differs(self) -> bool:
-        """Whether not all jobs have the same."""
-        return any(value != self.values[0] for value in self.values)
+        """Whether not all jobs have the same, as far as is known."""
+        known = [value for place, value in enumerate(self.values) if place not in self.unknown]
+        return any(value != known[0] for value in known)
 
     @property
     def private(self) -> bool:
@@ -56,22 +62,25 @@ def differences(jobs: Sequence[str], requests: Sequence[Mapping[str, Any]]) -> l
         jobs: their names.
         requests: what each asked for, for one that has no run capsule because it never started.
     """
-    found = [_sections(capsule(job), request) for job, request in zip(jobs, requests, strict=True)]
+    runs = [capsule(job) for job in jobs]
+    found = [_sections(run, request) for run, request in zip(runs, requests, strict=True)]
+    same_code = _same_code([one for one, run in zip(found, runs, strict=True) if run])
     rows = []
     for section in SECTIONS:
         keys = dict.fromkeys(key for one in found for key in one[section])
         for key in sorted(keys) if section == "packages" else keys:
             values = tuple(one[section].get(key) for one in found)
-            if (section, key) == ("code", "folder") and _same_code(found) and len(set(values)) > 1:
+            if (section, key) == ("code", "folder") and same_code and len(set(values)) > 1:
                 continue  # the same code, wherever it lay
             if any(value is not None for value in values):
-                rows.append(Difference(section, key, values))
+                unknown = tuple(place for place, run in enumerate(runs) if not run and values[place] is None)
+                rows.append(Difference(section, key, values, unknown))
     return rows
 
 
 def _same_code(found: Sequence[Mapping[str, _Values]]) -> bool:
-    digests = [one["code"].get("digest") for one in found]
-    return digests[0] is not None and all(digest == digests[0] for digest in digests)
+    digests = {one["code"].get("digest") for one in found}
+    return len(digests) == 1 and None not in digests
 
 
 def capsule(job: str) -> Mapping[str, Any]:
