@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import json
 import math
+from pathlib import Path
 
 import pytest
 
@@ -89,6 +90,22 @@ def test_only_the_columns_asked_for(measured: JobStore) -> None:
     assert list(results.load(JOB, columns=["step"], samples=True).columns)[:3] == ["step", "node", "node_cpu_percent"]
     with pytest.raises(NotFoundError, match="column 'nope'"):
         results.load(JOB, columns=["nope"])
+
+
+def test_a_number_of_the_script_gives_way_to_a_reading_of_its_name(measured: JobStore, tmp_path: Path) -> None:
+    with measured.paths.metrics.open("a") as stream:
+        stream.write(
+            '{"attempt": 1, "rank": 1, "step": 41, "node_cpu_percent": 7, "node": 3, "node_mine": 5, "time": 9}\n'
+        )
+    own = results.load(JOB)
+    assert own[["node_cpu_percent", "node", "node_mine", "time"]].iloc[-1].to_list() == [7, 3, 5, 9]
+    frame = results.load(JOB, samples=True)
+    assert frame.columns.is_unique and set(frame.columns) >= {"node", "node_mine", "time"}
+    assert set(frame["node"].dropna()) == set(NODES) and frame["node_mine"].iloc[-1] == 5
+    assert math.isnan(frame["node_cpu_percent"].iloc[-1]) and frame["node_cpu_percent"].max() == 19.0
+    frame.to_parquet(tmp_path / "frame.parquet")
+    some = results.load(JOB, samples=True, columns=["node_cpu_percent", "step"])
+    assert some.columns.is_unique and list(some.columns)[:3] == ["step", "node", "node_cpu_percent"]
 
 
 def test_a_job_without_samples_or_lines_can_be_joined(job_store: JobStore) -> None:  # noqa: F811

@@ -22,12 +22,13 @@ def frame(series: Series, *, samples: bool = False, columns: Sequence[str] | Non
     first = metrics.FIELDS
     fields = [name for name in series.fields if name not in ("nonfinite", "other")]
     texts = [name for name in ("nonfinite", "other") if name in series.fields]
-    names = [*first, *(name for name in fields if name not in first), *texts]
+    readings = _readings() if samples else ()
+    names = [name for name in (*first, *(name for name in fields if name not in first), *texts) if name not in readings]
     for name in columns or ():
-        if name not in names:
+        if name not in names and name not in readings:
             there = some_of(names, name)
             raise NotFoundError(f"job {series.job}: column {name[:80]!r}", "no line has it", f"there are {there}")
-    wanted = list(columns) if columns is not None else names
+    wanted = [name for name in columns if name not in readings] if columns is not None else names
     needed = dict.fromkeys([*wanted, *(("timestamp", "attempt", "rank") if samples else ())])
     table = series.raw([name for name in needed if name != "job_id"])
     if "job_id" in needed:
@@ -38,8 +39,15 @@ def frame(series: Series, *, samples: bool = False, columns: Sequence[str] | Non
     found = table.to_pandas(self_destruct=True)
     if samples:
         found = _with_samples(found, series)
-        wanted += [name for name in found.columns if name.startswith("node") and name not in needed]
+        wanted += readings
     return found if list(found.columns) == wanted else found[wanted]  # which would be a copy
+
+
+def _readings() -> tuple[str, ...]:
+    """Return the columns that samples add; a number of the script that has such a name gives way."""
+    from ugro_py.series.samples import JOINED
+
+    return ("node", *JOINED.values())
 
 
 def _with_samples(lines: pd.DataFrame, series: Series) -> pd.DataFrame:
