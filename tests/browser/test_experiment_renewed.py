@@ -14,6 +14,8 @@ from tests.ports import free_port
 from tests.unit.api_server import Serve, start  # noqa: F401 - a fixture
 from tests.unit.web_jobs import Job
 
+LAST = "text => document.querySelector('[data-log] .log').lastElementChild?.textContent === text"
+
 
 def test_all_of_the_page_is_there_when_its_job_ends(browser: Browser, start: Serve) -> None:
     served = start(dashboard=free_port())
@@ -73,3 +75,31 @@ def test_what_cannot_be_read_is_said_where_it_would_be(browser: Browser, start: 
         expect(page.locator("[data-charts-error]")).to_be_hidden()  # those were read
         page.unroute_all(behavior="ignoreErrors")
         expect(nodes.get_by_role("alert")).to_be_hidden()  # it is tried again
+
+
+def test_a_log_that_is_read_further_up_does_not_grow_without_end(browser: Browser, start: Serve) -> None:
+    served = start(dashboard=free_port())
+    job = Job(served)
+    job.start()
+    job.log(b"the first line\n")
+    with opened(browser, served) as page:
+        page.goto(link(served))
+        page.goto("/experiments/first")
+        box = page.locator("[data-log] .log")
+        expect(box).to_contain_text("the first line")
+        follow = page.get_by_role("button", name="Follow")
+        follow.click()
+        expect(follow).to_have_attribute("aria-pressed", "false")
+        for flood in range(4):
+            job.log(b"".join(b"line %d\n" % number for number in range(flood * 2500, (flood + 1) * 2500)))
+            if flood < 2:  # all that fits is there to be read
+                page.wait_for_function(LAST, arg=f"line {(flood + 1) * 2500 - 1}")
+        expect(page.locator("[data-log-status]")).to_have_text("Newer lines wait: Follow shows them")
+        assert page.evaluate("document.querySelector('[data-log] .log').childElementCount") <= 6000
+        assert (
+            page.evaluate("document.querySelector('[data-log] .log').firstElementChild.textContent") == "the first line"
+        )
+        follow.click()
+        page.wait_for_function(LAST, arg="line 9999")
+        expect(page.locator("[data-log-status]")).to_have_text("")
+        assert page.evaluate("document.querySelector('[data-log] .log').childElementCount") <= 3001

@@ -4,6 +4,8 @@
   const ugro = (window.ugro = window.ugro || {});
   const MOST_LINES = 3000;
   const MOST_WAITING = 3000;
+  // Who has scrolled up keeps what is there to be read: from so many lines on, newer ones wait until the end is wanted.
+  const MOST_READ = 6000;
 
   const made = (tag, className, text) => {
     const element = document.createElement(tag);
@@ -25,6 +27,7 @@
       this.dropped = 0;
       this.partials = new Map();
       this.painting = false;
+      this.held = false;
       this.follow = root.querySelector("[data-log-follow]");
       this.jump = root.querySelector("[data-log-older]");
       if (this.follow) {
@@ -55,6 +58,7 @@
       if (this.follow) {
         this.follow.setAttribute("aria-pressed", String(on));
       }
+      if (on && this.held) this.paint();
       if (on && !scrolled) this.toEnd();
     }
 
@@ -88,9 +92,16 @@
 
     paint() {
       this.painting = false;
+      if (!this.following && this.waiting.length && this.box.childElementCount + this.waiting.length > MOST_READ) {
+        if (!this.held) this.say("Newer lines wait: Follow shows them");
+        this.held = true;
+        return;
+      }
+      if (this.held) this.say("");
+      this.held = false;
       this.box.querySelectorAll(".log-partial, .log-empty").forEach((row) => row.remove());
       const part = document.createDocumentFragment();
-      if (this.dropped) part.append(made("div", "log-note", `${this.dropped} lines passed while this page was hidden`));
+      if (this.dropped) part.append(made("div", "log-note", `${this.dropped} lines passed and were not shown`));
       part.append(...this.waiting);
       for (const [rank, text] of this.partials) {
         if (!text) continue;
