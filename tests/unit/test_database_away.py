@@ -88,7 +88,7 @@ def test_a_job_runs_and_ends_while_the_database_is_locked(here: Here, how: str) 
             (here.folder / "go").touch()
             logs = [here.paths.rank_log(rank) for rank in (0, 1)]
             await until(lambda: all(log.read_text().startswith("did") for log in logs), "the ranks end")
-            await asyncio.sleep(1.5)
+            await until(lambda: here.store.database.outage.away_s > 0, "that they ended is to be written")
             assert not work.done()
             assert here.store.job(JOB).status == "running"
         return await work
