@@ -5,7 +5,9 @@
 from __future__ import annotations
 
 import socket
+import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 from ansible_collections.ugro.cluster.plugins.module_utils import isolation
@@ -25,13 +27,19 @@ def test_a_name_that_does_not_resolve_is_no_answer() -> None:
 
 
 @pytest.fixture
-def reachable(monkeypatch: pytest.MonkeyPatch) -> dict[str, bool]:
-    """Who answers; time runs fast."""
+def reachable(monkeypatch: pytest.MonkeyPatch) -> Iterator[dict[str, bool]]:
+    """Who answers; time runs fast. Who looks for them does not do so for as long as this process lives."""
     peers = {"a": True, "b": True}
+    before = set(threading.enumerate())
     monkeypatch.setattr(isolation, "answers", lambda address: peers[address])
     monkeypatch.setattr(isolation, "_EVERY_S", 0.01)
     monkeypatch.setattr(isolation, "ISOLATED_S", 0.2)
-    return peers
+    yield peers
+    for thread in set(threading.enumerate()) - before:
+        if isinstance(thread, isolation.IsolationWatch):
+            thread._peers.clear()
+            thread.join(60)
+            assert not thread.is_alive()
 
 
 def wait_isolated(watch: isolation.IsolationWatch, seconds: float) -> bool:
@@ -50,9 +58,9 @@ def test_isolated_only_when_no_peer_answers_any_more(reachable: dict[str, bool])
     reachable["a"] = False
     assert not wait_isolated(watch, 0.5)
     reachable["b"] = False
-    assert wait_isolated(watch, 10)
+    assert wait_isolated(watch, 60)
     reachable["a"] = True
-    end = time.monotonic() + 10
+    end = time.monotonic() + 60
     while watch.isolated():
         assert time.monotonic() < end
         time.sleep(0.01)
