@@ -16,7 +16,7 @@ from ugro_py.runtime import runtime_path
 from ugro_py.transport import close_all
 
 if TYPE_CHECKING:
-    from ugro_py.queue.foretold import Foretold
+    from ugro_py.queue.forecast import Forecast
 
 
 async def plan(launcher: Launcher, wait: bool = True) -> dict[str, Any]:
@@ -54,7 +54,7 @@ async def plan(launcher: Launcher, wait: bool = True) -> dict[str, Any]:
     }  # fmt: skip
 
 
-async def plan_in_turn(launcher: Launcher, said: Foretold, wait: bool = True) -> dict[str, Any]:
+async def plan_in_turn(launcher: Launcher, said: Forecast, wait: bool = True) -> dict[str, Any]:
     """Return what `plan` does, and what the queue would say: `would_wait` and `would_fail`, empty where it would not.
 
     Ranks and commands are those that the job would get if its turn were now.

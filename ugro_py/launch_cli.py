@@ -47,9 +47,9 @@ def launch_command(
         user = users.me().user
         launcher = Launcher(request, cluster, store, user, progress, reached=reached, may_wait=wait)
         if dry_run:
-            from ugro_py.queue.foretell import foretell  # the scheduler, which a launch here may do without
+            from ugro_py.queue.forecast_doors import ask_forecast  # the scheduler, which a launch here may do without
 
-            said = foretell(store, cluster, request, user)
+            said = ask_forecast(store, cluster, request, user)
             _show(runner.run(dry.plan_in_turn(launcher, said, wait)), as_json)
         elif detach:
             _detach(launcher, runner, reached, wait, as_json)

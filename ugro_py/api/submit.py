@@ -80,7 +80,7 @@ class Submissions:
         """Return the request as `submit` would record it; nothing is recorded, and the upload is gone.
 
         Raises:
-            UsageError, RightsError: as `submit`, but for quotas (see `ugro_py.queue.foretold`).
+            UsageError, RightsError: as `submit`, but for quotas (see `ugro_py.queue.forecast`).
         """
         asked = parsed(values)
         files = None if upload is None else self.uploads.take(who.person.user, upload)

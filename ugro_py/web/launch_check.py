@@ -19,7 +19,7 @@ from ugro_py.request.job import JobRequest
 from ugro_py.ssh import shell_line
 
 if TYPE_CHECKING:
-    from ugro_py.queue.foretold import Foretold
+    from ugro_py.queue.forecast import Forecast
 
 _LONGEST_S = 60.0
 _WHAT = "check the job"
@@ -70,11 +70,11 @@ def check(
     Raises:
         UgroError: it would be refused; or nodes do not answer.
     """
-    from ugro_py.queue.foretold import foretold
+    from ugro_py.queue.forecast import forecast
 
     asked = request.app.state.submissions.check(who, values, upload, secrets)
     person = who.person
-    said = foretold(agent.store, agent.cluster, asked, person.user, person.group)
+    said = forecast(agent.store, agent.cluster, asked, person.user, person.group)
     with turns.of(person.user):
         try:
             return asyncio.run(_plan(agent, person.user, asked, said))
@@ -83,7 +83,7 @@ def check(
             raise NodeError(_WHAT, came_back, "see the page Health") from error
 
 
-async def _plan(agent: AgentView, user: str, asked: JobRequest, said: Foretold) -> dict[str, Any]:
+async def _plan(agent: AgentView, user: str, asked: JobRequest, said: Forecast) -> dict[str, Any]:
     from ugro_py import dry_run
     from ugro_py.launch import Launcher
 

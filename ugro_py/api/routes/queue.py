@@ -12,7 +12,7 @@ from ugro_py import users
 from ugro_py.api.auth import Agent, Who
 from ugro_py.api.models import Submission
 from ugro_py.api.submit import parsed
-from ugro_py.queue.foretold import foretold
+from ugro_py.queue.forecast import forecast
 from ugro_py.queue.shown import entries
 from ugro_py.request import job
 
@@ -36,5 +36,5 @@ def foretell(agent: Agent, who: Who, body: Submission) -> dict[str, Any]:
     )
     asked, person = job.check(plain, ask_hub=False), who.person
     users.check_priority(agent.store, agent.cluster, person, who.admin, asked.priority)
-    said = foretold(agent.store, agent.cluster, asked, person.user, person.group)
+    said = forecast(agent.store, agent.cluster, asked, person.user, person.group)
     return {"would_wait": said.waits, "would_fail": said.fails, "gpus": said.gpus}

@@ -11,14 +11,14 @@ import pytest
 
 from tests.unit.queue_store import CLUSTER, known, now_decided, start, submit  # noqa: F401 - a fixture
 from ugro_py.errors import NotFoundError, RightsError
-from ugro_py.queue.foretold import Foretold, foretold
+from ugro_py.queue.forecast import Forecast, forecast
 from ugro_py.request.job import JobRequest
 from ugro_py.state import Store
 
 
-def said(store: Store, *, user: str = "ob", group: str | None = "lab", **asked: Any) -> Foretold:
-    """What is foretold of a job, which the queue itself has to say then."""
-    found = foretold(store, CLUSTER, JobRequest("new", **asked), user, group)
+def said(store: Store, *, user: str = "ob", group: str | None = "lab", **asked: Any) -> Forecast:
+    """The forecast for a job, which the queue itself has to say then."""
+    found = forecast(store, CLUSTER, JobRequest("new", **asked), user, group)
     assert "new" not in [job.name for job in store.jobs()]
     store.create_job("new", user, JobRequest("new", **asked).as_dict(), group=group)
     decision = now_decided(store)
@@ -33,7 +33,7 @@ def said(store: Store, *, user: str = "ob", group: str | None = "lab", **asked: 
 
 
 def test_what_nothing_is_in_the_way_of_starts(known: Store) -> None:
-    assert said(known) == said(known, gpus=2, nodes=2) == Foretold()
+    assert said(known) == said(known, gpus=2, nodes=2) == Forecast()
 
 
 def test_who_has_to_wait_is_told_for_what(known: Store) -> None:
@@ -44,7 +44,7 @@ def test_who_has_to_wait_is_told_for_what(known: Store) -> None:
     assert "is used by job first" in said(known, gpus=2).waits
     submit(known, "line", 4)
     assert said(known, gpus=1).waits.startswith("behind job line")
-    assert said(known, gpus=1, priority=60) == Foretold()  # before it, on what is free
+    assert said(known, gpus=1, priority=60) == Forecast()  # before it, on what is free
     known.set_job("first", "failed", "so that one may see")
     assert "first, which it was to follow, has failed" in said(known, after=("first",)).fails
 
@@ -52,8 +52,8 @@ def test_who_has_to_wait_is_told_for_what(known: Store) -> None:
 def test_quotas_count(known: Store) -> None:
     known.set_account("user", "ob", max_gpus=1)
     assert said(known, gpus=2).waits == "quota: ob may use 1 GPU at once, the job asks for 2"
-    assert said(known) == Foretold(gpus=1)  # it takes what it may
-    assert said(known, user="eva") == Foretold()
+    assert said(known) == Forecast(gpus=1)  # it takes what it may
+    assert said(known, user="eva") == Forecast()
     known.set_account("group", "lab", gpu_hours_week=0)
     assert said(known, user="eva").waits.startswith("quota: group lab used 0.0 of 0 GPU hours")
     known.set_account("group", "lab", gpu_hours_week=None)
@@ -66,4 +66,4 @@ def test_quotas_count(known: Store) -> None:
 
 
 def test_nodes_that_the_store_has_not_seen_are_not_judged(store: Store) -> None:
-    assert foretold(store, CLUSTER, JobRequest("new"), "ob", None) == Foretold()
+    assert forecast(store, CLUSTER, JobRequest("new"), "ob", None) == Forecast()

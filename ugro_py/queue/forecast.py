@@ -17,7 +17,7 @@ _NEVER = "cannot start: "
 
 
 @dataclass(frozen=True)
-class Foretold:
+class Forecast:
     """What would become of a job.
 
     Attributes:
@@ -31,7 +31,7 @@ class Foretold:
     gpus: int | None = None
 
 
-def foretold(store: Store, cluster: Cluster, request: JobRequest, user: str, group: str | None) -> Foretold:
+def forecast(store: Store, cluster: Cluster, request: JobRequest, user: str, group: str | None) -> Forecast:
     """Return what the queue would say now of a checked request of `user`; nothing is recorded.
 
     What the nodes have is not judged here: a store that has not seen all of them knows less than they do.
@@ -54,4 +54,4 @@ def foretold(store: Store, cluster: Cluster, request: JobRequest, user: str, gro
     waits = "" if fails or reason.startswith(_NEVER) else reason
     limited = any(account in snapshot.quotas for account in (("user", user), ("group", group)))
     ranks = next((start.placements for start in decision.start if start.job == job.job), ())
-    return Foretold(waits, fails, len(ranks) if ranks and limited and request.gpus is None else None)
+    return Forecast(waits, fails, len(ranks) if ranks and limited and request.gpus is None else None)

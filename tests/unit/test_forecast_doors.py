@@ -14,16 +14,16 @@ from tests.unit.api_server import Serve, Served, start  # noqa: F401 - a fixture
 from tests.unit.queue_store import CLUSTER, known, submit  # noqa: F401 - a fixture
 from ugro_py import users
 from ugro_py.errors import NotFoundError, RightsError, UsageError
-from ugro_py.queue.foretell import foretell
-from ugro_py.queue.foretold import Foretold
+from ugro_py.queue.forecast import Forecast
+from ugro_py.queue.forecast_doors import ask_forecast
 from ugro_py.request.job import JobRequest
 from ugro_py.state import Store
 
 ME = users.me().user
 
 
-def said(store: Store, **asked: Any) -> Foretold:
-    return foretell(store, CLUSTER, JobRequest("new", **asked), ME)
+def said(store: Store, **asked: Any) -> Forecast:
+    return ask_forecast(store, CLUSTER, JobRequest("new", **asked), ME)
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def served(start: Serve, known: Store, tmp_path: Path, monkeypatch: pytest.Monke
 
 def test_the_agent_says_what_its_queue_would(served: Served, known: Store) -> None:
     theirs = served.agent.store
-    assert said(known) == Foretold()
+    assert said(known) == Forecast()
     assert said(known, hold=True).waits == f"held by {ME}"
     submit(theirs, "first", 3)
     assert said(known, after=("first",), script="no/such/file.py", args=("--x",)).waits == "after job first"
@@ -52,7 +52,7 @@ def test_the_agent_says_what_its_queue_would(served: Served, known: Store) -> No
     assert "first, which it was to follow, has failed" in said(known, after=("first",)).fails
     theirs.set_account("user", ME, max_gpus=1)
     assert said(known, gpus=2).waits == f"quota: {ME} may use 1 GPU at once, the job asks for 2"
-    assert said(known) == Foretold(gpus=1)
+    assert said(known) == Forecast(gpus=1)
     theirs.set_account("user", ME, max_queued=0)
     with pytest.raises(RightsError, match="0 of 0 jobs"):
         said(known)
@@ -63,19 +63,19 @@ def test_the_agent_says_what_its_queue_would(served: Served, known: Store) -> No
 def test_one_that_is_too_old_or_gone_says_nothing(
     served: Served, known: Store, monkeypatch: pytest.MonkeyPatch, path: str
 ) -> None:
-    monkeypatch.setattr("ugro_py.queue.foretell._PATH", path)
-    assert said(known, hold=True) == Foretold()
+    monkeypatch.setattr("ugro_py.queue.forecast_doors._PATH", path)
+    assert said(known, hold=True) == Forecast()
     served.close()
-    assert said(known) == Foretold()
+    assert said(known) == Forecast()
 
 
 def test_without_an_agent_the_own_store_says_it(known: Store, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("UGRO_DATA", str(tmp_path))
     monkeypatch.delenv("UGRO_AGENT", raising=False)
-    assert said(known, gpus=100) == Foretold()  # nothing is queued: the nodes themselves say what they have
+    assert said(known, gpus=100) == Forecast()  # nothing is queued: the nodes themselves say what they have
     assert said(known, hold=True).waits == f"held by {ME}"
     submit(known, "line", 4, priority=90)
     assert "is used by job line" in said(known, gpus=1).waits  # which goes first
     known.set_job("line", "stopped")
     known.set_account("user", ME, max_gpus=1)
-    assert said(known) == Foretold(gpus=1)
+    assert said(known) == Forecast(gpus=1)

@@ -6,7 +6,7 @@ from ugro_py.api.client import Client, connect, is_own
 from ugro_py.cluster import Cluster
 from ugro_py.errors import StateError, UgroError
 from ugro_py.queue.enter import own_group
-from ugro_py.queue.foretold import Foretold, foretold
+from ugro_py.queue.forecast import Forecast, forecast
 from ugro_py.queue.submit import must_wait
 from ugro_py.request.job import JobRequest
 from ugro_py.state import Store
@@ -19,7 +19,7 @@ _KEYS = (
 """What the queue goes by; code, arguments and environment are nothing to it."""
 
 
-def foretell(store: Store, cluster: Cluster, request: JobRequest, user: str) -> Foretold:
+def ask_forecast(store: Store, cluster: Cluster, request: JobRequest, user: str) -> Forecast:
     """Return what the queue would say now of a checked request; nothing is recorded.
 
     A launch without an agent passes the queue by where nobody waits and there are no quotas: then it says nothing.
@@ -38,8 +38,8 @@ def foretell(store: Store, cluster: Cluster, request: JobRequest, user: str) -> 
     if agent is not None and not is_own(agent.socket):
         return _of(agent, request)
     if agent is None and not must_wait(store, request):
-        return Foretold()
-    return foretold(store, cluster, request, user, own_group())
+        return Forecast()
+    return forecast(store, cluster, request, user, own_group())
 
 
 def _agent() -> Client | None:
@@ -49,12 +49,12 @@ def _agent() -> Client | None:
         return None
 
 
-def _of(agent: Client, request: JobRequest) -> Foretold:
+def _of(agent: Client, request: JobRequest) -> Forecast:
     wanted = request.set_values()
     try:
         said = agent.post(_PATH, {"request": {key: wanted[key] for key in _KEYS if key in wanted}})
     except UgroError as error:
         if isinstance(error, StateError) or error.what == f"POST {_PATH}":  # it is gone, or too old to know
-            return Foretold()
+            return Forecast()
         raise
-    return Foretold(str(said["would_wait"]), str(said["would_fail"]), said["gpus"])
+    return Forecast(str(said["would_wait"]), str(said["would_fail"]), said["gpus"])
