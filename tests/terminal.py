@@ -20,6 +20,10 @@ import pyte
 
 from tests.integration.support import end_with_parent
 
+_PENDING = (1 << 16) + 4096
+"""More bytes than a terminal keeps for who reads it. Who always waited until there are no more would never look at the
+screen of a program that writes faster than pyte reads, as on a busy machine one does that shows a log as it grows."""
+
 
 class Terminal:
     """Runs a program as a person's shell does.
@@ -74,7 +78,8 @@ class Terminal:
     def wait_for(self, *texts: str, timeout_s: float = 60.0, gone: bool = False) -> str:
         """Read until all of these texts are on the screen, or with `gone` until none of them is; returns the screen."""
         deadline = time.monotonic() + timeout_s
-        while self._read(0):
+        old = len(self.raw) + _PENDING
+        while len(self.raw) < old and self._read(0):
             pass
         while any((text in self.text) is gone for text in texts):
             assert time.monotonic() < deadline, f"waited in vain for {texts}; the screen:\n{self.text}"
