@@ -202,7 +202,7 @@ def test_a_controller_is_known_alive_dead_or_unknown() -> None:
     # Killed but not waited for: a zombie has a PID and a start time, yet runs no more.
     stat = Path(f"/proc/{child.pid}/stat")
     while stat.read_text().rpartition(")")[2].split()[0] != "Z":
-        assert time.monotonic() - waited < 10
+        assert time.monotonic() - waited < 60
         time.sleep(0.01)
     ticks = int(stat.read_text().rpartition(")")[2].split()[19])
     theirs = Controller(me.host, me.boot_id, child.pid, ticks)
