@@ -119,6 +119,7 @@ def test_figures_and_the_mark_of_the_curves_follow_a_run(served: Served, monkeyp
     served.app.state.live.round_s = 0.1
     job = Job(served, "grows", "ob")
     attempt = job.start()
+    job.step(attempt, 1, training_loss=4.5)
     shown = page(served, "/compare?job=one&job=grows&loss=4")
     (address,) = re.findall(r'data-live="([^"]*)"', shown)
     with connected(served) as connection:
