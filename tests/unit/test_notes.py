@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from ugro_py.errors import StateError
 from ugro_py.experiments import notes
 from ugro_py.experiments.notes import BEGIN, END
 from ugro_py.results import JobResults
@@ -78,6 +79,41 @@ def test_where_a_mark_is_damaged_nothing_is_touched(page: Path, damaged: str) ->
     page.unlink()
     notes.write(figures(7))
     assert "| Steps | 7 |" in page.read_text(), "removed, it is made anew"
+
+
+def test_a_file_stays_its_owner_s(page: Path) -> None:
+    if os.geteuid():
+        pytest.skip("only root gives files to others")
+    os.chown(page, 65534, 65533)
+    page.chmod(0o640)
+    notes.write(figures(8))
+    status = page.stat()
+    assert (status.st_uid, status.st_gid, status.st_mode & 0o7777) == (65534, 65533, 0o640)
+    assert b"| Steps | 8 |" in page.read_bytes()
+
+
+def test_what_cannot_stay_its_owner_s_is_left_alone(page: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    before = page.read_bytes()
+
+    def refuse(*_: object) -> None:
+        raise PermissionError(1, "Operation not permitted")
+
+    monkeypatch.setattr(os, "fchown", refuse)  # as the kernel does where the agent is not root
+    notes.write(figures(8))
+    mine = page.read_bytes()
+    assert mine != before, "of one's own file there is nothing to give away"
+    real = Path.stat
+
+    def of_somebody(path: Path, **how: bool) -> os.stat_result:
+        found = list(real(path, **how))
+        return os.stat_result([*found[:4], 65534 if path == page else found[4], *found[5:]])
+
+    monkeypatch.setattr(Path, "stat", of_somebody)
+    with pytest.raises(StateError, match=r"one\.md: write the experiment's notes: .*not permitted"):
+        notes.write(figures(9))
+    monkeypatch.undo()
+    assert page.read_bytes() == mine
+    assert [path.name for path in page.parent.iterdir()] == [page.name], "and nothing is left beside it"
 
 
 def test_two_processes_and_a_person_write_at_once(page: Path) -> None:

@@ -13,7 +13,7 @@ import shlex
 import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -76,8 +76,8 @@ def _alone(folder: Path) -> Iterator[None]:
 def _refresh(path: Path, head: bytes, block: bytes, foot: bytes) -> bool:
     """Put the block in the place of the old one; return False where somebody saved the file meanwhile: begin again.
 
-    All else stays as it is, to the byte: encoding, line ends, rights. A file whose marks are not there once each, in
-    their order, stays as it is altogether.
+    All else stays as it is, to the byte: encoding, line ends, owner and rights. A file whose marks are not there once
+    each, in their order, stays as it is altogether.
     """
     target = path.resolve()  # where a person made it a link, the file it leads to
     begin, end = BEGIN.encode(), END.encode()
@@ -96,7 +96,7 @@ def _refresh(path: Path, head: bytes, block: bytes, foot: bytes) -> bool:
         with part.open("xb") as stream:
             stream.write(text)
             if old is not None:
-                os.fchmod(stream.fileno(), stat.S_IMODE(target.stat().st_mode))
+                _be_like(stream.fileno(), target)
             stream.flush()
             os.fsync(stream.fileno())
         return _rename(part, target, _NO_REPLACE) if old is None else _swap(part, target, text, old)
@@ -104,6 +104,23 @@ def _refresh(path: Path, head: bytes, block: bytes, foot: bytes) -> bool:
         return False  # somebody moved it away meanwhile
     finally:
         part.unlink(missing_ok=True)
+
+
+def _be_like(descriptor: int, target: Path) -> None:
+    """Give an open file owner, group, rights and attributes of another one, which it is to replace.
+
+    Raises:
+        PermissionError: it is another user's, and who runs this may not give files away: theirs it stays, as it is.
+    """
+    status = target.stat()
+    mine = os.fstat(descriptor)
+    if (status.st_uid, status.st_gid) != (mine.st_uid, mine.st_gid):
+        os.fchown(descriptor, status.st_uid, status.st_gid)
+    os.fchmod(descriptor, stat.S_IMODE(status.st_mode))
+    with suppress(OSError):  # a file system may have none
+        for name in os.listxattr(target):
+            with suppress(OSError):  # lists of access rights come along; what only the system sets does not
+                os.setxattr(descriptor, name, os.getxattr(target, name))
 
 
 def _swap(part: Path, target: Path, text: bytes, old: bytes) -> bool:
