@@ -103,3 +103,25 @@ def test_a_log_that_is_read_further_up_does_not_grow_without_end(browser: Browse
         page.wait_for_function(LAST, arg="line 9999")
         expect(page.locator("[data-log-status]")).to_have_text("")
         assert page.evaluate("document.querySelector('[data-log] .log').childElementCount") <= 3001
+
+
+def test_curves_that_take_a_while_are_said_to_be_read(browser: Browser, start: Serve) -> None:
+    served = start(dashboard=free_port())
+    job = Job(served)
+    attempt = job.start()
+    job.step(attempt, 1, training_loss=2.0, learning_rate=0.5)
+    job.end()
+    with opened(browser, served) as page:
+        page.goto(link(served))
+        page.goto("/compare?job=first")
+        figure = page.locator("[data-compare-chart]")
+        expect(figure.locator("canvas")).to_be_visible()
+        held: list[Route] = []
+        page.route("**/compare/chart?*", lambda route: held.append(route))
+        page.locator("#column").select_option("learning_rate")
+        expect(figure).to_have_attribute("aria-busy", "true")
+        for route in held:
+            route.continue_()
+        expect(figure.locator("figcaption")).to_have_text("Learning rate")
+        expect(figure).not_to_have_attribute("aria-busy", "true")
+        page.unroute_all(behavior="ignoreErrors")

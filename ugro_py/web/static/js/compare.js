@@ -56,6 +56,9 @@
     const query = chosen();
     keep();
     drawnOf = mark().mark;
+    const mine = asking;
+    // What is drawn is of what was chosen before: said where it takes a while.
+    const slow = setTimeout(() => figure.setAttribute("aria-busy", "true"), 400);
     try {
       const answer = await fetch(`/compare/chart?${query}`, { credentials: "same-origin", signal: asking.signal });
       if (!answer.ok) throw new Error(`the server answered ${answer.status}`);
@@ -74,6 +77,9 @@
       if (failure.name === "AbortError") return;
       error.textContent = `The curves could not be read: ${failure.message}`;
       error.hidden = false;
+    } finally {
+      clearTimeout(slow);
+      if (mine === asking) figure.removeAttribute("aria-busy");
     }
   }
 
