@@ -51,7 +51,6 @@ LABELS = {
     ("ugro_py/experiments/listing.py", "experiments"),
     ("ugro_py/commands/results.py", "experiments"),
     ("ugro_py/api/routes/experiments.py", "experiments"),
-    ("ugro_py/web/pages/experiments.py", "experiments"),
     ("ugro_py/web/pages/experiments.py", "experiments"),  # the name of its live parts
 }
 
