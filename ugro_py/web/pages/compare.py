@@ -31,9 +31,8 @@ MOST = 24
 """Experiments in one comparison: more lines nobody tells apart."""
 ROUNDS = 5
 """So many seconds at least are between two looks at the runs, and so between two drawings of their curves."""
-_FIGURES_S = (
-    15.0  # figures of runs that go on are about so old, as in the list: all of what they wrote is read for them
-)
+# All of what a run wrote is read for its figures: those of one that goes on may be so old, as in the list.
+_FIGURES_S = 15.0
 _LOSS = "training_loss"
 _OFFERED = 200
 
