@@ -17,6 +17,9 @@ from tests.lab import Lab, skip_reason
 if TYPE_CHECKING:
     from tests.spread import ByFile
 
+# A plug-in of tests whose names others import, the browser's too: before any of them does.
+pytest.register_assert_rewrite("tests.integration.two_users")
+
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_configure(config: pytest.Config) -> None:

@@ -14,9 +14,6 @@ from tests.integration.support import MASTER_PORT, Ugro
 from tests.lab import Lab
 from ugro_py import paths
 
-# A plug-in of the tests that also import names of it: before they do.
-pytest.register_assert_rewrite("tests.integration.two_users")
-
 
 @pytest.fixture(scope="session")
 def home(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
