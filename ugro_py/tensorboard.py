@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Protocol
 from urllib.parse import quote
 
 from ugro_py import run_guard
+from ugro_py.display import counted
 from ugro_py.errors import NotFoundError, StateError, UgroError, UsageError
 from ugro_py.paths import JobPaths
 
@@ -131,8 +132,7 @@ def serve(source: Source, jobs: Sequence[str], port: int | None, say: Callable[[
         process = _start(folder, shown, chosen)
         try:
             _until_ready(process, folder, chosen)
-            count = f"{len(found)} job" + ("s" if len(found) != 1 else "")
-            say(f"TensorBoard of {count}: http://{HOST}:{chosen}/   (Ctrl-C ends it)")
+            say(f"TensorBoard of {counted(len(found), 'job')}: http://{HOST}:{chosen}/   (Ctrl-C ends it)")
             while process.poll() is None:
                 try:
                     process.wait(_LOOK_S)

@@ -94,10 +94,13 @@
   const isTyped = (old, fresh) =>
     old.matches?.("input:not([type=checkbox], [type=radio]), textarea") && old.value !== old.defaultValue && old.value !== fresh.value;
 
+  /** For Idiomorph's `beforeAttributeUpdated`: what somebody has opened stays open. */
+  window.ugro.keepsOpen = (name, node) => !(name === "open" && node.tagName === "DETAILS");
+
   // What somebody is typing into, has ticked or has open stays as it is, and so does what was answered.
   const KEEP = {
     callbacks: {
-      beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS"),
+      beforeAttributeUpdated: window.ugro.keepsOpen,
       beforeNodeMorphed: (old, fresh) =>
         !(old === document.activeElement && /^(INPUT|SELECT|TEXTAREA)$/.test(old.tagName)) && !isTyped(old, fresh) && !old.matches?.(".answer, input[type=checkbox]"),
       beforeNodeRemoved: keepAnswers,

@@ -173,8 +173,7 @@
     state.dataset.state = kind;
   };
 
-  // What somebody has opened stays open.
-  const KEEP = { beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS") };
+  const KEEP = { beforeAttributeUpdated: ugro.keepsOpen };
 
   function takePart(data) {
     const place = document.querySelector(`[data-part="${CSS.escape(data.part)}"]`);

@@ -10,7 +10,7 @@
 
   // What somebody has opened or is typing stays.
   const KEEP = {
-    beforeAttributeUpdated: (name, node) => !(name === "open" && node.tagName === "DETAILS"),
+    beforeAttributeUpdated: window.ugro.keepsOpen,
     beforeNodeMorphed: (old) =>
       !old.matches?.("input:not([type=hidden])") && !(old === document.activeElement && old.matches?.("select")),
   };
