@@ -5,6 +5,9 @@
 # ruff: noqa: F811 - the fixture
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 from playwright.sync_api import Browser, Page, expect
 
 from tests.browser.test_signed_out import link, opened
@@ -16,19 +19,20 @@ from ugro_py import users
 ME = users.me().user
 
 
-def go(page: Page, served: Served, path: str) -> None:
-    """Sign in, and go to a page that follows what happens."""
-    page.goto(link(served))
-    page.goto(path)
-    expect(page.locator("#live-state")).to_have_text("Live")
+@contextmanager
+def followed(browser: Browser, start: Serve, path: str) -> Iterator[tuple[Served, Page]]:
+    """A server with a job `mine` that waits, and a page of it that follows what happens."""
+    served = start(dashboard=free_port())
+    served.agent.store.create_job("mine", ME, {"name": "mine"})
+    with opened(browser, served) as page:
+        page.goto(link(served))
+        page.goto(path)
+        expect(page.locator("#live-state")).to_have_text("Live")
+        yield served, page
 
 
 def test_a_question_that_is_open_stays_open_when_the_job_changes(browser: Browser, start: Serve) -> None:
-    served = start(dashboard=free_port())
-    store = served.agent.store
-    store.create_job("mine", ME, {"name": "mine"})
-    with opened(browser, served) as page:
-        go(page, served, "/experiments/mine")
+    with followed(browser, start, "/experiments/mine") as (served, page):
         page.locator("#confirm-stop summary").click()
         yes = page.get_by_role("button", name="Yes, cancel it")
         expect(yes).to_be_visible()
@@ -41,21 +45,17 @@ def test_a_question_that_is_open_stays_open_when_the_job_changes(browser: Browse
         rerun = page.locator("#confirm-rerun")
         expect(rerun).to_be_visible()
         expect(rerun).not_to_have_attribute("open", "")  # another question is another's
-    assert store.job("mine").status == "stopped"
+    assert served.agent.store.job("mine").status == "stopped"
 
 
 def test_what_was_typed_stays_until_it_is_sent(browser: Browser, start: Serve) -> None:
-    served = start(dashboard=free_port())
-    store = served.agent.store
-    store.create_job("mine", ME, {"name": "mine"})
-    with opened(browser, served) as page:
-        go(page, served, "/queue")
+    with followed(browser, start, "/queue") as (served, page):
         line = page.locator("#queued-mine")
         line.locator("summary").click()
         field = line.locator("input[name=priority]")
         field.fill("99")
         page.locator("h1").click()  # somebody looks at something else
-        store.create_job("other", ME, {"name": "other"})
+        served.agent.store.create_job("other", ME, {"name": "other"})
         expect(page.locator("#queued-other")).to_be_visible()  # the table was made anew
         expect(field).to_have_value("99")
         line.get_by_role("button", name="Set priority").click()
